@@ -1,0 +1,118 @@
+//! The seam between transactions (at the gateway) and shards (at their lease holders).
+//!
+//! [`Shards`] is all a transaction coordinator can ask for. Today: one shard, in the same
+//! process, where most answers are ready at once. Tomorrow: a router over many. Every call
+//! therefore names its keys and returns a [`MaybeReady`].
+
+use bytes::Bytes;
+use types::{MaybeReady, Result, Timestamp};
+
+pub type Key = Bytes;
+pub type Value = Bytes;
+
+/// A half-open span of keys: `start <= key < end`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    pub start: Key,
+    pub end: Key,
+}
+
+/// A transaction's name, unique in the cluster for as long as its locks or records can live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TxnId(pub u128);
+
+/// PostgreSQL's three levels. READ UNCOMMITTED is READ COMMITTED, as there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    #[default]
+    ReadCommitted,
+    /// Snapshot isolation.
+    RepeatableRead,
+    Serializable,
+}
+
+/// PostgreSQL's row lock strengths plus table-lock use: which modes exclude which is
+/// [`LockMode::conflicts_with`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockMode {
+    KeyShare,
+    Share,
+    NoKeyUpdate,
+    Update,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitPolicy {
+    /// Queue until granted, deadlock (40P01), or the deadline (55P03 for `lock_timeout`).
+    Wait { deadline_nanos: Option<u64> },
+    /// 55P03 at once.
+    NoWait,
+    /// `Ok(false)` at once.
+    SkipLocked,
+}
+
+#[derive(Clone, Debug)]
+pub struct ScanRequest {
+    pub span: Span,
+    pub at: Timestamp,
+    pub reverse: bool,
+    /// Most rows in the page.
+    pub limit: usize,
+    /// Most bytes of keys and values in the page; one row is always returned.
+    pub limit_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct ScanPage {
+    /// Key, value, and the timestamp at which the version was committed.
+    pub rows: Vec<(Key, Value, Timestamp)>,
+    /// Where to go on (as `start`, or as `end` when reversed); `None` at the span's end.
+    pub resume: Option<Key>,
+}
+
+/// Everything a one-phase commit needs at the shard.
+#[derive(Debug)]
+pub struct CommitRequest {
+    pub txn: TxnId,
+    /// Snapshot of the reads, for validation under SERIALIZABLE.
+    pub read_at: Timestamp,
+    /// Spans read, when SERIALIZABLE: refused with 40001 if another transaction has committed a
+    /// write into one of them after `read_at`.
+    pub read_spans: Vec<Span>,
+    /// Sorted, one entry per key; `None` deletes.
+    pub writes: Vec<(Key, Option<Value>)>,
+}
+
+/// The shards as a coordinator sees them.
+pub trait Shards: Send + Sync + 'static {
+    /// A timestamp whose snapshot holds every commit acknowledged before this call.
+    fn read_timestamp(&self) -> Timestamp;
+
+    /// The version of `key` visible at `at`, with its commit timestamp; tombstones are `None`.
+    fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>>;
+
+    /// The commit timestamp of the newest version or tombstone of `key`, however new.
+    fn newest_version(&self, key: &[u8]) -> MaybeReady<Result<Option<Timestamp>>>;
+
+    fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>>;
+
+    /// Takes or strengthens a lock for `txn`. `Ok(false)` only under `SkipLocked`.
+    /// Dropping a pending future leaves the queue.
+    fn lock(
+        &self,
+        txn: TxnId,
+        key: &[u8],
+        mode: LockMode,
+        policy: WaitPolicy,
+    ) -> MaybeReady<Result<bool>>;
+
+    /// Releases these locks (rollback to savepoint).
+    fn unlock(&self, txn: TxnId, keys: &[Key]);
+
+    /// Releases all locks of `txn` (end of transaction).
+    fn unlock_all(&self, txn: TxnId);
+
+    /// Commits durably, and returns once the commit is visible to [`Shards::read_timestamp`].
+    /// An error of state 40003 means that the outcome is unknown.
+    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>>;
+}

@@ -1,0 +1,2 @@
+//! Transactions.
+pub mod kv;
