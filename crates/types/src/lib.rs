@@ -4,17 +4,25 @@
 //!
 //! Invariant: nothing here reads a clock, a random source, a socket or a file.
 
+pub mod array;
 pub mod datum;
 pub mod env;
 pub mod error;
 pub mod hlc;
+pub mod interval;
+pub mod jsonb;
 pub mod maybe_ready;
+pub mod numeric;
 pub mod sql_type;
 
+pub use array::Array;
 pub use datum::Datum;
 pub use error::{Error, Result, SqlState};
 pub use hlc::{Hlc, Timestamp};
+pub use interval::Interval;
+pub use jsonb::Jsonb;
 pub use maybe_ready::MaybeReady;
+pub use numeric::Numeric;
 pub use sql_type::SqlType;
 
 /// A row as the executors pass it: one datum per column, in column order.

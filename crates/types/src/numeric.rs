@@ -1,0 +1,949 @@
+//! `numeric`: exact decimal numbers with PostgreSQL's rules.
+//!
+//! A finite value is an integer mantissa and a display scale: `1.50` is (150, 2). The scale is part
+//! of the value's text, not of its worth: `1.50 = 1.5`. Mantissas of up to 127 bits live inline and
+//! are computed in `i128`; larger ones fall over to a shared big integer.
+//!
+//! Result scales follow PostgreSQL: sums take the larger scale, products the sum of both, quotients
+//! at least [`MIN_SIGNIFICANT_DIGITS`] significant digits (`select_div_scale`).
+
+use crate::{Error, Result, SqlState};
+use num_bigint::BigInt;
+use num_traits::{Signed, ToPrimitive, Zero};
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// Significant digits that a quotient or root carries at least.
+pub const MIN_SIGNIFICANT_DIGITS: i32 = 16;
+/// Digits after the point that a computed (not typed in) result shows at most.
+pub const MAX_DISPLAY_SCALE: i32 = 1000;
+/// Digits after the point that any value may have (PostgreSQL manual, section 8.1.2).
+pub const MAX_SCALE: i32 = 16383;
+/// Digits before the point that any value may have (PostgreSQL manual, section 8.1.2).
+pub const MAX_INTEGER_DIGITS: i64 = 131_072;
+/// The largest precision a `numeric(p, s)` declaration may name.
+pub const MAX_PRECISION: u16 = 1000;
+
+/// Powers of ten that fit an `i128`: 10^0 to 10^38.
+const MAX_POW10: u32 = 38;
+
+/// An exact decimal number, or NaN, or an infinity.
+#[derive(Clone)]
+pub struct Numeric(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    NegInfinity,
+    /// The mantissa's halves: two words instead of an `i128` keep the alignment at 8 bytes.
+    Small {
+        high: i64,
+        low: u64,
+        scale: u16,
+    },
+    /// Invariant: the mantissa does not fit an `i128`.
+    Big(Arc<(BigInt, u16)>),
+    Infinity,
+    NaN,
+}
+
+/// A finite value taken apart, so that arithmetic is written once per width.
+enum Parts {
+    Small(i128),
+    Big(BigInt),
+}
+
+fn pow10(exponent: u32) -> Option<i128> {
+    (exponent <= MAX_POW10).then(|| 10i128.pow(exponent))
+}
+
+pub(crate) fn big_pow10(exponent: u32) -> BigInt {
+    match pow10(exponent) {
+        Some(p) => BigInt::from(p),
+        None => BigInt::from(10u32).pow(exponent),
+    }
+}
+
+fn overflow() -> Error {
+    Error::new(
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+        "value overflows numeric format",
+    )
+}
+
+/// Divides, rounding half away from zero.
+fn div_round_i128(n: i128, d: i128) -> i128 {
+    let q = n / d;
+    let r = n % d;
+    if r.unsigned_abs() >= d.unsigned_abs() - r.unsigned_abs() {
+        if (n < 0) == (d < 0) { q + 1 } else { q - 1 }
+    } else {
+        q
+    }
+}
+
+fn div_round_big(n: &BigInt, d: &BigInt) -> BigInt {
+    let q = n / d;
+    let r = n % d;
+    if r.abs() * 2u32 >= d.abs() {
+        if n.is_negative() == d.is_negative() {
+            q + 1
+        } else {
+            q - 1
+        }
+    } else {
+        q
+    }
+}
+
+impl Numeric {
+    pub const NAN: Numeric = Numeric(Repr::NaN);
+    pub const INFINITY: Numeric = Numeric(Repr::Infinity);
+    pub const NEG_INFINITY: Numeric = Numeric(Repr::NegInfinity);
+    pub const ZERO: Numeric = Numeric::from_i128(0, 0);
+    pub const ONE: Numeric = Numeric::from_i128(1, 0);
+
+    /// `mantissa` × 10^-`scale`, showing `scale` digits after the point.
+    pub const fn from_i128(mantissa: i128, scale: u16) -> Self {
+        Numeric(Repr::Small {
+            high: (mantissa >> 64) as i64,
+            low: mantissa as u64,
+            scale,
+        })
+    }
+
+    /// As [`Numeric::from_i128`], of any width.
+    pub fn from_bigint(mantissa: BigInt, scale: u16) -> Self {
+        match mantissa.to_i128() {
+            Some(small) => Numeric::from_i128(small, scale),
+            None => Numeric(Repr::Big(Arc::new((mantissa, scale)))),
+        }
+    }
+
+    /// As [`Numeric::from_bigint`] for a scale that may be below zero (trailing integer zeros) or
+    /// beyond the format's limits.
+    pub fn from_bigint_scaled(mantissa: BigInt, scale: i64) -> Result<Self> {
+        if scale < 0 {
+            if mantissa.is_zero() {
+                return Ok(Numeric::ZERO);
+            }
+            if -scale > MAX_INTEGER_DIGITS {
+                return Err(overflow());
+            }
+            Numeric::from_bigint(mantissa * big_pow10((-scale) as u32), 0).check_width()
+        } else if scale > i64::from(MAX_SCALE) {
+            let drop = scale - i64::from(MAX_SCALE);
+            if drop > MAX_INTEGER_DIGITS * 2 {
+                return Ok(Numeric::from_i128(0, MAX_SCALE as u16));
+            }
+            let m = div_round_big(&mantissa, &big_pow10(drop as u32));
+            Numeric::from_bigint(m, MAX_SCALE as u16).check_width()
+        } else {
+            Numeric::from_bigint(mantissa, scale as u16).check_width()
+        }
+    }
+
+    /// The nearest decimal with `digits` significant digits (15 for `float8`, 6 for `float4`).
+    pub fn from_f64(value: f64, digits: usize) -> Self {
+        if value.is_nan() {
+            return Numeric::NAN;
+        }
+        if value.is_infinite() {
+            return if value > 0.0 {
+                Numeric::INFINITY
+            } else {
+                Numeric::NEG_INFINITY
+            };
+        }
+        let text = format!("{:.*e}", digits.saturating_sub(1), value);
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        // `%g` drops trailing zeros, and PostgreSQL goes through `%g`.
+        let mantissa = if mantissa.contains('.') {
+            mantissa.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            mantissa
+        };
+        Numeric::parse(&format!("{mantissa}e{exponent}")).unwrap_or(Numeric::NAN)
+    }
+
+    pub fn is_nan(&self) -> bool {
+        matches!(self.0, Repr::NaN)
+    }
+
+    pub fn is_infinite(&self) -> bool {
+        matches!(self.0, Repr::Infinity | Repr::NegInfinity)
+    }
+
+    pub fn is_finite(&self) -> bool {
+        matches!(self.0, Repr::Small { .. } | Repr::Big(_))
+    }
+
+    pub fn is_zero(&self) -> bool {
+        matches!(
+            self.0,
+            Repr::Small {
+                high: 0,
+                low: 0,
+                ..
+            }
+        )
+    }
+
+    /// -1, 0 or 1; NaN counts as 1.
+    pub fn signum(&self) -> i32 {
+        match &self.0 {
+            Repr::NegInfinity => -1,
+            Repr::Small { high, low, .. } => match high.cmp(&0) {
+                Ordering::Less => -1,
+                Ordering::Greater => 1,
+                Ordering::Equal => i32::from(*low != 0),
+            },
+            Repr::Big(b) => {
+                if b.0.is_negative() {
+                    -1
+                } else {
+                    1
+                }
+            }
+            Repr::Infinity | Repr::NaN => 1,
+        }
+    }
+
+    /// Digits shown after the point; 0 for NaN and infinities.
+    pub fn scale(&self) -> u16 {
+        match &self.0 {
+            Repr::Small { scale, .. } => *scale,
+            Repr::Big(b) => b.1,
+            _ => 0,
+        }
+    }
+
+    /// (mantissa, scale) if finite and the mantissa fits.
+    pub fn to_i128_parts(&self) -> Option<(i128, u16)> {
+        match self.0 {
+            Repr::Small { high, low, scale } => {
+                Some(((i128::from(high) << 64) | i128::from(low), scale))
+            }
+            _ => None,
+        }
+    }
+
+    /// (mantissa, scale) of any finite value.
+    pub fn to_bigint_parts(&self) -> Option<(BigInt, u16)> {
+        match &self.0 {
+            Repr::Small { .. } => self.to_i128_parts().map(|(m, s)| (BigInt::from(m), s)),
+            Repr::Big(b) => Some((b.0.clone(), b.1)),
+            _ => None,
+        }
+    }
+
+    /// The mantissa at exactly `scale` digits after the point, rounded half away from zero: what
+    /// Arrow's Decimal128 stores. `None` if not finite or too wide.
+    pub fn to_i128_at_scale(&self, scale: u16) -> Option<i128> {
+        let (m, s) = self.to_i128_parts()?;
+        if s <= scale {
+            m.checked_mul(pow10(u32::from(scale - s))?)
+        } else {
+            match pow10(u32::from(s - scale)) {
+                Some(p) => Some(div_round_i128(m, p)),
+                None => Some(0),
+            }
+        }
+    }
+
+    fn parts(&self) -> Option<Parts> {
+        match &self.0 {
+            Repr::Small { .. } => self.to_i128_parts().map(|(m, _)| Parts::Small(m)),
+            Repr::Big(b) => Some(Parts::Big(b.0.clone())),
+            _ => None,
+        }
+    }
+
+    fn check_width(self) -> Result<Self> {
+        if let Repr::Big(b) = &self.0 {
+            // 10 bits are a little more than 3 digits: a cheap bound before the exact count.
+            if b.0.bits() as i64 * 3 / 10 > MAX_INTEGER_DIGITS
+                && self.integer_digits() > MAX_INTEGER_DIGITS
+            {
+                return Err(overflow());
+            }
+        }
+        Ok(self)
+    }
+
+    /// Decimal digits of the mantissa; 0 for zero.
+    fn mantissa_digits(&self) -> i64 {
+        match &self.0 {
+            Repr::Small { .. } => {
+                let (m, _) = self.to_i128_parts().unwrap_or((0, 0));
+                match m.unsigned_abs() {
+                    0 => 0,
+                    a => i64::from(a.ilog10()) + 1,
+                }
+            }
+            Repr::Big(b) => big_digits(&b.0),
+            _ => 0,
+        }
+    }
+
+    /// Digits before the point (zero or negative for values below one).
+    fn integer_digits(&self) -> i64 {
+        self.mantissa_digits() - i64::from(self.scale())
+    }
+
+    // ---- text -------------------------------------------------------------------------------
+
+    /// Parses PostgreSQL's input syntax. `None` if malformed or too wide.
+    pub fn parse(text: &str) -> Option<Self> {
+        Numeric::parse_sql(text).ok()
+    }
+
+    /// Parses PostgreSQL's input syntax with its errors: 22P02 malformed, 22003 too wide.
+    pub fn parse_sql(text: &str) -> Result<Self> {
+        let malformed = || {
+            Error::new(
+                SqlState::INVALID_TEXT_REPRESENTATION,
+                format!("invalid input syntax for type numeric: \"{text}\""),
+            )
+        };
+        let s = text.trim_matches(is_sql_space);
+        let (negative, body) = match s.as_bytes().first() {
+            Some(b'-') => (true, &s[1..]),
+            Some(b'+') => (false, &s[1..]),
+            _ => (false, s),
+        };
+        let bytes = body.as_bytes();
+        let starts_number = match bytes {
+            [b'0'..=b'9', ..] => true,
+            [b'.', b'0'..=b'9', ..] => true,
+            _ => false,
+        };
+        if !starts_number {
+            if body.eq_ignore_ascii_case("nan") && s.len() == 3 {
+                return Ok(Numeric::NAN);
+            }
+            if body.eq_ignore_ascii_case("infinity") || body.eq_ignore_ascii_case("inf") {
+                return Ok(if negative {
+                    Numeric::NEG_INFINITY
+                } else {
+                    Numeric::INFINITY
+                });
+            }
+            return Err(malformed());
+        }
+        let mut mantissa: i128 = 0;
+        let mut small = true;
+        let mut scale: i64 = 0;
+        let mut seen_point = false;
+        let mut i = 0;
+        while i < bytes.len() {
+            match bytes[i] {
+                d @ b'0'..=b'9' => {
+                    if small {
+                        match mantissa
+                            .checked_mul(10)
+                            .and_then(|m| m.checked_add(i128::from(d - b'0')))
+                        {
+                            Some(m) => mantissa = m,
+                            None => small = false,
+                        }
+                    }
+                    scale += i64::from(seen_point);
+                }
+                b'.' if !seen_point => seen_point = true,
+                _ => break,
+            }
+            i += 1;
+        }
+        let digits_end = i;
+        let mut exponent: i64 = 0;
+        if i < bytes.len() {
+            if !matches!(bytes[i], b'e' | b'E') {
+                return Err(malformed());
+            }
+            let rest = &body[i + 1..];
+            let unsigned = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+            if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(malformed());
+            }
+            exponent = rest.parse().map_err(|_| overflow())?;
+            // PostgreSQL's own guard: an exponent beyond this cannot name a representable value.
+            if exponent.abs() > i64::from(i32::MAX / 2) {
+                return Err(overflow());
+            }
+        }
+        scale -= exponent;
+        if small && (0..=i64::from(MAX_SCALE)).contains(&scale) {
+            let m = if negative { -mantissa } else { mantissa };
+            return Ok(Numeric::from_i128(m, scale as u16));
+        }
+        let digits: Vec<u8> = bytes[..digits_end]
+            .iter()
+            .copied()
+            .filter(u8::is_ascii_digit)
+            .collect();
+        let mut m = BigInt::parse_bytes(&digits, 10).ok_or_else(malformed)?;
+        if negative {
+            m = -m;
+        }
+        Numeric::from_bigint_scaled(m, scale)
+    }
+
+    /// Appends the text form.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        match &self.0 {
+            Repr::NaN => out.extend_from_slice(b"NaN"),
+            Repr::Infinity => out.extend_from_slice(b"Infinity"),
+            Repr::NegInfinity => out.extend_from_slice(b"-Infinity"),
+            Repr::Small { .. } => {
+                let (m, scale) = self.to_i128_parts().unwrap_or((0, 0));
+                if m < 0 {
+                    out.push(b'-');
+                }
+                let mut buffer = itoa::Buffer::new();
+                let digits = match u64::try_from(m.unsigned_abs()) {
+                    Ok(short) => buffer.format(short),
+                    Err(_) => buffer.format(m.unsigned_abs()),
+                };
+                push_with_point(digits.as_bytes(), usize::from(scale), out);
+            }
+            Repr::Big(b) => {
+                if b.0.is_negative() {
+                    out.push(b'-');
+                }
+                let digits = b.0.magnitude().to_str_radix(10);
+                push_with_point(digits.as_bytes(), usize::from(b.1), out);
+            }
+        }
+    }
+
+    // ---- conversions ------------------------------------------------------------------------
+
+    pub fn to_f64(&self) -> f64 {
+        match &self.0 {
+            Repr::NaN => f64::NAN,
+            Repr::Infinity => f64::INFINITY,
+            Repr::NegInfinity => f64::NEG_INFINITY,
+            Repr::Small { .. } => {
+                let (m, scale) = self.to_i128_parts().unwrap_or((0, 0));
+                // Both exact in a double: one rounding, so the quotient is the nearest double.
+                const EXACT: u128 = 1 << 53;
+                const EXACT_POWER: u16 = 22;
+                if m.unsigned_abs() <= EXACT && scale <= EXACT_POWER {
+                    return m as f64 / 10f64.powi(i32::from(scale));
+                }
+                self.to_string().parse().unwrap_or(f64::NAN)
+            }
+            Repr::Big(_) => self.to_string().parse().unwrap_or(f64::NAN),
+        }
+    }
+
+    /// Rounded half away from zero; `None` if not finite or out of range.
+    pub fn to_i64(&self) -> Option<i64> {
+        if !self.is_finite() {
+            return None;
+        }
+        match self.to_i128_at_scale(0) {
+            Some(m) => i64::try_from(m).ok(),
+            None => {
+                let (m, s) = self.to_bigint_parts()?;
+                div_round_big(&m, &big_pow10(u32::from(s))).to_i64()
+            }
+        }
+    }
+
+    // ---- rounding ---------------------------------------------------------------------------
+
+    /// Rounds half away from zero to `scale` digits after the point (negative: before it).
+    pub fn round(&self, scale: i32) -> Numeric {
+        self.rescale(scale, div_round_i128, div_round_big)
+    }
+
+    /// Cuts off after `scale` digits.
+    pub fn trunc(&self, scale: i32) -> Numeric {
+        self.rescale(scale, |n, d| n / d, |n, d| n / d)
+    }
+
+    pub fn floor(&self) -> Numeric {
+        self.rescale(
+            0,
+            |n, d| n.div_euclid(d),
+            |n, d| {
+                let q = n / d;
+                if n.is_negative() && !(n % d).is_zero() {
+                    q - 1
+                } else {
+                    q
+                }
+            },
+        )
+    }
+
+    pub fn ceil(&self) -> Numeric {
+        self.negate().floor().negate()
+    }
+
+    fn rescale(
+        &self,
+        scale: i32,
+        small: impl Fn(i128, i128) -> i128,
+        big: impl Fn(&BigInt, &BigInt) -> BigInt,
+    ) -> Numeric {
+        let scale = scale.clamp(-(MAX_INTEGER_DIGITS as i32), MAX_SCALE);
+        let current = i32::from(self.scale());
+        let Some(parts) = self.parts() else {
+            return self.clone();
+        };
+        if scale >= current {
+            let up = (scale - current) as u32;
+            return match parts {
+                Parts::Small(m) => match pow10(up).and_then(|p| m.checked_mul(p)) {
+                    Some(m) => Numeric::from_i128(m, scale as u16),
+                    None => Numeric::from_bigint(BigInt::from(m) * big_pow10(up), scale as u16),
+                },
+                Parts::Big(m) => Numeric::from_bigint(m * big_pow10(up), scale as u16),
+            };
+        }
+        let down = (current - scale) as u32;
+        let m = match parts {
+            Parts::Small(m) => {
+                if let Some(p) = pow10(down) {
+                    let q = small(m, p);
+                    if scale >= 0 {
+                        return Numeric::from_i128(q, scale as u16);
+                    }
+                    BigInt::from(q)
+                } else {
+                    big(&BigInt::from(m), &big_pow10(down))
+                }
+            }
+            Parts::Big(m) => big(&m, &big_pow10(down)),
+        };
+        if scale >= 0 {
+            Numeric::from_bigint(m, scale as u16)
+        } else {
+            Numeric::from_bigint(m * big_pow10((-scale) as u32), 0)
+        }
+    }
+
+    /// The same number with as few digits after the point as it needs.
+    pub fn trim_scale(&self) -> Numeric {
+        let (mut scale, parts) = match self.parts() {
+            Some(p) => (self.scale(), p),
+            None => return self.clone(),
+        };
+        match parts {
+            Parts::Small(mut m) => {
+                while scale > 0 && m % 10 == 0 {
+                    m /= 10;
+                    scale -= 1;
+                }
+                Numeric::from_i128(m, scale)
+            }
+            Parts::Big(m) => {
+                let digits = m.magnitude().to_str_radix(10);
+                let zeros = digits.len() - digits.trim_end_matches('0').len();
+                let drop = zeros.min(usize::from(scale)) as u16;
+                Numeric::from_bigint(m / big_pow10(u32::from(drop)), scale - drop)
+            }
+        }
+    }
+
+    /// The scale the value needs to be exact (`min_scale()`).
+    pub fn min_scale(&self) -> u16 {
+        self.trim_scale().scale()
+    }
+
+    /// Fits the value into `numeric(precision, scale)`; 22003 if it cannot be.
+    pub fn apply_typmod(&self, precision: u16, scale: i16) -> Result<Numeric> {
+        let field_overflow = |detail: String| {
+            Error::new(
+                SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+                "numeric field overflow",
+            )
+            .detail(detail)
+        };
+        if self.is_nan() {
+            return Ok(self.clone());
+        }
+        if self.is_infinite() {
+            return Err(field_overflow(format!(
+                "A field with precision {precision}, scale {scale} cannot hold an infinite value."
+            )));
+        }
+        let rounded = if i32::from(self.scale()) == i32::from(scale) {
+            self.clone()
+        } else {
+            self.round(i32::from(scale))
+        };
+        let max_digits = i64::from(precision) - i64::from(scale);
+        if !rounded.is_zero() && rounded.integer_digits() > max_digits {
+            let bound = if max_digits == 0 {
+                "1".to_string()
+            } else {
+                format!("10^{max_digits}")
+            };
+            return Err(field_overflow(format!(
+                "A field with precision {precision}, scale {scale} must round to an absolute value less than {bound}."
+            )));
+        }
+        Ok(rounded)
+    }
+
+    // ---- arithmetic -------------------------------------------------------------------------
+
+    pub fn negate(&self) -> Numeric {
+        match &self.0 {
+            Repr::NaN => Numeric::NAN,
+            Repr::Infinity => Numeric::NEG_INFINITY,
+            Repr::NegInfinity => Numeric::INFINITY,
+            Repr::Small { scale, .. } => {
+                let (m, _) = self.to_i128_parts().unwrap_or((0, 0));
+                match m.checked_neg() {
+                    Some(m) => Numeric::from_i128(m, *scale),
+                    None => Numeric::from_bigint(-BigInt::from(m), *scale),
+                }
+            }
+            Repr::Big(b) => Numeric::from_bigint(-b.0.clone(), b.1),
+        }
+    }
+
+    pub fn abs(&self) -> Numeric {
+        if self.signum() < 0 {
+            self.negate()
+        } else {
+            self.clone()
+        }
+    }
+
+    pub fn add(&self, other: &Numeric) -> Result<Numeric> {
+        if let (Some((a, sa)), Some((b, sb))) = (self.to_i128_parts(), other.to_i128_parts())
+            && let Some((a, b, scale)) = align(a, sa, b, sb)
+            && let Some(sum) = a.checked_add(b)
+        {
+            return Ok(Numeric::from_i128(sum, scale));
+        }
+        match (self.to_bigint_parts(), other.to_bigint_parts()) {
+            (Some((a, sa)), Some((b, sb))) => {
+                let (a, b, scale) = align_big(a, sa, b, sb);
+                Numeric::from_bigint(a + b, scale).check_width()
+            }
+            (Some(_), None) => Ok(other.clone()),
+            (None, Some(_)) => Ok(self.clone()),
+            (None, None) if self.is_nan() || other.is_nan() => Ok(Numeric::NAN),
+            (None, None) if self.signum() == other.signum() => Ok(self.clone()),
+            (None, None) => Ok(Numeric::NAN),
+        }
+    }
+
+    pub fn sub(&self, other: &Numeric) -> Result<Numeric> {
+        self.add(&other.negate())
+    }
+
+    pub fn mul(&self, other: &Numeric) -> Result<Numeric> {
+        if let (Some((a, sa)), Some((b, sb))) = (self.to_i128_parts(), other.to_i128_parts())
+            && let Some(product) = a.checked_mul(b)
+        {
+            let scale = u32::from(sa) + u32::from(sb);
+            if scale <= MAX_SCALE as u32 {
+                return Ok(Numeric::from_i128(product, scale as u16));
+            }
+        }
+        match (self.to_bigint_parts(), other.to_bigint_parts()) {
+            (Some((a, sa)), Some((b, sb))) => {
+                Numeric::from_bigint_scaled(a * b, i64::from(sa) + i64::from(sb))
+            }
+            _ if self.is_nan() || other.is_nan() => Ok(Numeric::NAN),
+            // Zero times infinity is not a number; otherwise the signs decide.
+            _ => Ok(match self.signum() * other.signum() {
+                0 => Numeric::NAN,
+                1 => Numeric::INFINITY,
+                _ => Numeric::NEG_INFINITY,
+            }),
+        }
+    }
+
+    /// Handles what is the same for `/`, `%` and `div()` when an operand is not finite or zero.
+    fn special_quotient(&self, other: &Numeric) -> Result<Option<Numeric>> {
+        if self.is_nan() || other.is_nan() {
+            return Ok(Some(Numeric::NAN));
+        }
+        if other.is_zero() {
+            return Err(Error::new(SqlState::DIVISION_BY_ZERO, "division by zero"));
+        }
+        if self.is_infinite() {
+            return Ok(Some(if other.is_infinite() {
+                Numeric::NAN
+            } else if self.signum() == other.signum() {
+                Numeric::INFINITY
+            } else {
+                Numeric::NEG_INFINITY
+            }));
+        }
+        Ok(other.is_infinite().then_some(Numeric::ZERO))
+    }
+
+    pub fn div(&self, other: &Numeric) -> Result<Numeric> {
+        if let Some(special) = self.special_quotient(other)? {
+            return Ok(special);
+        }
+        let scale = self.quotient_scale(other);
+        self.div_to_scale(other, scale)
+    }
+
+    /// The quotient at `scale` digits after the point, rounded half away from zero. Both finite.
+    pub(crate) fn div_to_scale(&self, other: &Numeric, scale: u16) -> Result<Numeric> {
+        let shift = i32::from(scale) + i32::from(other.scale()) - i32::from(self.scale());
+        if let (Some((a, _)), Some((b, _))) = (self.to_i128_parts(), other.to_i128_parts())
+            && let Some(p) = pow10(shift.unsigned_abs())
+        {
+            let scaled = if shift >= 0 {
+                a.checked_mul(p).map(|a| (a, b))
+            } else {
+                b.checked_mul(p).map(|b| (a, b))
+            };
+            if let Some((a, b)) = scaled
+                && !(a == i128::MIN && b == -1)
+            {
+                return Ok(Numeric::from_i128(div_round_i128(a, b), scale));
+            }
+        }
+        let (Some((a, _)), Some((b, _))) = (self.to_bigint_parts(), other.to_bigint_parts()) else {
+            return Ok(Numeric::NAN);
+        };
+        let p = big_pow10(shift.unsigned_abs());
+        let q = if shift >= 0 {
+            div_round_big(&(a * p), &b)
+        } else {
+            div_round_big(&a, &(b * p))
+        };
+        Numeric::from_bigint(q, scale).check_width()
+    }
+
+    /// The remainder with the dividend's sign.
+    pub fn rem(&self, other: &Numeric) -> Result<Numeric> {
+        if self.is_infinite() && !other.is_nan() && !other.is_zero() {
+            return Ok(Numeric::NAN);
+        }
+        if self.is_finite() && other.is_infinite() {
+            return Ok(self.clone());
+        }
+        if let Some(special) = self.special_quotient(other)? {
+            return Ok(special);
+        }
+        if let (Some((a, sa)), Some((b, sb))) = (self.to_i128_parts(), other.to_i128_parts())
+            && let Some((a, b, scale)) = align(a, sa, b, sb)
+            && let Some(r) = a.checked_rem(b)
+        {
+            return Ok(Numeric::from_i128(r, scale));
+        }
+        let (Some((a, sa)), Some((b, sb))) = (self.to_bigint_parts(), other.to_bigint_parts())
+        else {
+            return Ok(Numeric::NAN);
+        };
+        let (a, b, scale) = align_big(a, sa, b, sb);
+        Ok(Numeric::from_bigint(a % b, scale))
+    }
+
+    /// The quotient cut to an integer (`div()`).
+    pub fn div_trunc(&self, other: &Numeric) -> Result<Numeric> {
+        if let Some(special) = self.special_quotient(other)? {
+            return Ok(special);
+        }
+        let (Some((a, sa)), Some((b, sb))) = (self.to_bigint_parts(), other.to_bigint_parts())
+        else {
+            return Ok(Numeric::NAN);
+        };
+        let (a, b, _) = align_big(a, sa, b, sb);
+        Ok(Numeric::from_bigint(a / b, 0))
+    }
+
+    /// PostgreSQL's `select_div_scale`: from the base-10000 weights and leading digits.
+    fn quotient_scale(&self, other: &Numeric) -> u16 {
+        let (weight1, first1) = self.base_10000_lead();
+        let (weight2, first2) = other.base_10000_lead();
+        let mut weight = weight1 - weight2;
+        if first1 <= first2 {
+            weight -= 1;
+        }
+        (i64::from(MIN_SIGNIFICANT_DIGITS) - weight * 4)
+            .max(i64::from(self.scale()))
+            .max(i64::from(other.scale()))
+            .clamp(0, i64::from(MAX_DISPLAY_SCALE)) as u16
+    }
+
+    /// The power of 10000 of the leading base-10000 digit, and that digit. (0, 0) for zero.
+    pub(crate) fn base_10000_lead(&self) -> (i64, u32) {
+        if self.is_zero() || !self.is_finite() {
+            return (0, 0);
+        }
+        let weight = (self.integer_digits() - 1).div_euclid(4);
+        let shift = i64::from(self.scale()) + weight * 4;
+        let lead = match self.parts() {
+            Some(Parts::Small(m)) => {
+                let a = m.unsigned_abs();
+                if shift >= 0 {
+                    match 10u128.checked_pow(shift as u32) {
+                        Some(p) => a / p,
+                        None => 0,
+                    }
+                } else {
+                    a * 10u128.pow((-shift) as u32)
+                }
+            }
+            Some(Parts::Big(m)) => {
+                let digits = m.magnitude().to_str_radix(10);
+                let take = (digits.len() as i64 - shift).clamp(0, digits.len() as i64) as usize;
+                digits[..take].parse().unwrap_or(0)
+            }
+            None => 0,
+        };
+        (weight, lead as u32)
+    }
+}
+
+/// Digits of a big integer; 0 for zero.
+fn big_digits(m: &BigInt) -> i64 {
+    if m.is_zero() {
+        0
+    } else {
+        m.magnitude().to_str_radix(10).len() as i64
+    }
+}
+
+/// Whitespace as C's `isspace` sees it in the C locale.
+pub(crate) fn is_sql_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
+}
+
+fn align(a: i128, sa: u16, b: i128, sb: u16) -> Option<(i128, i128, u16)> {
+    match sa.cmp(&sb) {
+        Ordering::Equal => Some((a, b, sa)),
+        Ordering::Less => Some((a.checked_mul(pow10(u32::from(sb - sa))?)?, b, sb)),
+        Ordering::Greater => Some((a, b.checked_mul(pow10(u32::from(sa - sb))?)?, sa)),
+    }
+}
+
+fn align_big(a: BigInt, sa: u16, b: BigInt, sb: u16) -> (BigInt, BigInt, u16) {
+    match sa.cmp(&sb) {
+        Ordering::Equal => (a, b, sa),
+        Ordering::Less => (a * big_pow10(u32::from(sb - sa)), b, sb),
+        Ordering::Greater => (a, b * big_pow10(u32::from(sa - sb)), sa),
+    }
+}
+
+fn push_with_point(digits: &[u8], scale: usize, out: &mut Vec<u8>) {
+    if scale == 0 {
+        out.extend_from_slice(digits);
+    } else if digits.len() > scale {
+        let (whole, fraction) = digits.split_at(digits.len() - scale);
+        out.extend_from_slice(whole);
+        out.push(b'.');
+        out.extend_from_slice(fraction);
+    } else {
+        out.extend_from_slice(b"0.");
+        out.resize(out.len() + scale - digits.len(), b'0');
+        out.extend_from_slice(digits);
+    }
+}
+
+impl Ord for Numeric {
+    fn cmp(&self, other: &Self) -> Ordering {
+        fn rank(n: &Numeric) -> u8 {
+            match n.0 {
+                Repr::NegInfinity => 0,
+                Repr::Small { .. } | Repr::Big(_) => 1,
+                Repr::Infinity => 2,
+                Repr::NaN => 3,
+            }
+        }
+        if let (Some((a, sa)), Some((b, sb))) = (self.to_i128_parts(), other.to_i128_parts())
+            && let Some((a, b, _)) = align(a, sa, b, sb)
+        {
+            return a.cmp(&b);
+        }
+        match rank(self).cmp(&rank(other)) {
+            Ordering::Equal if self.is_finite() => {}
+            decided => return decided,
+        }
+        match self.signum().cmp(&other.signum()) {
+            Ordering::Equal if self.is_zero() => return Ordering::Equal,
+            Ordering::Equal => {}
+            decided => return decided,
+        }
+        let by_magnitude = self.integer_digits().cmp(&other.integer_digits());
+        if by_magnitude != Ordering::Equal {
+            return if self.signum() < 0 {
+                by_magnitude.reverse()
+            } else {
+                by_magnitude
+            };
+        }
+        match (self.to_bigint_parts(), other.to_bigint_parts()) {
+            (Some((a, sa)), Some((b, sb))) => {
+                let (a, b, _) = align_big(a, sa, b, sb);
+                a.cmp(&b)
+            }
+            _ => Ordering::Equal,
+        }
+    }
+}
+
+impl PartialOrd for Numeric {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Equality of worth: `1.5 = 1.50`, and NaN equals itself, as in PostgreSQL.
+impl PartialEq for Numeric {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Numeric {}
+
+impl Hash for Numeric {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match &self.0 {
+            Repr::NaN => 1u8.hash(state),
+            Repr::Infinity => 2u8.hash(state),
+            Repr::NegInfinity => 3u8.hash(state),
+            _ => {
+                let trimmed = self.trim_scale();
+                match trimmed.to_i128_parts() {
+                    Some(parts) => parts.hash(state),
+                    None => trimmed.to_bigint_parts().hash(state),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Numeric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        self.write_to(&mut text);
+        f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Numeric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<i64> for Numeric {
+    fn from(value: i64) -> Self {
+        Numeric::from_i128(i128::from(value), 0)
+    }
+}
+
+impl From<i32> for Numeric {
+    fn from(value: i32) -> Self {
+        Numeric::from_i128(i128::from(value), 0)
+    }
+}
