@@ -1,0 +1,224 @@
+//! What a running statement may know: its snapshot, its catalog, its clock reading, its settings.
+
+use crate::catalog::Catalog;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use txn::kv::{Key, ScanPage, ScanRequest, Shards, Span, Value};
+use types::{Error, MaybeReady, Result, SqlState, Timestamp};
+
+/// A transaction's unsaved writes as one statement sees them; `None` deletes.
+pub type Overlay = BTreeMap<Key, Option<Value>>;
+
+/// A read-only view of the database at one timestamp, with the transaction's own writes on top.
+/// Cheap to clone; outlives the statement that made it, so rows can stream from it.
+#[derive(Clone)]
+pub struct ReadView {
+    pub shards: Arc<dyn Shards>,
+    pub at: Timestamp,
+    /// Shared by all views of one statement; `None` when the transaction wrote nothing.
+    pub overlay: Option<Arc<Overlay>>,
+    /// Spans read, for SERIALIZABLE; `None` at other levels.
+    pub reads: Option<Arc<parking_lot::Mutex<Vec<Span>>>>,
+    /// Keeps the snapshot's versions from being collected.
+    pub guard: Option<Arc<dyn Send + Sync>>,
+}
+
+impl ReadView {
+    pub fn get(&self, key: &[u8]) -> MaybeReady<Result<Option<Value>>> {
+        if let Some(reads) = &self.reads {
+            let start = Bytes::copy_from_slice(key);
+            let mut end = Vec::with_capacity(key.len() + 1);
+            end.extend_from_slice(key);
+            end.push(0);
+            reads.lock().push(Span {
+                start,
+                end: end.into(),
+            });
+        }
+        if let Some(own) = self.overlay.as_ref().and_then(|o| o.get(key)) {
+            return MaybeReady::ready(Ok(own.clone()));
+        }
+        match self.shards.get(key, self.at) {
+            MaybeReady::Ready(result) => {
+                MaybeReady::Ready(result.map(|r| r.map(|found| found.map(|(value, _)| value))))
+            }
+            MaybeReady::Pending(future) => MaybeReady::pending(async move {
+                future.await.map(|found| found.map(|(value, _)| value))
+            }),
+        }
+    }
+
+    /// One page of committed rows with own writes merged in. Follow `resume` for the next.
+    pub async fn scan(
+        &self,
+        span: Span,
+        reverse: bool,
+        limit: usize,
+        limit_bytes: usize,
+    ) -> Result<ScanPage> {
+        if let Some(reads) = &self.reads {
+            reads.lock().push(span.clone());
+        }
+        let page = self
+            .shards
+            .scan(ScanRequest {
+                span: span.clone(),
+                at: self.at,
+                reverse,
+                limit,
+                limit_bytes,
+            })
+            .await?;
+        match &self.overlay {
+            Some(overlay) => Ok(merge_overlay(overlay, page, &span, reverse, self.at)),
+            None => Ok(page),
+        }
+    }
+}
+
+/// Own writes replace, remove and add rows within the part of the span that the page covers.
+fn merge_overlay(
+    overlay: &Overlay,
+    page: ScanPage,
+    span: &Span,
+    reverse: bool,
+    at: Timestamp,
+) -> ScanPage {
+    let (start, end) = match (&page.resume, reverse) {
+        (None, _) => (span.start.clone(), span.end.clone()),
+        (Some(resume), false) => (span.start.clone(), resume.clone()),
+        (Some(resume), true) => (resume.clone(), span.end.clone()),
+    };
+    if start >= end {
+        return page;
+    }
+    let own = overlay.range(start..end);
+    let mut merged: BTreeMap<Key, (Value, Timestamp)> = BTreeMap::new();
+    let mut touched = false;
+    for (key, value) in own {
+        touched = true;
+        if let Some(value) = value {
+            merged.insert(key.clone(), (value.clone(), at));
+        }
+    }
+    if !touched {
+        return page;
+    }
+    for (key, value, timestamp) in page.rows {
+        if !overlay.contains_key(&key) {
+            merged.insert(key, (value, timestamp));
+        }
+    }
+    let rows = merged
+        .into_iter()
+        .map(|(key, (value, timestamp))| (key, value, timestamp));
+    let rows = if reverse {
+        rows.rev().collect()
+    } else {
+        rows.collect()
+    };
+    ScanPage {
+        rows,
+        resume: page.resume,
+    }
+}
+
+/// Set by a cancel request or `statement_timeout`; long loops look at it.
+#[derive(Clone, Default)]
+pub struct CancelToken(Arc<CancelState>);
+
+#[derive(Default)]
+struct CancelState {
+    canceled: AtomicBool,
+    by_timeout: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl CancelToken {
+    pub fn cancel(&self, by_timeout: bool) {
+        self.0.by_timeout.store(by_timeout, Ordering::Relaxed);
+        self.0.canceled.store(true, Ordering::Release);
+        self.0.notify.notify_waiters();
+    }
+
+    pub fn is_canceled(&self) -> bool {
+        self.0.canceled.load(Ordering::Acquire)
+    }
+
+    pub fn check(&self) -> Result<()> {
+        if self.is_canceled() {
+            Err(self.error())
+        } else {
+            Ok(())
+        }
+    }
+
+    pub fn error(&self) -> Error {
+        let why = if self.0.by_timeout.load(Ordering::Relaxed) {
+            "canceling statement due to statement timeout"
+        } else {
+            "canceling statement due to user request"
+        };
+        Error::new(SqlState::QUERY_CANCELED, why)
+    }
+
+    /// Completes when canceled.
+    pub async fn canceled(&self) {
+        loop {
+            let notified = self.0.notify.notified();
+            if self.is_canceled() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Settings that change what expressions mean. A copy per statement.
+#[derive(Clone, Debug)]
+pub struct ExprSettings {
+    /// IANA name, or an offset as `SET TIME ZONE` takes.
+    pub time_zone: Arc<str>,
+    pub user: Arc<str>,
+    pub session_user: Arc<str>,
+    pub database: Arc<str>,
+    /// Schemas searched for unqualified names, `pg_catalog` implied first.
+    pub search_path: Arc<[String]>,
+    pub application_name: Arc<str>,
+    pub backend_pid: i32,
+    /// Unix microseconds: `now()` and `statement_timestamp()`.
+    pub transaction_micros: i64,
+    pub statement_micros: i64,
+}
+
+/// A statement's surroundings, for both roads and all functions.
+#[derive(Clone)]
+pub struct StatementContext {
+    pub view: ReadView,
+    pub catalog: Arc<Catalog>,
+    pub settings: Arc<ExprSettings>,
+    pub cancel: CancelToken,
+    pub env: types::env::Env,
+    /// Functions with effects on the session or the store: sequences, advisory locks, `set_config`.
+    pub effects: Arc<dyn SessionEffects>,
+}
+
+/// Effects a function call may have beyond its value. Called from either road, possibly on another
+/// thread than the session's: implementations synchronise themselves.
+pub trait SessionEffects: Send + Sync {
+    fn nextval(&self, sequence: crate::catalog::descriptor::ObjectId) -> MaybeReady<Result<i64>>;
+    fn currval(&self, sequence: crate::catalog::descriptor::ObjectId) -> Result<i64>;
+    fn lastval(&self) -> Result<i64>;
+    fn setval(
+        &self,
+        sequence: crate::catalog::descriptor::ObjectId,
+        value: i64,
+        is_called: bool,
+    ) -> MaybeReady<Result<i64>>;
+    /// `current_setting`; `None` when unknown.
+    fn setting(&self, name: &str) -> Option<String>;
+    /// `set_config`.
+    fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String>;
+}
