@@ -1,1 +1,92 @@
-fn main() {}
+//! Developer tasks that speak to the database from outside, as any program would.
+//!
+//! Each task lives in a module of its own; `peer` knows how to start the servers they talk to. Nothing
+//! here links against the database: a task sees the PostgreSQL wire protocol, a process id and a folder,
+//! so every task can be pointed at a real PostgreSQL (`--peer postgres`) to prove the task itself.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "developer tasks measure real time and run real processes"
+)]
+
+mod bench;
+mod clients;
+mod crash;
+mod idle;
+mod isolation;
+mod peer;
+mod progress;
+mod report;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, prove and measure PhantomDB.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Examples:\n  \
+        cargo xtask crash --rounds 20\n  \
+        cargo xtask crash --rounds 5 --peer postgres\n  \
+        cargo xtask clients\n  \
+        cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom\n  \
+        cargo xtask bench postgres --rounds 3 --seconds 10\n  \
+        cargo xtask tidy"
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Kill a loaded node at random moments and check what is left.
+    Crash(crash::Args),
+    /// Run a tour through psycopg 3, node-postgres and tokio-postgres.
+    Clients(clients::Args),
+    /// Measure beside another database.
+    #[command(subcommand)]
+    Bench(bench::Against),
+    /// Measure CPU and memory of a node that does nothing.
+    Idle(idle::Args),
+    /// Run the Hermitage anomalies at each isolation level.
+    Isolation(isolation::Args),
+    /// Check the shape of the workspace: dependency direction, paths, file sizes.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The runtime is entered from the main thread on purpose: servers are started there and ask the
+    // kernel to be ended with the thread that started them.
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the async runtime: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match cli.task {
+            Task::Crash(args) => crash::run(args).await,
+            Task::Clients(args) => clients::run(args).await,
+            Task::Bench(against) => bench::run(against).await,
+            Task::Idle(args) => idle::run(args).await,
+            Task::Isolation(args) => isolation::run(args).await,
+            Task::Tidy => tidy::run(),
+        }
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

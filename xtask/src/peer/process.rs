@@ -1,0 +1,79 @@
+//! Process ids, signals and `/proc`, by files and small programs (no `unsafe`).
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A command that the kernel ends with `signal` when the thread that starts it ends.
+pub fn tied_to_this_task(program: &Path, signal: &str) -> Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if setpriv.exists() {
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", signal, "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+/// Sends a signal; a process that has ended already is not an error.
+pub fn signal(name: &str, pids: &[u32]) {
+    if pids.is_empty() {
+        return;
+    }
+    let _ = Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids.iter().map(u32::to_string))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// The ids of the direct children of a process.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| stat_field(*pid, StatField::Parent) == Some(u64::from(parent)))
+        .collect()
+}
+
+/// Waits until none of the processes runs any more.
+pub fn wait_gone(pids: &[u32], timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    while Instant::now() < deadline && pids.iter().any(|pid| runs(*pid)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A process that is there and not only waiting to be reaped.
+fn runs(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !matches!(after_name(&stat).next(), Some("Z" | "X") | None),
+        Err(_) => false,
+    }
+}
+
+/// Fields of `/proc/PID/stat`, counted from the one after the program's name (see proc(5)).
+#[derive(Clone, Copy)]
+pub enum StatField {
+    Parent = 1,
+    UserTicks = 11,
+    SystemTicks = 12,
+}
+
+pub fn stat_field(pid: u32, field: StatField) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    after_name(&stat).nth(field as usize)?.parse().ok()
+}
+
+/// The program's name stands in parentheses and may hold spaces, so the split begins behind it.
+fn after_name(stat: &str) -> std::str::SplitWhitespace<'_> {
+    stat.rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+}
