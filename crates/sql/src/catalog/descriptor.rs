@@ -41,6 +41,12 @@ pub struct Role {
     pub can_login: bool,
     /// SCRAM-SHA-256 verifier, in PostgreSQL's text form; none: no password login.
     pub password: Option<String>,
+    #[serde(default)]
+    pub create_database: bool,
+    #[serde(default)]
+    pub create_role: bool,
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +55,9 @@ pub struct Database {
     pub name: String,
     pub owner: ObjectId,
     pub comment: Option<String>,
+    /// Templates are shown but not connected to.
+    #[serde(default)]
+    pub template: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +94,9 @@ pub struct Table {
     pub comment: Option<String>,
     /// `WITH (…)` options as given.
     pub options: Vec<(String, String)>,
+    /// UNLOGGED, as given; such tables are as durable as others.
+    #[serde(default)]
+    pub unlogged: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,6 +147,11 @@ pub struct Index {
     pub predicate: Option<String>,
     /// `btree`, as given.
     pub method: String,
+    /// Positions of INCLUDE columns; shown, not stored in the index.
+    #[serde(default)]
+    pub include: Vec<usize>,
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +175,9 @@ pub struct Check {
     pub name: String,
     /// SQL text of the condition.
     pub expression: String,
+    /// Added NOT VALID: older rows may break it.
+    #[serde(default)]
+    pub not_valid: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +194,12 @@ pub struct ForeignKey {
     /// DEFERRABLE constraints are checked at commit when INITIALLY DEFERRED.
     pub deferrable: bool,
     pub initially_deferred: bool,
+    /// MATCH FULL; else MATCH SIMPLE.
+    #[serde(default)]
+    pub match_full: bool,
+    /// Added NOT VALID: older rows may break it.
+    #[serde(default)]
+    pub not_valid: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,4 +243,24 @@ pub struct Sequence {
     pub cycle: bool,
     /// Table and column position that own it: dropped with them.
     pub owned_by: Option<(ObjectId, usize)>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+impl Column {
+    /// A nullable column with no default.
+    pub fn new(name: impl Into<String>, sql_type: SqlType) -> Self {
+        Column {
+            name: name.into(),
+            sql_type,
+            not_null: false,
+            default: None,
+            identity: None,
+            generated: None,
+            missing: None,
+            dropped: false,
+            owned_sequence: None,
+            comment: None,
+        }
+    }
 }
