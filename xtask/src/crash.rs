@@ -142,6 +142,7 @@ impl CrashTest {
                 .await
                 .with_context(|| format!("restart after round {round}"))?;
             let session = connect(&server.dsn()).await?;
+            check::prefer_indexes(&session).await;
             check::settle_and_check(&session, &mut self.model, round, &mut self.findings).await?;
             bar.set_message(format!("{} violations", self.findings.violations().len()));
             bar.inc(1);
@@ -161,6 +162,7 @@ impl CrashTest {
         self.load_and_kill(&mut server, writers, 0).await?;
         let server = self.restart().await?;
         let session = connect(&server.dsn()).await?;
+        check::prefer_indexes(&session).await;
         check::settle_and_check(&session, &mut self.model, 0, &mut self.findings).await?;
         anyhow::ensure!(
             self.findings.violations().is_empty(),

@@ -207,10 +207,14 @@ fn check_balances(found: &Tables, findings: &mut Findings) {
     });
 }
 
+/// Makes the session's lookups go through indexes: PostgreSQL would scan small tables. A server that knows
+/// no such setting chooses by itself.
+pub async fn prefer_indexes(session: &Session) {
+    let _ = session.batch_execute("SET enable_seqscan = off").await;
+}
+
 /// Asks through each secondary index and compares with what the scan of the table gave.
 async fn check_indexes(session: &Session, found: &Tables, findings: &mut Findings) -> Result<()> {
-    // PostgreSQL would scan small tables; a server that knows no such setting chooses by itself.
-    let _ = session.batch_execute("SET enable_seqscan = off").await;
     let mut agree = |name: String, by_table: BTreeSet<i64>, by_index: BTreeSet<i64>| {
         findings.check(Finding::IndexDisagrees, by_table == by_index, || {
             let only_table: Vec<_> = by_table.difference(&by_index).take(5).collect();
@@ -298,7 +302,6 @@ async fn check_indexes(session: &Session, found: &Tables, findings: &mut Finding
             ids(session, &sql).await?,
         );
     }
-    let _ = session.batch_execute("RESET enable_seqscan").await;
     Ok(())
 }
 
