@@ -1,0 +1,118 @@
+//! Keeping some disk space back, so that the store itself never meets a full disk.
+//!
+//! The LSM engine cannot go on after a failed write: a flush or a compaction that finds no space
+//! ends it until it is opened again. So batches are refused, with an error that a client can act on,
+//! while there is still room for what the engine does in the background. A batch that only deletes
+//! may use half of the reserve: it is how space comes back.
+
+use crate::engine::{Error, Result, WriteBatch};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Free space is asked for again after so many bytes of batches. A `statvfs` costs a microsecond.
+const CHECK_EVERY_BYTES: u64 = 1 << 20;
+/// The default reserve is a sixteenth of the disk, but not more than this: room for one compaction,
+/// which writes its inputs (up to some 64 MiB tables of two levels) anew before it drops them.
+const RESERVE_MAX_BYTES: u64 = 512 << 20;
+const RESERVE_FRACTION: u64 = 16;
+
+/// Free bytes as a test wants them.
+pub type FreeBytes = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+pub struct DiskSpace {
+    folder: PathBuf,
+    reserve_bytes: u64,
+    injected: Option<FreeBytes>,
+    sampled: Mutex<Sampled>,
+}
+
+#[derive(Default)]
+struct Sampled {
+    free: u64,
+    written_since: u64,
+}
+
+impl DiskSpace {
+    pub fn new(
+        folder: &Path,
+        reserve_bytes: Option<u64>,
+        injected: Option<FreeBytes>,
+    ) -> Result<Self> {
+        let space = DiskSpace {
+            folder: folder.to_owned(),
+            reserve_bytes: 0,
+            injected,
+            sampled: Mutex::default(),
+        };
+        let (free, total) = space.measure()?;
+        space.sampled.lock().free = free;
+        let reserve_bytes =
+            reserve_bytes.unwrap_or_else(|| (total / RESERVE_FRACTION).min(RESERVE_MAX_BYTES));
+        Ok(DiskSpace {
+            reserve_bytes,
+            ..space
+        })
+    }
+
+    /// Refuses `batch` when it would eat into the reserve.
+    pub fn admit(&self, batch: &WriteBatch) -> Result<()> {
+        // A batch is written twice: to the journal now and to a table later.
+        let bytes: u64 = 2 * batch
+            .ops
+            .iter()
+            .map(|(_, key, value)| {
+                (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+            })
+            .sum::<u64>();
+        let reclaims = batch.ops.iter().all(|(_, _, value)| value.is_none());
+        let reserve = if reclaims {
+            self.reserve_bytes / 2
+        } else {
+            self.reserve_bytes
+        };
+        let mut sampled = self.sampled.lock();
+        sampled.written_since += bytes;
+        let fits =
+            |sampled: &Sampled| sampled.free >= reserve.saturating_add(sampled.written_since);
+        if sampled.written_since >= CHECK_EVERY_BYTES || !fits(&sampled) {
+            *sampled = Sampled {
+                free: self.measure()?.0,
+                written_since: bytes,
+            };
+            if !fits(&sampled) {
+                sampled.written_since = 0;
+                return Err(self.full(sampled.free));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the reserve is untouched now.
+    pub fn has_reserve(&self) -> bool {
+        self.measure()
+            .is_ok_and(|(free, _)| free >= self.reserve_bytes)
+    }
+
+    pub fn full(&self, free: u64) -> Error {
+        Error::DiskFull(format!(
+            "{}: {free} bytes free, {} are kept in reserve",
+            self.folder.display(),
+            self.reserve_bytes
+        ))
+    }
+
+    /// Free and total bytes.
+    fn measure(&self) -> Result<(u64, u64)> {
+        if let Some(free) = &self.injected {
+            let free = free();
+            return Ok((free, free));
+        }
+        let stat = rustix::fs::statvfs(&self.folder)
+            .map_err(|error| Error::Io(format!("{}: {error}", self.folder.display())))?;
+        Ok((
+            stat.f_bavail.saturating_mul(stat.f_frsize),
+            stat.f_blocks.saturating_mul(stat.f_frsize),
+        ))
+    }
+}

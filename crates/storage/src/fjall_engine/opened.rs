@@ -1,0 +1,175 @@
+//! An open fjall database with its four keyspaces.
+
+use super::FjallOptions;
+use crate::engine::{Error, Keyspace, Result};
+use crate::journal_check;
+use fjall::Database;
+use lsm_tree::AbstractTree;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Keyspaces beside fjall's own, which has number 0.
+pub const KEYSPACES: usize = 4;
+/// Numbers go by the order of creation.
+pub const RAFT_NUMBER: u64 = 4;
+
+const READ_BYTES: usize = 256 << 10;
+/// What `stat` counts blocks in.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+pub struct Opened {
+    pub data: fjall::Keyspace,
+    pub history: fjall::Keyspace,
+    pub intents: fjall::Keyspace,
+    pub raft: fjall::Keyspace,
+    pub database: Database,
+    store: PathBuf,
+}
+
+impl Opened {
+    pub fn open(store: &Path, options: &FjallOptions) -> Result<Self> {
+        // Damaged metadata makes fjall panic in places.
+        match catch_unwind(AssertUnwindSafe(|| Self::try_open(store, options))) {
+            Ok(Ok(opened)) => Ok(opened),
+            Ok(Err(error)) => Err(map_error(error, &store.display().to_string(), true)),
+            Err(_) => Err(Error::Corrupt(format!(
+                "{}: the engine cannot read its files",
+                store.display()
+            ))),
+        }
+        .and_then(|opened| opened.check_numbers())
+    }
+
+    fn try_open(store: &Path, options: &FjallOptions) -> fjall::Result<Self> {
+        let database = Database::builder(store)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(options.journals_bytes)
+            .worker_threads(options.workers)
+            .manual_journal_persist(true)
+            .journal_compression(fjall::CompressionType::None)
+            .open()?;
+        Ok(Opened {
+            data: database.keyspace("data", || options.data())?,
+            history: database.keyspace("history", || options.history())?,
+            intents: database.keyspace("intents", || options.intents())?,
+            raft: database.keyspace("raft", || options.raft())?,
+            database,
+            store: store.to_owned(),
+        })
+    }
+
+    /// A keyspace with another number was made anew because the old one could not be found.
+    fn check_numbers(self) -> Result<Self> {
+        let numbers =
+            [&self.data, &self.history, &self.intents, &self.raft].map(|keyspace| keyspace.id());
+        if numbers == [1, 2, 3, RAFT_NUMBER] {
+            return Ok(self);
+        }
+        Err(Error::Corrupt(format!(
+            "{}: keyspaces are missing, found {numbers:?}",
+            self.store.display()
+        )))
+    }
+
+    pub fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
+        match keyspace {
+            Keyspace::Data => &self.data,
+            Keyspace::History => &self.history,
+            Keyspace::Intents => &self.intents,
+            Keyspace::Raft => &self.raft,
+        }
+    }
+
+    /// Names the damaged file if there is one.
+    pub fn map_error(&self, error: fjall::Error, keyspace: Option<Keyspace>) -> Error {
+        let place = match keyspace {
+            Some(keyspace) => self.keyspace(keyspace).path().display().to_string(),
+            None => self.store.display().to_string(),
+        };
+        match map_error(error, &place, keyspace.is_some()) {
+            Error::Corrupt(what) => {
+                match keyspace.map(|keyspace| verify(self.keyspace(keyspace))) {
+                    Some(Err(Error::Corrupt(named))) => Error::Corrupt(named),
+                    _ => Error::Corrupt(what),
+                }
+            }
+            other => other,
+        }
+    }
+
+    pub fn verify(&self) -> Result<()> {
+        [&self.data, &self.history, &self.intents, &self.raft]
+            .into_iter()
+            .try_for_each(verify)
+    }
+
+    /// Bytes that files really take: journals are made long and filled later.
+    pub fn disk_bytes(&self) -> u64 {
+        let tables = [&self.data, &self.history, &self.intents, &self.raft]
+            .map(|keyspace| keyspace.disk_space());
+        let journals = journal_check::journals(&self.store).unwrap_or_default();
+        let journals = journals.iter().filter_map(|(_, path)| path.metadata().ok());
+        tables.iter().sum::<u64>()
+            + journals
+                .map(|metadata| metadata.blocks() * STAT_BLOCK_BYTES)
+                .sum::<u64>()
+    }
+}
+
+/// Compares the checksum of each table file of a keyspace.
+fn verify(keyspace: &fjall::Keyspace) -> Result<()> {
+    for table in keyspace.tree.current_version().iter_tables() {
+        let path: &Path = &table.path;
+        match checksum(path) {
+            Ok(found) if found == table.checksum().into_u128() => {}
+            Ok(_) => return Err(Error::Corrupt(format!("{}: bad checksum", path.display()))),
+            // A compaction may have dropped the table meanwhile; then the version held here keeps it.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::Corrupt(format!("{}: is missing", path.display())));
+            }
+            Err(error) => return Err(Error::Io(format!("{}: {error}", path.display()))),
+        }
+    }
+    Ok(())
+}
+
+fn checksum(path: &Path) -> std::io::Result<u128> {
+    let mut file = File::open(path)?;
+    let mut hash = Xxh3::new();
+    let mut piece = vec![0; READ_BYTES];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hash.digest128());
+        }
+        hash.update(&piece[..read]);
+    }
+}
+
+/// `reading`: the failure came up while reading, so a file that ends too early is damage.
+fn map_error(error: fjall::Error, place: &str, reading: bool) -> Error {
+    let what = format!("{place}: {error}");
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(lsm_tree::Error::Io(error)) => {
+            match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull(what),
+                ErrorKind::UnexpectedEof
+                | ErrorKind::NotFound
+                | ErrorKind::InvalidData
+                | ErrorKind::InvalidInput
+                    if reading =>
+                {
+                    Error::Corrupt(what)
+                }
+                _ => Error::Io(what),
+            }
+        }
+        fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted => Error::Io(what),
+        fjall::Error::Locked => Error::Locked(what),
+        _ => Error::Corrupt(what),
+    }
+}

@@ -1,0 +1,102 @@
+//! What can be chosen about the real disk, and how each keyspace is laid out.
+
+use crate::disk_space::FreeBytes;
+use fjall::CompressionType;
+use fjall::KeyspaceCreateOptions;
+use fjall::config::{
+    BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+    PinningPolicy,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// Small enough that an idle node stays far below 150 MiB, memtables included.
+const CACHE_DEFAULT_BYTES: u64 = 64 * MIB;
+/// Journals kept at most: what a restart replays. A keyspace that is seldom written is flushed once
+/// they reach this, so that the oldest can go.
+const JOURNALS_DEFAULT_BYTES: u64 = 256 * MIB;
+/// One for flushes and two for compactions. With two in all, fjall's flushing worker spins on the
+/// queue for as long as the other one compacts, which burns a core; with one, flushes wait for
+/// compactions and memtables grow meanwhile. Idle workers sleep.
+const WORKERS_DEFAULT: usize = 3;
+
+/// Memtable sizes, in bytes. Up to four full ones may wait for their flush beside the active one,
+/// so the worst case under load is five times their sum.
+const DATA_MEMTABLE_BYTES: u64 = 32 * MIB;
+const HISTORY_MEMTABLE_BYTES: u64 = 16 * MIB;
+const INTENTS_MEMTABLE_BYTES: u64 = 8 * MIB;
+const RAFT_MEMTABLE_BYTES: u64 = 16 * MIB;
+
+/// Point reads want small blocks.
+const POINT_BLOCK_BYTES: u32 = 4 << 10;
+/// Sequential reads and old versions want large ones: fewer index entries, better compression.
+const SCAN_BLOCK_BYTES: u32 = 16 << 10;
+/// About 1 % of lookups of absent keys read a block in vain.
+const BLOOM_BITS_PER_KEY: f32 = 10.0;
+
+#[derive(Clone)]
+pub struct FjallOptions {
+    /// Decompressed blocks kept in memory, in bytes.
+    pub cache_bytes: u64,
+    /// Size of all journals, in bytes; at least 64 MiB.
+    pub journals_bytes: u64,
+    /// Background threads; see [`crate::disk_space`] and the reason at the default.
+    pub workers: usize,
+    /// Free bytes that writes leave; `None` is a sixteenth of the disk, at most 512 MiB.
+    pub reserve_bytes: Option<u64>,
+    /// Full size of the memtables in thousandths: tests that want many small tables lower it.
+    pub memtable_permille: u64,
+    /// Asked for free space instead of the disk, in tests.
+    pub free_bytes: Option<FreeBytes>,
+}
+
+impl Default for FjallOptions {
+    fn default() -> Self {
+        FjallOptions {
+            cache_bytes: CACHE_DEFAULT_BYTES,
+            journals_bytes: JOURNALS_DEFAULT_BYTES,
+            workers: WORKERS_DEFAULT,
+            reserve_bytes: None,
+            memtable_permille: 1000,
+            free_bytes: None,
+        }
+    }
+}
+
+impl FjallOptions {
+    fn common(&self, memtable_bytes: u64) -> KeyspaceCreateOptions {
+        KeyspaceCreateOptions::default()
+            .manual_journal_persist(true)
+            .max_memtable_size(memtable_bytes * self.memtable_permille / 1000)
+    }
+
+    /// Point reads first: bloom filters on all levels (a new key is looked up before it is
+    /// inserted), filters and indexes of the upper levels always in memory.
+    pub(super) fn data(&self) -> KeyspaceCreateOptions {
+        self.common(DATA_MEMTABLE_BYTES)
+            .data_block_size_policy(BlockSizePolicy::all(POINT_BLOCK_BYTES))
+            .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+                BloomConstructionPolicy::BitsPerKey(BLOOM_BITS_PER_KEY),
+            )))
+            .filter_block_pinning_policy(PinningPolicy::new([true, true, false]))
+    }
+
+    /// Only ever read by range, so filters would be dead weight; compressed, since seldom read.
+    pub(super) fn history(&self) -> KeyspaceCreateOptions {
+        self.common(HISTORY_MEMTABLE_BYTES)
+            .data_block_size_policy(BlockSizePolicy::all(SCAN_BLOCK_BYTES))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .filter_policy(FilterPolicy::disabled())
+    }
+
+    pub(super) fn intents(&self) -> KeyspaceCreateOptions {
+        self.common(INTENTS_MEMTABLE_BYTES)
+    }
+
+    /// Written once, read seldom, deleted soon: not worth compressing.
+    pub(super) fn raft(&self) -> KeyspaceCreateOptions {
+        self.common(RAFT_MEMTABLE_BYTES)
+            .data_block_size_policy(BlockSizePolicy::all(SCAN_BLOCK_BYTES))
+            .data_block_compression_policy(CompressionPolicy::disabled())
+    }
+}

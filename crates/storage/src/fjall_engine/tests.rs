@@ -1,0 +1,118 @@
+//! The real disk in a temporary folder: restarts, locks, a full disk, damage.
+
+use super::*;
+use std::ops::Bound;
+
+const ALL: KeyRange = (Bound::Unbounded, Bound::Unbounded);
+
+pub(super) fn small() -> FjallOptions {
+    FjallOptions {
+        cache_bytes: 1 << 20,
+        journals_bytes: 64 << 20,
+        reserve_bytes: Some(0),
+        ..FjallOptions::default()
+    }
+}
+
+fn put(key: &str, value: &str) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    batch.put(Keyspace::Data, key.to_owned(), value.to_owned());
+    batch
+}
+
+#[test]
+fn what_is_written_is_read_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let engine = FjallEngine::open(folder.path(), small()).unwrap();
+        engine.write(put("a", "1")).unwrap();
+        let snapshot = engine.snapshot();
+        let mut batch = put("b", "2");
+        batch.put(Keyspace::Raft, "b", "raft");
+        batch.delete(Keyspace::Data, "a");
+        engine.write(batch).unwrap();
+        assert_eq!(snapshot.scan(Keyspace::Data, ALL, false).count(), 1);
+        assert_eq!(snapshot.get(Keyspace::Data, b"a").unwrap().unwrap(), "1");
+        assert_eq!(engine.get(Keyspace::Data, b"a").unwrap(), None);
+        engine.sync().unwrap();
+    }
+    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    assert_eq!(engine.get(Keyspace::Data, b"b").unwrap().unwrap(), "2");
+    let rows: Vec<_> = engine
+        .snapshot()
+        .scan(Keyspace::Raft, ALL, true)
+        .map(|pair| pair.unwrap())
+        .collect();
+    assert_eq!(
+        rows,
+        [(Bytes::from("b"), Bytes::from("raft"))],
+        "the batch number is not shown"
+    );
+    assert!(engine.disk_bytes() > 0);
+    engine.verify().unwrap();
+}
+
+#[test]
+fn a_second_open_is_told_who_holds_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let _engine = FjallEngine::open(folder.path(), small()).unwrap();
+    let Err(Error::Locked(message)) = FjallEngine::open(folder.path(), small()) else {
+        panic!("opened twice")
+    };
+    assert!(
+        message.contains(&std::process::id().to_string()),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_half_made_store_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join(NEW_STORE_FOLDER);
+    std::fs::create_dir_all(new.join("keyspaces")).unwrap();
+    FjallEngine::open(folder.path(), small())
+        .unwrap()
+        .write(put("a", "1"))
+        .unwrap();
+    assert!(!new.exists());
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_space_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(10 << 20));
+    let asked = Arc::clone(&free);
+    let options = FjallOptions {
+        reserve_bytes: Some(4 << 20),
+        free_bytes: Some(Arc::new(move || asked.load(Ordering::Relaxed))),
+        ..small()
+    };
+    let engine = FjallEngine::open(folder.path(), options).unwrap();
+    engine.write(put("a", "1")).unwrap();
+    free.store(3 << 20, Ordering::Relaxed);
+    let large = "x".repeat(1 << 20);
+    let Err(Error::DiskFull(message)) = engine.write(put("b", &large)) else {
+        panic!("wrote into the reserve")
+    };
+    assert!(message.contains("reserve"), "{message}");
+    assert_eq!(engine.get(Keyspace::Data, b"a").unwrap().unwrap(), "1");
+    engine.sync().unwrap();
+    let mut deletes = WriteBatch::default();
+    deletes.delete(Keyspace::Data, "a");
+    engine.write(deletes).unwrap();
+    free.store(20 << 20, Ordering::Relaxed);
+    engine.write(put("b", &large)).unwrap();
+    assert_eq!(
+        engine.get(Keyspace::Data, b"b").unwrap().unwrap().len(),
+        1 << 20
+    );
+}
+
+#[test]
+fn oversized_keys_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    assert!(engine.write(put(&"k".repeat(70_000), "v")).is_err());
+    assert!(engine.write(put("", "v")).is_err());
+    engine.write(put("k", "v")).unwrap();
+}

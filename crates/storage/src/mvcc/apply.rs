@@ -1,0 +1,116 @@
+//! Writing versions: the old one to `history` first, then the new one to `data`.
+
+use super::{decode_version, encode_tombstone, encode_value, history_key, history_value};
+use crate::engine::{Engine, Keyspace, Result, WriteBatch};
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use types::Timestamp;
+
+/// Appends to `batch` what makes `writes` the newest versions, all at `commit_ts`.
+///
+/// `None` deletes. Writes already in `batch` are taken into account; for many small commits in one
+/// batch keep an [`Applier`] instead, which does not look through the batch again each time.
+pub fn apply<E: Engine + ?Sized>(
+    engine: &E,
+    batch: &mut WriteBatch,
+    writes: &[(Bytes, Option<Bytes>)],
+    commit_ts: Timestamp,
+) -> Result<()> {
+    let mut applier = Applier::new(engine, batch);
+    for (key, value) in writes {
+        applier.write(key, value.as_ref(), commit_ts)?;
+    }
+    Ok(())
+}
+
+/// Applies any number of commits into one batch.
+pub struct Applier<'a, E: Engine + ?Sized> {
+    engine: &'a E,
+    batch: &'a mut WriteBatch,
+    /// Where in the batch the newest version of a user key stands. Lookups only.
+    pending: FxHashMap<Bytes, usize>,
+}
+
+impl<'a, E: Engine + ?Sized> Applier<'a, E> {
+    pub fn new(engine: &'a E, batch: &'a mut WriteBatch) -> Self {
+        let mut pending = FxHashMap::default();
+        for (index, (keyspace, key, _)) in batch.ops.iter().enumerate() {
+            if *keyspace == Keyspace::Data {
+                pending.insert(key.clone(), index);
+            }
+        }
+        Applier {
+            engine,
+            batch,
+            pending,
+        }
+    }
+
+    /// The batch, to add other things of the same commit such as the applied index.
+    pub fn batch(&mut self) -> &mut WriteBatch {
+        self.batch
+    }
+
+    /// Makes `value` (or a tombstone) the newest version of `key`.
+    ///
+    /// Changes nothing when the present version is as new as `commit_ts` or newer: then this is a
+    /// replay. Deleting what does not exist changes nothing either.
+    pub fn write(
+        &mut self,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        commit_ts: Timestamp,
+    ) -> Result<()> {
+        let pending = self.pending.get(key).copied();
+        let raw = match pending {
+            Some(index) => self.batch.ops[index].2.clone(),
+            None => self.engine.get(Keyspace::Data, key)?,
+        };
+        let Some(raw) = raw else {
+            if let Some(value) = value {
+                self.put(key, encode_value(commit_ts, value));
+            }
+            return Ok(());
+        };
+        let present = decode_version(key, raw)?;
+        if present.timestamp >= commit_ts {
+            return Ok(());
+        }
+        let Some(old_value) = present.value else {
+            // A tombstone stays where it is until a value takes its place. Its predecessor in
+            // history says when it ended, so the tombstone need not be kept.
+            if let Some(value) = value {
+                if let Some(index) = pending {
+                    self.batch.ops[index].2 = Some(encode_value(commit_ts, value));
+                } else {
+                    self.put(key, encode_value(commit_ts, value));
+                }
+            }
+            return Ok(());
+        };
+        let history = (
+            Keyspace::History,
+            history_key(key, present.timestamp),
+            Some(history_value(commit_ts, value.is_none(), &old_value)),
+        );
+        match pending {
+            // One key must not stand twice in a batch. The older pending version becomes history
+            // in its own place, which also keeps history before data.
+            Some(index) => self.batch.ops[index] = history,
+            None => self.batch.ops.push(history),
+        }
+        let new = match value {
+            Some(value) => encode_value(commit_ts, value),
+            None => encode_tombstone(commit_ts),
+        };
+        self.put(key, new);
+        Ok(())
+    }
+
+    fn put(&mut self, key: &Bytes, raw: Bytes) {
+        self.pending.insert(key.clone(), self.batch.ops.len());
+        self.batch
+            .ops
+            .push((Keyspace::Data, key.clone(), Some(raw)));
+    }
+}
