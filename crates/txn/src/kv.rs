@@ -21,6 +21,13 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxnId(pub u128);
 
+impl std::fmt::Display for TxnId {
+    /// Sixteen hexadecimal digits, enough to tell two live transactions apart in a message.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", (self.0 >> 64) as u64 ^ self.0 as u64)
+    }
+}
+
 /// PostgreSQL's three levels. READ UNCOMMITTED is READ COMMITTED, as there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Isolation {
@@ -114,5 +121,9 @@ pub trait Shards: Send + Sync + 'static {
 
     /// Commits durably, and returns once the commit is visible to [`Shards::read_timestamp`].
     /// An error of state 40003 means that the outcome is unknown.
+    ///
+    /// From this call on the shard owns the transaction's locks: it releases all of them once the
+    /// outcome is known, whether or not anybody still waits for the future. (Otherwise a client
+    /// that goes away would free its rows before its writes are visible.)
     fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>>;
 }

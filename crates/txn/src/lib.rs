@@ -1,2 +1,29 @@
 //! Transactions.
+//!
+//! Gateway: [`Coordinator`] begins a [`Transaction`], which buffers writes, locks rows and commits,
+//! all through the seam [`kv::Shards`]. Lease holder: [`LockTable`] and [`Sequencer`], both pure.
+//!
+//! Invariant: nothing here knows how a shard stores or replicates.
+
+mod budget;
+mod coordinator;
 pub mod kv;
+pub mod lock_table;
+mod merge;
+mod read_set;
+mod savepoint;
+pub mod sequencer;
+mod snapshots;
+mod transaction;
+
+pub use coordinator::{Coordinator, Limits};
+pub use kv::{Isolation, LockMode, Shards, Span, TxnId, WaitPolicy};
+pub use lock_table::{Acquire, LockLimits, LockTable, Ticket};
+pub use merge::OWN_WRITE;
+pub use savepoint::SavepointId;
+pub use sequencer::Sequencer;
+pub use snapshots::ActiveSnapshots;
+pub use transaction::{LockedRow, Transaction};
+
+#[cfg(test)]
+mod transaction_tests;

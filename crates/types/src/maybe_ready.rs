@@ -21,6 +21,19 @@ impl<T> MaybeReady<T> {
     pub fn pending(future: impl Future<Output = T> + Send + 'static) -> Self {
         MaybeReady::Pending(Box::pin(future))
     }
+
+    /// Changes the value now or when it comes.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> MaybeReady<U>
+    where
+        T: 'static,
+    {
+        match self {
+            MaybeReady::Ready(value) => MaybeReady::Ready(value.map(change)),
+            MaybeReady::Pending(future) => {
+                MaybeReady::pending(async move { change(future.await) })
+            }
+        }
+    }
 }
 
 impl<T: Unpin> Future for MaybeReady<T> {

@@ -1,0 +1,507 @@
+//! One transaction, owned by one session.
+//!
+//! # Life
+//! ```text
+//!   begin ──► statements ──► commit ──► (the shard releases the locks)
+//!                │  ▲
+//!     savepoint  ▼  │ rollback_to          rollback or drop ──► locks released at once
+//! ```
+//!
+//! # Reads
+//! READ COMMITTED takes a new snapshot with every statement ([`Transaction::begin_statement`]); the
+//! other two levels take one with the first. A read sees the transaction's own buffered writes, then
+//! its snapshot. SERIALIZABLE remembers which spans were read, and has them validated at commit.
+//!
+//! # Writes
+//! Buffered here until commit; nobody else sees them. Whoever writes a key must have locked it (in
+//! `NoKeyUpdate` or stronger): the lock keeps two writers apart, and [`Transaction::lock_and_get`]
+//! reads the newest version under it, so an update is never lost. Two keys of one row (table and
+//! index entries) are covered by the row's lock.
+//!
+//! # Uniqueness
+//! `lock_and_get(key, Update)` and finding nothing makes `key` the transaction's own to insert: a
+//! second inserter of the same key waits, and then finds the first one's row.
+
+use crate::budget::Charge;
+use crate::coordinator::Shared;
+use crate::kv::{
+    CommitRequest, Isolation, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value,
+    WaitPolicy,
+};
+use crate::merge::merge;
+use crate::read_set::ReadSet;
+use crate::savepoint::{SavepointId, WriteBuffer, cost};
+use crate::snapshots::Slot;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use types::{Error, MaybeReady, Result, SqlState, Timestamp};
+
+/// Memory of a remembered lock beside its key, or of a span that was read.
+const NOTE_BYTES: usize = 96;
+
+/// What [`Transaction::lock_and_get`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockedRow {
+    /// Another transaction holds the row and the policy was to skip.
+    Skipped,
+    /// The newest version is the one the statement's snapshot sees (or the transaction's own write).
+    Unchanged(Option<Value>),
+    /// READ COMMITTED only: the newest version was committed after the snapshot. The statement's
+    /// condition must be evaluated again on it.
+    Changed(Option<Value>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Active,
+    /// Committed or rolled back, or its commit is in the hands of the shard.
+    Ended,
+}
+
+/// See the module.
+pub struct Transaction {
+    shared: Arc<Shared>,
+    id: TxnId,
+    isolation: Isolation,
+    read_only: bool,
+    state: State,
+    /// `ZERO` before the first snapshot.
+    read_at: Timestamp,
+    slot: Option<Slot>,
+    statements: u32,
+    buffer: WriteBuffer,
+    /// Keys locked, or queued for, with the mode known to be held.
+    locks: FxHashMap<Key, Option<LockMode>>,
+    /// The same keys in the order in which they were first asked for.
+    lock_log: Vec<Key>,
+    reads: ReadSet,
+    charge: Charge,
+}
+
+impl Transaction {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        id: TxnId,
+        isolation: Isolation,
+        read_only: bool,
+    ) -> Self {
+        Transaction {
+            shared,
+            id,
+            isolation,
+            read_only,
+            state: State::Active,
+            read_at: Timestamp::ZERO,
+            slot: None,
+            statements: 0,
+            buffer: WriteBuffer::default(),
+            locks: FxHashMap::default(),
+            lock_log: Vec::new(),
+            reads: ReadSet::default(),
+            charge: Charge::default(),
+        }
+    }
+
+    pub fn id(&self) -> TxnId {
+        self.id
+    }
+
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// `SET TRANSACTION READ ONLY | READ WRITE`.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// `SET TRANSACTION ISOLATION LEVEL`: only before the first statement (25001).
+    pub fn set_isolation(&mut self, isolation: Isolation) -> Result<()> {
+        if self.read_at != Timestamp::ZERO && isolation != self.isolation {
+            return Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+            ));
+        }
+        self.isolation = isolation;
+        Ok(())
+    }
+
+    /// READ COMMITTED: takes a new snapshot. Else: takes it once.
+    pub fn begin_statement(&mut self) -> Timestamp {
+        self.statements = self.statements.saturating_add(1);
+        if self.read_at == Timestamp::ZERO || self.isolation == Isolation::ReadCommitted {
+            self.take_snapshot();
+        }
+        self.read_at
+    }
+
+    /// Raises the snapshot to now so that the current statement can be run again, with what it wrote
+    /// undone by the caller (a savepoint). `false` if earlier statements are bound to the snapshot:
+    /// then the error must surface.
+    pub fn restart_statement(&mut self) -> bool {
+        if self.isolation != Isolation::ReadCommitted {
+            if self.statements > 1 {
+                return false;
+            }
+            self.reads.clear();
+        }
+        self.take_snapshot();
+        true
+    }
+
+    /// The snapshot of the current statement.
+    pub fn read_timestamp(&mut self) -> Timestamp {
+        if self.read_at == Timestamp::ZERO {
+            self.take_snapshot();
+        }
+        self.read_at
+    }
+
+    pub fn get(&mut self, key: &[u8]) -> MaybeReady<Result<Option<Value>>> {
+        let at = self.read_timestamp();
+        if let Some(own) = self.buffer.get(key) {
+            return MaybeReady::ready(Ok(own.clone()));
+        }
+        if self.validates() {
+            if let Err(error) = self.pay(2 * key.len() + NOTE_BYTES) {
+                return MaybeReady::ready(Err(error));
+            }
+            self.reads.add_key(key);
+        }
+        self.shared
+            .shards
+            .get(key, at)
+            .map(|found| found.map(|version| version.map(|(value, _)| value)))
+    }
+
+    /// A page of the span, own writes merged in ([`crate::OWN_WRITE`] as their timestamp). `resume`
+    /// says where to go on, as the next `start` or, reversed, as the next `end`.
+    pub fn scan(
+        &mut self,
+        mut span: Span,
+        reverse: bool,
+        limit: usize,
+        limit_bytes: usize,
+    ) -> MaybeReady<Result<ScanPage>> {
+        let at = self.read_timestamp();
+        loop {
+            let (own, own_last) = self.buffer.page(&span, reverse, limit, limit_bytes);
+            let request = ScanRequest {
+                span: span.clone(),
+                at,
+                reverse,
+                limit,
+                limit_bytes,
+            };
+            let page = match self.shared.shards.scan(request) {
+                MaybeReady::Ready(Some(Ok(page))) => page,
+                MaybeReady::Ready(other) => return MaybeReady::Ready(other),
+                MaybeReady::Pending(page) => {
+                    // How far the page will reach is not known yet, so all of it counts as read.
+                    if let Err(error) = self.note_scan(span) {
+                        return MaybeReady::ready(Err(error));
+                    }
+                    return MaybeReady::pending(async move {
+                        let page = page.await?;
+                        Ok(merge(own, own_last, page, reverse, limit, limit_bytes))
+                    });
+                }
+            };
+            let page = merge(own, own_last, page, reverse, limit, limit_bytes);
+            let mut seen = span.clone();
+            if let Some(resume) = &page.resume {
+                if reverse {
+                    seen.start = resume.clone();
+                    span.end = resume.clone();
+                } else {
+                    seen.end = resume.clone();
+                    span.start = resume.clone();
+                }
+            }
+            if let Err(error) = self.note_scan(seen) {
+                return MaybeReady::ready(Err(error));
+            }
+            // All rows of the page were deleted by this transaction: the next one, then.
+            if page.rows.is_empty() && page.resume.is_some() {
+                continue;
+            }
+            return MaybeReady::ready(Ok(page));
+        }
+    }
+
+    /// Buffers a write. The key must be covered by a lock of this transaction (see the module).
+    pub fn put(&mut self, key: impl Into<Key>, value: impl Into<Value>) -> Result<()> {
+        self.write(key.into(), Some(value.into()))
+    }
+
+    /// Buffers a deletion. As [`Transaction::put`].
+    pub fn delete(&mut self, key: impl Into<Key>) -> Result<()> {
+        self.write(key.into(), None)
+    }
+
+    /// Takes or strengthens a lock. `Ok(false)` only under [`WaitPolicy::SkipLocked`].
+    ///
+    /// A table is locked by its own key: statements that write rows take `KeyShare`, which all may
+    /// hold at once; `CREATE INDEX` takes `Share` against `NoKeyUpdate`; DDL takes `Update`.
+    pub fn lock(
+        &mut self,
+        key: &[u8],
+        mode: LockMode,
+        policy: WaitPolicy,
+    ) -> MaybeReady<Result<bool>> {
+        let known = self.locks.get(key).copied();
+        if let Some(Some(held)) = known
+            && held >= mode
+        {
+            return MaybeReady::ready(Ok(true));
+        }
+        if known.is_none()
+            && let Err(error) = self.pay(key.len() + NOTE_BYTES)
+        {
+            return MaybeReady::ready(Err(error));
+        }
+        let answer = self.shared.shards.lock(self.id, key, mode, policy);
+        let held = match &answer {
+            MaybeReady::Ready(Some(Ok(true))) => Some(mode),
+            MaybeReady::Ready(_) => return answer,
+            // Perhaps granted later, perhaps not; the next call for it asks the shard again.
+            MaybeReady::Pending(_) => known.flatten(),
+        };
+        if known.is_none() {
+            let key = Key::copy_from_slice(key);
+            self.lock_log.push(key.clone());
+            self.locks.insert(key, held);
+        } else if let Some(note) = self.locks.get_mut(key) {
+            *note = held;
+        }
+        answer
+    }
+
+    /// Locks a row, then reads its newest committed version (or the own write). Under REPEATABLE
+    /// READ and SERIALIZABLE a version newer than the snapshot is 40001.
+    pub fn lock_and_get(
+        &mut self,
+        key: &[u8],
+        mode: LockMode,
+        policy: WaitPolicy,
+    ) -> MaybeReady<Result<LockedRow>> {
+        let at = self.read_timestamp();
+        let own = self.buffer.get(key).cloned();
+        let locked = self.lock(key, mode, policy);
+        let fixed = self.isolation != Isolation::ReadCommitted;
+        match locked {
+            MaybeReady::Ready(Some(Ok(true))) => match own {
+                Some(own) => MaybeReady::ready(Ok(LockedRow::Unchanged(own))),
+                None => newest(&self.shared.shards, key, at, fixed),
+            },
+            MaybeReady::Ready(Some(Ok(false))) => MaybeReady::ready(Ok(LockedRow::Skipped)),
+            MaybeReady::Ready(Some(Err(error))) => MaybeReady::ready(Err(error)),
+            MaybeReady::Ready(None) => MaybeReady::Ready(None),
+            MaybeReady::Pending(locked) => {
+                let shards = Arc::clone(&self.shared.shards);
+                let key = Key::copy_from_slice(key);
+                MaybeReady::pending(async move {
+                    if !locked.await? {
+                        return Ok(LockedRow::Skipped);
+                    }
+                    match own {
+                        Some(own) => Ok(LockedRow::Unchanged(own)),
+                        None => newest(&shards, &key, at, fixed).await,
+                    }
+                })
+            }
+        }
+    }
+
+    pub fn savepoint(&mut self) -> SavepointId {
+        self.buffer.savepoint(self.lock_log.len())
+    }
+
+    /// Forgets the savepoint and those after it; what was done since stays.
+    pub fn release_savepoint(&mut self, savepoint: SavepointId) -> Result<()> {
+        let freed = self.buffer.release(savepoint).ok_or_else(no_savepoint)?;
+        self.charge.remove(freed);
+        Ok(())
+    }
+
+    /// Undoes what was written since, and releases the locks first taken since. The savepoint
+    /// stays set. A lock that was strengthened since keeps its strength.
+    pub fn rollback_to(&mut self, savepoint: SavepointId) -> Result<()> {
+        let undone = self.buffer.rollback_to(savepoint);
+        let (locks, freed) = undone.ok_or_else(no_savepoint)?;
+        self.charge.remove(freed);
+        if locks < self.lock_log.len() {
+            let released = self.lock_log.split_off(locks);
+            for key in &released {
+                self.locks.remove(key);
+                self.charge.remove(key.len() + NOTE_BYTES);
+            }
+            self.shared.shards.unlock(self.id, &released);
+        }
+        Ok(())
+    }
+
+    pub fn has_writes(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Buffered writes, by key.
+    pub fn writes_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Commits, durably and visibly to all who begin afterwards. Without writes there is nothing to
+    /// do but release locks. The transaction has ended, whatever the outcome.
+    pub fn commit(&mut self) -> MaybeReady<Result<Timestamp>> {
+        if self.state == State::Ended {
+            return MaybeReady::ready(Err(Error::internal("the transaction has ended already")));
+        }
+        if self.buffer.is_empty() {
+            let at = self.read_at;
+            self.rollback();
+            return MaybeReady::ready(Ok(at));
+        }
+        let request = CommitRequest {
+            txn: self.id,
+            read_at: self.read_timestamp(),
+            read_spans: std::mem::take(&mut self.reads).into_spans(),
+            writes: self.buffer.take(),
+        };
+        // From here on the locks are the shard's. The memory stays charged until the session lets
+        // go of the transaction.
+        self.state = State::Ended;
+        self.leave_snapshot();
+        self.shared.shards.commit(request)
+    }
+
+    /// Forgets all writes and releases all locks. Harmless after the end.
+    pub fn rollback(&mut self) {
+        if self.state == State::Active {
+            self.state = State::Ended;
+            if !self.lock_log.is_empty() {
+                self.shared.shards.unlock_all(self.id);
+                self.locks = FxHashMap::default();
+                self.lock_log = Vec::new();
+            }
+            self.leave_snapshot();
+        }
+        self.buffer.clear();
+        self.reads.clear();
+        self.charge.clear(&self.shared.budget);
+    }
+
+    fn write(&mut self, key: Key, value: Option<Value>) -> Result<()> {
+        if self.read_only {
+            return Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                "cannot write in a read-only transaction",
+            ));
+        }
+        self.pay(cost(&key, value.as_deref()))?;
+        let freed = self.buffer.put(key, value);
+        self.charge.remove(freed);
+        Ok(())
+    }
+
+    /// Whether reads must be remembered. Not for a read-only transaction: it runs at the instant of
+    /// its snapshot.
+    fn validates(&self) -> bool {
+        self.isolation == Isolation::Serializable && !self.read_only
+    }
+
+    fn note_scan(&mut self, span: Span) -> Result<()> {
+        if self.validates() {
+            self.pay(span.start.len() + span.end.len() + NOTE_BYTES)?;
+            self.reads.add(span);
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, bytes: usize) -> Result<()> {
+        let limit = self.shared.limits.transaction_bytes;
+        self.charge.add(&self.shared.budget, limit, bytes)
+    }
+
+    fn take_snapshot(&mut self) {
+        let shared = &self.shared;
+        let slot = self
+            .slot
+            .get_or_insert_with(|| shared.snapshots.enter(self.id.0 as u64));
+        self.read_at = shared
+            .snapshots
+            .choose(slot, || shared.shards.read_timestamp());
+    }
+
+    fn leave_snapshot(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.shared.snapshots.leave(slot);
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.rollback();
+    }
+}
+
+/// The newest committed version of a locked row.
+fn newest(
+    shards: &Arc<dyn Shards>,
+    key: &[u8],
+    at: Timestamp,
+    fixed_snapshot: bool,
+) -> MaybeReady<Result<LockedRow>> {
+    match shards.get(key, Timestamp::MAX) {
+        MaybeReady::Ready(Some(Ok(Some((value, version))))) => {
+            MaybeReady::ready(judge(Some(value), Some(version), at, fixed_snapshot))
+        }
+        // Never there, or deleted: when?
+        MaybeReady::Ready(Some(Ok(None))) => shards
+            .newest_version(key)
+            .map(move |version| judge(None, version?, at, fixed_snapshot)),
+        MaybeReady::Ready(Some(Err(error))) => MaybeReady::ready(Err(error)),
+        MaybeReady::Ready(None) => MaybeReady::Ready(None),
+        MaybeReady::Pending(found) => {
+            let shards = Arc::clone(shards);
+            let key = Key::copy_from_slice(key);
+            MaybeReady::pending(async move {
+                match found.await? {
+                    Some((value, version)) => judge(Some(value), Some(version), at, fixed_snapshot),
+                    None => judge(None, shards.newest_version(&key).await?, at, fixed_snapshot),
+                }
+            })
+        }
+    }
+}
+
+fn judge(
+    value: Option<Value>,
+    version: Option<Timestamp>,
+    at: Timestamp,
+    fixed_snapshot: bool,
+) -> Result<LockedRow> {
+    if version.is_none_or(|version| version <= at) {
+        return Ok(LockedRow::Unchanged(value));
+    }
+    if fixed_snapshot {
+        let what = if value.is_some() { "update" } else { "delete" };
+        return Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            format!("could not serialize access due to concurrent {what}"),
+        ));
+    }
+    Ok(LockedRow::Changed(value))
+}
+
+fn no_savepoint() -> Error {
+    Error::new(
+        SqlState::INVALID_SAVEPOINT_SPECIFICATION,
+        "savepoint does not exist",
+    )
+}
