@@ -5,15 +5,25 @@
 //! Invariant: nothing here reads a clock, a random source, a socket or a file.
 
 pub mod array;
+pub mod compare;
+pub mod datetime;
+pub mod datetime_parse;
 pub mod datum;
 pub mod env;
 pub mod error;
 pub mod hlc;
 pub mod interval;
+pub mod interval_parse;
+pub mod json;
 pub mod jsonb;
+pub mod key;
 pub mod maybe_ready;
 pub mod numeric;
+pub mod row;
 pub mod sql_type;
+mod stored;
+pub mod timezone;
+pub mod type_name;
 
 pub use array::Array;
 pub use datum::Datum;
@@ -23,7 +33,9 @@ pub use interval::Interval;
 pub use jsonb::Jsonb;
 pub use maybe_ready::MaybeReady;
 pub use numeric::Numeric;
+pub use row::{RowLayout, RowView};
 pub use sql_type::SqlType;
+pub use timezone::TimeZone;
 
 /// A row as the executors pass it: one datum per column, in column order.
 pub type Row = Vec<Datum>;

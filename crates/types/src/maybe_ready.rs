@@ -29,9 +29,7 @@ impl<T> MaybeReady<T> {
     {
         match self {
             MaybeReady::Ready(value) => MaybeReady::Ready(value.map(change)),
-            MaybeReady::Pending(future) => {
-                MaybeReady::pending(async move { change(future.await) })
-            }
+            MaybeReady::Pending(future) => MaybeReady::pending(async move { change(future.await) }),
         }
     }
 }
