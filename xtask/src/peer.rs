@@ -129,8 +129,8 @@ impl Server {
         }
     }
 
-    pub fn peer(&self) -> Peer {
-        self.peer
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     pub fn port(&self) -> u16 {
@@ -212,7 +212,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.is_running() {
             let _ = self.kill();
         }
     }

@@ -1,0 +1,237 @@
+//! Samples, medians, ratios and verdicts.
+
+use anyhow::Result;
+use comfy_table::Table;
+
+use super::plan::{Target, Workload};
+use crate::report;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Postgres,
+    Phantom,
+}
+
+impl Side {
+    pub const BOTH: [Side; 2] = [Side::Postgres, Side::Phantom];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Postgres => "PostgreSQL",
+            Side::Phantom => "PhantomDB",
+        }
+    }
+}
+
+/// The samples of one side.
+#[derive(Default)]
+struct Samples {
+    good: Vec<f64>,
+    failures: Vec<String>,
+    broken: bool,
+}
+
+/// One workload with its samples of both sides.
+pub struct Measured {
+    pub workload: Workload,
+    postgres: Samples,
+    phantom: Samples,
+}
+
+impl Measured {
+    pub fn new(workload: Workload) -> Measured {
+        Measured {
+            workload,
+            postgres: Samples::default(),
+            phantom: Samples::default(),
+        }
+    }
+
+    /// Takes a sample and says it in words.
+    pub fn add(&mut self, side: Side, sample: Result<f64>) -> String {
+        let unit = self.workload.unit;
+        match sample {
+            Ok(value) => {
+                self.side_mut(side).good.push(value);
+                format!("{} {}", number(value), unit.name())
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                self.side_mut(side).failures.push(text.clone());
+                format!("FAILED: {text}")
+            }
+        }
+    }
+
+    /// Notes that the workload cannot run on a side at all.
+    pub fn broken(&mut self, side: Side, error: String) {
+        let samples = self.side_mut(side);
+        samples.broken = true;
+        samples.failures.push(error);
+    }
+
+    pub fn is_broken(&self, side: Side) -> bool {
+        self.side(side).broken
+    }
+
+    /// The median, if the workload never failed on that side.
+    pub fn median(&self, side: Side) -> Option<f64> {
+        let samples = self.side(side);
+        samples
+            .failures
+            .is_empty()
+            .then(|| median(&samples.good))
+            .flatten()
+    }
+
+    /// How many times as good PhantomDB is.
+    pub fn ratio(&self) -> Option<f64> {
+        let (postgres, phantom) = (self.median(Side::Postgres)?, self.median(Side::Phantom)?);
+        Some(if self.workload.unit.more_is_better() {
+            phantom / postgres
+        } else {
+            postgres / phantom
+        })
+    }
+
+    pub fn reaches_floor(&self) -> bool {
+        self.median(Side::Phantom)
+            .is_some_and(|phantom| match self.workload.target {
+                Target::Ratio { floor, .. } => self.ratio().is_some_and(|ratio| ratio >= floor),
+                Target::AtMost(limit) => phantom <= limit,
+                Target::None => true,
+            })
+    }
+
+    pub fn verdict(&self) -> &'static str {
+        match self.workload.target {
+            _ if Side::BOTH.iter().any(|side| self.median(*side).is_none()) => "FAILED",
+            _ if !self.reaches_floor() => "BELOW",
+            Target::Ratio { goal, .. } if self.ratio().is_some_and(|ratio| ratio >= goal) => "goal",
+            Target::Ratio { .. } => "floor",
+            Target::AtMost(_) => "ok",
+            Target::None => "-",
+        }
+    }
+
+    pub fn failures(&self) -> Vec<String> {
+        let of = |side: Side| {
+            let name = &self.workload.name;
+            self.side(side)
+                .failures
+                .iter()
+                .map(move |text| format!("{name} on {}: {text}", side.name()))
+        };
+        of(Side::Postgres).chain(of(Side::Phantom)).collect()
+    }
+
+    fn side(&self, side: Side) -> &Samples {
+        match side {
+            Side::Postgres => &self.postgres,
+            Side::Phantom => &self.phantom,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut Samples {
+        match side {
+            Side::Postgres => &mut self.postgres,
+            Side::Phantom => &mut self.phantom,
+        }
+    }
+}
+
+pub fn table(measured: &[Measured]) -> Table {
+    let header = [
+        "workload",
+        "PostgreSQL",
+        "PhantomDB",
+        "unit",
+        "ratio",
+        "floor",
+        "goal",
+        "verdict",
+    ];
+    let mut table = report::table(&header);
+    for result in measured {
+        let (floor, goal) = match result.workload.target {
+            Target::Ratio { floor, goal } => (format!("{floor}"), format!("{goal}")),
+            Target::AtMost(limit) => (
+                format!("<= {limit} {}", result.workload.unit.name()),
+                "-".to_owned(),
+            ),
+            Target::None => ("-".to_owned(), "-".to_owned()),
+        };
+        let shown = |value: Option<f64>| value.map_or("failed".to_owned(), number);
+        table.add_row([
+            result.workload.name.clone(),
+            shown(result.median(Side::Postgres)),
+            shown(result.median(Side::Phantom)),
+            result.workload.unit.name().to_owned(),
+            result
+                .ratio()
+                .map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+            floor,
+            goal,
+            result.verdict().to_owned(),
+        ]);
+    }
+    table
+}
+
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
+/// Three or four digits that matter.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::plan;
+
+    fn measured(name: &str, postgres: f64, phantom: f64) -> Measured {
+        let workload = plan::workloads()
+            .into_iter()
+            .find(|w| w.name == name)
+            .expect("the workload");
+        let mut measured = Measured::new(workload);
+        measured.add(Side::Postgres, Ok(postgres));
+        measured.add(Side::Phantom, Ok(phantom));
+        measured
+    }
+
+    #[test]
+    fn a_ratio_above_one_is_better_for_rates_and_for_times() {
+        let rate = measured("select prepared, 8 clients", 100.0, 200.0);
+        assert_eq!((rate.ratio(), rate.verdict()), (Some(2.0), "goal"));
+        let time = measured("copy in of 1 M rows", 2.0, 3.0);
+        assert_eq!(time.verdict(), "floor");
+        assert_eq!(measured("copy in of 1 M rows", 2.0, 5.0).verdict(), "BELOW");
+        assert_eq!(
+            measured("create table, median", 1.0, 6.0).verdict(),
+            "BELOW"
+        );
+    }
+
+    #[test]
+    fn one_failure_makes_the_workload_failed() {
+        let mut rate = measured("select prepared, 8 clients", 100.0, 200.0);
+        rate.add(Side::Phantom, Err(anyhow::anyhow!("gone")));
+        assert_eq!((rate.verdict(), rate.reaches_floor()), ("FAILED", false));
+    }
+}
