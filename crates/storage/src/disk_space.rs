@@ -31,6 +31,8 @@ pub struct DiskSpace {
 struct Sampled {
     free: u64,
     written_since: u64,
+    /// A batch was refused since the store was opened.
+    refused: bool,
 }
 
 impl DiskSpace {
@@ -76,12 +78,11 @@ impl DiskSpace {
         let fits =
             |sampled: &Sampled| sampled.free >= reserve.saturating_add(sampled.written_since);
         if sampled.written_since >= CHECK_EVERY_BYTES || !fits(&sampled) {
-            *sampled = Sampled {
-                free: self.measure()?.0,
-                written_since: bytes,
-            };
+            sampled.free = self.measure()?.0;
+            sampled.written_since = bytes;
             if !fits(&sampled) {
                 sampled.written_since = 0;
+                sampled.refused = true;
                 return Err(self.full(sampled.free));
             }
         }
@@ -94,7 +95,18 @@ impl DiskSpace {
             .is_ok_and(|(free, _)| free >= self.reserve_bytes)
     }
 
-    pub fn full(&self, free: u64) -> Error {
+    /// Whether space is short, or was since the store was opened: then a failed background write is
+    /// put down to that.
+    pub fn was_short(&self) -> bool {
+        self.sampled.lock().refused || !self.has_reserve()
+    }
+
+    /// The store was opened again.
+    pub fn forget(&self) {
+        self.sampled.lock().refused = false;
+    }
+
+    fn full(&self, free: u64) -> Error {
         Error::DiskFull(format!(
             "{}: {free} bytes free, {} are kept in reserve",
             self.folder.display(),

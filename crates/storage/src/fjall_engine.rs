@@ -156,7 +156,7 @@ impl FjallEngine {
 
     /// fjall takes no more writes. For lack of space that is not the end, for anything else it is.
     fn poisoned(&self) -> Error {
-        if self.ended.load(Ordering::Relaxed) || !self.space.has_reserve() {
+        if self.ended.load(Ordering::Relaxed) || self.space.was_short() {
             self.ended.store(true, Ordering::Relaxed);
             return Error::DiskFull(format!(
                 "{}: a background write found no space",
@@ -245,6 +245,7 @@ impl FjallEngine {
                 *syncer = new_syncer;
                 *slot = Some(Arc::new(opened));
                 self.ended.store(false, Ordering::Relaxed);
+                self.space.forget();
                 Ok(true)
             }
             Err(error) => Err(self.fail(error)),

@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 const CACHE_DEFAULT_BYTES: u64 = 64 * MIB;
 /// Journals kept at most: what a restart replays. A keyspace that is seldom written is flushed once
 /// they reach this, so that the oldest can go.
-const JOURNALS_DEFAULT_BYTES: u64 = 256 * MIB;
+const JOURNALS_DEFAULT_BYTES: u64 = 128 * MIB;
 /// One for flushes and two for compactions. With two in all, fjall's flushing worker spins on the
 /// queue for as long as the other one compacts, which burns a core; with one, flushes wait for
 /// compactions and memtables grow meanwhile. Idle workers sleep.

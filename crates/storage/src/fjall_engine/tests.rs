@@ -1,7 +1,10 @@
-//! The real disk in a temporary folder: restarts, locks, a full disk, damage.
+//! The real disk in a temporary folder: restarts, locks, a full disk; damage and a mirror below.
 
 use super::*;
 use std::ops::Bound;
+
+mod damage;
+mod mirror;
 
 const ALL: KeyRange = (Bound::Unbounded, Bound::Unbounded);
 
