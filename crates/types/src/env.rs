@@ -28,6 +28,12 @@ pub trait Rng: Send + Sync {
 pub trait Spawn: Send + Sync {
     /// Runs `task` to its end beside the others.
     fn spawn(&self, name: &'static str, task: BoxFuture<()>);
+
+    /// Runs `task` to its end on a thread of its own, which it may block (a disk sync). A host of
+    /// one thread runs it beside the others.
+    fn spawn_thread(&self, name: &'static str, task: BoxFuture<()>) {
+        self.spawn(name, task);
+    }
 }
 
 /// All of the world a node may touch, handed in by its host.

@@ -5,6 +5,8 @@
 //! Invariant: nothing here reads a clock, a random source, a socket or a file.
 
 pub mod array;
+pub mod array_text;
+pub mod binary;
 pub mod compare;
 pub mod datetime;
 pub mod datetime_parse;
@@ -22,6 +24,7 @@ pub mod numeric;
 pub mod row;
 pub mod sql_type;
 mod stored;
+pub mod text;
 pub mod timezone;
 pub mod type_name;
 
@@ -35,6 +38,7 @@ pub use maybe_ready::MaybeReady;
 pub use numeric::Numeric;
 pub use row::{RowLayout, RowView};
 pub use sql_type::SqlType;
+pub use text::FormatContext;
 pub use timezone::TimeZone;
 
 /// A row as the executors pass it: one datum per column, in column order.
