@@ -261,22 +261,20 @@ async fn facts(
         ),
     ];
     let session = connect(&servers.postgres.dsn()).await?;
-    let mut settings = Vec::new();
-    for name in [
-        "fsync",
-        "synchronous_commit",
-        "shared_buffers",
-        "work_mem",
-        "max_parallel_workers_per_gather",
-        "jit",
+    for names in [
+        ["fsync", "synchronous_commit", "shared_buffers"],
+        ["work_mem", "max_parallel_workers_per_gather", "jit"],
     ] {
-        let value: String = session
-            .query_one(&format!("SHOW {name}"), &[])
-            .await?
-            .get(0);
-        settings.push(format!("{name} = {value}"));
+        let mut settings = Vec::new();
+        for name in names {
+            let value: String = session
+                .query_one(&format!("SHOW {name}"), &[])
+                .await?
+                .get(0);
+            settings.push(format!("{name} = {value}"));
+        }
+        facts.push(format!("PostgreSQL: {}", settings.join(", ")));
     }
-    facts.push(format!("PostgreSQL settings: {}", settings.join(", ")));
     Ok(facts)
 }
 

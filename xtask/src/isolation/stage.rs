@@ -88,10 +88,12 @@ pub async fn perform(
     director: &Session,
 ) -> Result<Option<Seen>> {
     let mut actors: BTreeMap<u8, Actor> = BTreeMap::new();
-    for step in script {
-        if !actors.contains_key(&step.session) {
-            actors.insert(step.session, Actor::enter(dsn).await?);
-        }
+    for session in script
+        .iter()
+        .map(|step| step.session)
+        .collect::<BTreeSet<u8>>()
+    {
+        actors.insert(session, Actor::enter(dsn).await?);
     }
     let mut pending = Vec::new();
     for step in script {
