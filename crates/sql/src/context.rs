@@ -4,7 +4,7 @@ use crate::catalog::Catalog;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use txn::kv::{Key, ScanPage, ScanRequest, Shards, Span, Value};
 use types::{Error, MaybeReady, Result, SqlState, Timestamp};
 
@@ -203,6 +203,46 @@ pub struct StatementContext {
     pub env: types::env::Env,
     /// Functions with effects on the session or the store: sequences, advisory locks, `set_config`.
     pub effects: Arc<dyn SessionEffects>,
+    /// `lock_timeout`: how long one lock may be waited for.
+    pub lock_timeout_nanos: Option<u64>,
+    /// Hands out the hidden ids of rows without primary key; one per instance.
+    pub row_ids: Arc<RowIds>,
+}
+
+impl StatementContext {
+    /// How to wait for a lock from now on.
+    pub fn wait_policy(&self) -> txn::kv::WaitPolicy {
+        let deadline_nanos = self
+            .lock_timeout_nanos
+            .map(|nanos| self.env.clock.monotonic_nanos().saturating_add(nanos));
+        txn::kv::WaitPolicy::Wait { deadline_nanos }
+    }
+}
+
+/// Makes hidden row ids: unique in this instance, ascending, and above those of its earlier lives as
+/// long as it makes fewer than two million in a millisecond.
+#[derive(Default)]
+pub struct RowIds(AtomicI64);
+
+/// Row ids of one millisecond, as a power of two.
+const ROW_ID_BITS: u32 = 21;
+
+impl RowIds {
+    /// `at` is the transaction's snapshot: the store's clock, which never goes back.
+    pub fn next(&self, at: Timestamp) -> i64 {
+        let floor = ((at.millis() << ROW_ID_BITS) & (i64::MAX as u64)) as i64;
+        let mut last = self.0.load(Ordering::Relaxed);
+        loop {
+            let id = (last + 1).max(floor);
+            match self
+                .0
+                .compare_exchange_weak(last, id, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return id,
+                Err(seen) => last = seen,
+            }
+        }
+    }
 }
 
 /// Effects a function call may have beyond its value. Called from either road, possibly on another

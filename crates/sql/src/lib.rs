@@ -11,3 +11,4 @@ pub mod context;
 pub mod functions;
 pub mod pg_catalog;
 pub mod response;
+pub mod table_codec;
