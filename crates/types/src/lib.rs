@@ -7,6 +7,7 @@
 pub mod array;
 pub mod array_text;
 pub mod binary;
+pub mod cast;
 pub mod compare;
 pub mod datetime;
 pub mod datetime_parse;
@@ -21,6 +22,8 @@ pub mod jsonb;
 pub mod key;
 pub mod maybe_ready;
 pub mod numeric;
+#[cfg(test)]
+mod property_tests;
 pub mod row;
 pub mod sql_type;
 mod stored;
@@ -29,6 +32,7 @@ pub mod timezone;
 pub mod type_name;
 
 pub use array::Array;
+pub use cast::{CastContext, can_cast, cast};
 pub use datum::Datum;
 pub use error::{Error, Result, SqlState};
 pub use hlc::{Hlc, Timestamp};
