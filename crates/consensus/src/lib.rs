@@ -1,1 +1,21 @@
-//! 
+//! Consensus: one Raft group per shard, on raft-rs.
+//!
+//! - [`Group`]: a replica of one group. Pure: it proposes, steps and answers with [`Effects`];
+//!   whoever drives it writes, syncs and sends.
+//! - [`LogStore`]: the log as raft-rs sees it, in memory, and its records in the `raft` keyspace.
+//! - [`Command`]: what an entry of a shard's log says: a commit timestamp and writes.
+//!
+//! Invariant: no clock, thread, socket or file. Protobuf is never parsed from disk or network: the
+//! records here are our own, checksummed, and converted field by field.
+
+mod codec;
+pub mod command;
+pub mod group;
+pub mod log_store;
+
+pub use command::Command;
+pub use group::{Effects, Group, GroupOptions, Snapshot};
+pub use log_store::{GroupId, HardState, LogEntry, LogStore, Membership, Position, ReplicaId};
+
+/// A message between replicas of a group.
+pub use raft::eraftpb::Message;

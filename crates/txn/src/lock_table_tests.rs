@@ -51,10 +51,7 @@ fn first_come_first_served() {
     let writer = wait(&mut table, 2, "a", LockMode::Update);
     // Compatible with the holder, but not before the writer.
     let reader = wait(&mut table, 3, "a", LockMode::Share);
-    assert_eq!(
-        table.try_acquire(t(4), b"a", LockMode::KeyShare),
-        Ok(false)
-    );
+    assert_eq!(table.try_acquire(t(4), b"a", LockMode::KeyShare), Ok(false));
     assert_eq!(table.release_all(t(1)), vec![writer]);
     assert_eq!(table.release_all(t(2)), vec![reader]);
     assert_eq!(table.release_all(t(3)), vec![]);
@@ -210,11 +207,17 @@ impl Sessions {
                 assert!(!entry.compatible(first.txn, first.mode), "a lost wake-up");
             }
             let order: Vec<bool> = entry.queue.iter().map(|w| w.upgrade).collect();
-            assert!(order.is_sorted_by(|a, b| a >= b), "strengthening goes first");
+            assert!(
+                order.is_sorted_by(|a, b| a >= b),
+                "strengthening goes first"
+            );
         }
         // Somebody can always go on: following waits from anywhere ends at a running transaction.
         for start in self.waiting.keys() {
-            assert!(self.table.find_cycle(*start).is_none(), "unnoticed deadlock");
+            assert!(
+                self.table.find_cycle(*start).is_none(),
+                "unnoticed deadlock"
+            );
         }
     }
 }

@@ -56,7 +56,10 @@ pub(crate) fn merge(
             let Some((key, value)) = own.next() else {
                 break;
             };
-            if committed.peek().is_some_and(|(theirs, _, _)| *theirs == key) {
+            if committed
+                .peek()
+                .is_some_and(|(theirs, _, _)| *theirs == key)
+            {
                 committed.next();
             }
             value.map(|value| (key, value, OWN_WRITE))

@@ -65,8 +65,9 @@ pub struct Transaction {
     isolation: Isolation,
     read_only: bool,
     state: State,
-    /// `ZERO` before the first snapshot.
+    /// Meaningful once there is a slot.
     read_at: Timestamp,
+    /// Holds the history of the snapshot.
     slot: Option<Slot>,
     statements: u32,
     buffer: WriteBuffer,
@@ -121,7 +122,7 @@ impl Transaction {
 
     /// `SET TRANSACTION ISOLATION LEVEL`: only before the first statement (25001).
     pub fn set_isolation(&mut self, isolation: Isolation) -> Result<()> {
-        if self.read_at != Timestamp::ZERO && isolation != self.isolation {
+        if self.slot.is_some() && isolation != self.isolation {
             return Err(Error::new(
                 SqlState::ACTIVE_SQL_TRANSACTION,
                 "SET TRANSACTION ISOLATION LEVEL must be called before any query",
@@ -134,7 +135,7 @@ impl Transaction {
     /// READ COMMITTED: takes a new snapshot. Else: takes it once.
     pub fn begin_statement(&mut self) -> Timestamp {
         self.statements = self.statements.saturating_add(1);
-        if self.read_at == Timestamp::ZERO || self.isolation == Isolation::ReadCommitted {
+        if self.slot.is_none() || self.isolation == Isolation::ReadCommitted {
             self.take_snapshot();
         }
         self.read_at
@@ -156,7 +157,7 @@ impl Transaction {
 
     /// The snapshot of the current statement.
     pub fn read_timestamp(&mut self) -> Timestamp {
-        if self.read_at == Timestamp::ZERO {
+        if self.slot.is_none() {
             self.take_snapshot();
         }
         self.read_at

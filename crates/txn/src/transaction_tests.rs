@@ -262,10 +262,7 @@ fn savepoints_undo_writes_and_free_locks() {
     assert_eq!(read(&mut txn, "b"), None);
     assert_eq!(txn.writes_len(), 1);
     let id = txn.id();
-    assert_eq!(
-        shards.0.lock().locks.held(id, b"a"),
-        Some(LockMode::Update)
-    );
+    assert_eq!(shards.0.lock().locks.held(id, b"a"), Some(LockMode::Update));
     assert_eq!(shards.0.lock().locks.held(id, b"b"), None);
     drop(txn);
     assert!(shards.0.lock().locks.is_empty());
@@ -317,7 +314,12 @@ fn serializable_remembers_reads_of_others_rows_only() {
     now(txn.commit()).unwrap();
     let spans = shards.0.lock().validated.clone();
     let expected: [(&[u8], &[u8]); 2] = [(b"b", b"b\0"), (b"x", b"x\0")];
-    assert!(spans.iter().map(|s| (&s.start[..], &s.end[..])).eq(expected));
+    assert!(
+        spans
+            .iter()
+            .map(|s| (&s.start[..], &s.end[..]))
+            .eq(expected)
+    );
     let mut reader = c.begin(Isolation::Serializable, true);
     assert_eq!(read(&mut reader, "a").as_deref(), Some("1"));
     assert_eq!(

@@ -1,0 +1,518 @@
+//! The log of one group: in memory as raft-rs reads it, in the `raft` keyspace as it survives.
+//!
+//! Keys, big-endian so that entries of a group lie side by side in order:
+//!
+//! | key                          | record                                                   |
+//! | ---------------------------- | -------------------------------------------------------- |
+//! | `g` · group (8) · `a`        | applied: position and newest commit timestamp            |
+//! | `g` · group (8) · `e` · index (8) | one entry                                           |
+//! | `g` · group (8) · `h`        | hard state: term and vote                                |
+//! | `g` · group (8) · `m`        | membership                                               |
+//! | `g` · group (8) · `t`        | truncated: position of the last entry that is gone       |
+//!
+//! Each record starts with a version and ends with a CRC-32, verified when it is read. The entries
+//! that are kept are also held in memory: the log is short, because it is truncated after apply.
+//!
+//! The commit index is not written: a replica knows that what it applied was committed, and learns
+//! the rest from the leader or, alone, by its own election.
+
+use crate::codec::{Reader, put_varint, seal, unseal};
+use bytes::Bytes;
+use raft::eraftpb;
+use raft::{GetEntriesContext, RaftState, StorageError};
+use std::collections::VecDeque;
+use std::ops::Bound;
+use storage::{Engine, Keyspace, WriteBatch};
+use types::Timestamp;
+
+/// A group's name; equal to its shard's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+/// A replica's name in its group. Never 0, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u64);
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub index: u64,
+    pub term: u64,
+}
+
+/// Where a new group's log begins, as if everything up to here had been truncated. Above 0, so that
+/// a replica added later is sent a snapshot and not asked to replay from nothing.
+pub const ORIGIN: Position = Position { index: 1, term: 1 };
+
+/// What a replica must not forget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    pub term: u64,
+    /// Whom it voted for in this term; 0 for nobody.
+    pub vote: u64,
+}
+
+/// Who votes in a group. Joint configurations come with replica moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    pub voters: Vec<ReplicaId>,
+    pub learners: Vec<ReplicaId>,
+}
+
+/// An entry that is committed, or to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    pub position: Position,
+    /// Empty for the entry that opens a term.
+    pub data: Bytes,
+}
+
+/// How far the state machine is, and the newest commit timestamp in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub position: Position,
+    pub commit_ts: Timestamp,
+}
+
+const VERSION: u8 = 1;
+const NORMAL: u8 = 0;
+const CONF_CHANGE: u8 = 1;
+const CONF_CHANGE_V2: u8 = 2;
+
+/// What an entry costs beside its data, for the bound on the log's size.
+const ENTRY_OVERHEAD_BYTES: u64 = 128;
+
+/// See the module.
+pub struct LogStore {
+    group: GroupId,
+    hard_state: HardState,
+    membership: Membership,
+    truncated: Position,
+    entries: VecDeque<eraftpb::Entry>,
+    bytes: u64,
+    /// At least this is committed, because it is applied.
+    applied: Applied,
+}
+
+impl LogStore {
+    /// The log of a new group, and its records into `batch`.
+    pub fn create(group: GroupId, membership: Membership, batch: &mut WriteBatch) -> Self {
+        let store = LogStore {
+            group,
+            hard_state: HardState {
+                term: ORIGIN.term,
+                vote: 0,
+            },
+            membership,
+            truncated: ORIGIN,
+            entries: VecDeque::new(),
+            bytes: 0,
+            applied: Applied {
+                position: ORIGIN,
+                commit_ts: Timestamp::ZERO,
+            },
+        };
+        store.put_hard_state(store.hard_state, batch);
+        store.put_membership(batch);
+        store.put_position(b't', store.truncated, batch);
+        store.put_applied(store.applied, batch);
+        store
+    }
+
+    /// Reads a group's records, or `None` if the disk has no such group.
+    pub fn load(group: GroupId, engine: &dyn Engine) -> storage::Result<Option<Self>> {
+        let Some(hard_state) = read(engine, key(group, b'h'), |r| {
+            Some(HardState {
+                term: r.u64()?,
+                vote: r.u64()?,
+            })
+        })?
+        else {
+            return Ok(None);
+        };
+        let membership = required(engine, key(group, b'm'), read_membership)?;
+        let truncated = required(engine, key(group, b't'), read_position)?;
+        let applied = required(engine, key(group, b'a'), |r| {
+            Some(Applied {
+                position: read_position(r)?,
+                commit_ts: Timestamp(r.u64()?),
+            })
+        })?;
+        let mut store = LogStore {
+            group,
+            hard_state,
+            membership,
+            truncated,
+            entries: VecDeque::new(),
+            bytes: 0,
+            applied,
+        };
+        let snapshot = engine.snapshot();
+        let range = (
+            Bound::Included(entry_key(group, truncated.index + 1)),
+            Bound::Included(entry_key(group, u64::MAX)),
+        );
+        for pair in snapshot.scan(Keyspace::Raft, range, false) {
+            let (key, record) = pair?;
+            let entry = unseal(&record)
+                .and_then(|body| read_entry(&mut Reader::new(body)))
+                .ok_or_else(|| corrupt(&key))?;
+            if entry.index != store.last().index + 1 || key != entry_key(group, entry.index) {
+                return Err(corrupt(&key));
+            }
+            store.bytes += entry_bytes(&entry);
+            store.entries.push_back(entry);
+        }
+        if applied.position.index < truncated.index || applied.position.index > store.last().index {
+            return Err(storage::Error::Corrupt(format!(
+                "group {} is applied up to {}, but its log goes from {} to {}",
+                group.0,
+                applied.position.index,
+                truncated.index,
+                store.last().index
+            )));
+        }
+        Ok(Some(store))
+    }
+
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    pub fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// Position of the last entry.
+    pub fn last(&self) -> Position {
+        self.entries
+            .back()
+            .map_or(self.truncated, |entry| Position {
+                index: entry.index,
+                term: entry.term,
+            })
+    }
+
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of the kept entries, in memory as on disk.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Records of what is to be appended, replacing what is there from the first of them on.
+    pub(crate) fn put_entries(&self, entries: &[eraftpb::Entry], batch: &mut WriteBatch) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        debug_assert!(first.index > self.truncated.index);
+        for entry in entries {
+            batch.put(
+                Keyspace::Raft,
+                entry_key(self.group, entry.index),
+                encode_entry(entry),
+            );
+        }
+        for stale in last.index + 1..=self.last().index {
+            batch.delete(Keyspace::Raft, entry_key(self.group, stale));
+        }
+    }
+
+    pub(crate) fn put_hard_state(&self, state: HardState, batch: &mut WriteBatch) {
+        let mut record = vec![VERSION];
+        record.extend_from_slice(&state.term.to_le_bytes());
+        record.extend_from_slice(&state.vote.to_le_bytes());
+        seal(&mut record, 0);
+        batch.put(Keyspace::Raft, key(self.group, b'h'), record);
+    }
+
+    pub(crate) fn put_applied(&self, applied: Applied, batch: &mut WriteBatch) {
+        let mut record = vec![VERSION];
+        put_position_fields(applied.position, &mut record);
+        record.extend_from_slice(&applied.commit_ts.0.to_le_bytes());
+        seal(&mut record, 0);
+        batch.put(Keyspace::Raft, key(self.group, b'a'), record);
+    }
+
+    /// Removes entries up to `upto` from the records.
+    pub(crate) fn put_truncation(&self, upto: Position, batch: &mut WriteBatch) {
+        for index in self.truncated.index + 1..=upto.index {
+            batch.delete(Keyspace::Raft, entry_key(self.group, index));
+        }
+        self.put_position(b't', upto, batch);
+    }
+
+    fn put_position(&self, kind: u8, position: Position, batch: &mut WriteBatch) {
+        let mut record = vec![VERSION];
+        put_position_fields(position, &mut record);
+        seal(&mut record, 0);
+        batch.put(Keyspace::Raft, key(self.group, kind), record);
+    }
+
+    fn put_membership(&self, batch: &mut WriteBatch) {
+        let mut record = vec![VERSION];
+        for part in [&self.membership.voters, &self.membership.learners] {
+            put_varint(&mut record, part.len() as u64);
+            for id in part {
+                put_varint(&mut record, id.0);
+            }
+        }
+        seal(&mut record, 0);
+        batch.put(Keyspace::Raft, key(self.group, b'm'), record);
+    }
+
+    // The records above were written: memory follows.
+
+    pub(crate) fn appended(&mut self, entries: Vec<eraftpb::Entry>) {
+        let Some(first) = entries.first() else {
+            return;
+        };
+        while self.last().index >= first.index
+            && let Some(stale) = self.entries.pop_back()
+        {
+            self.bytes -= entry_bytes(&stale);
+        }
+        assert_eq!(self.last().index + 1, first.index, "a gap in the log");
+        for entry in entries {
+            self.bytes += entry_bytes(&entry);
+            self.entries.push_back(entry);
+        }
+    }
+
+    pub(crate) fn hard_state_written(&mut self, state: HardState) {
+        self.hard_state = state;
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    pub(crate) fn applied_written(&mut self, applied: Applied) {
+        self.applied = applied;
+    }
+
+    pub(crate) fn truncation_written(&mut self, upto: Position) {
+        while let Some(first) = self.entries.front()
+            && first.index <= upto.index
+        {
+            self.bytes -= entry_bytes(first);
+            self.entries.pop_front();
+        }
+        self.truncated = upto;
+    }
+
+    /// The position up to which entries must go so that at most these many and bytes stay; never
+    /// beyond `applied`.
+    pub(crate) fn truncation_for(
+        &self,
+        applied: Position,
+        most_entries: usize,
+        most_bytes: u64,
+    ) -> Option<Position> {
+        let mut entries = self.entries.len();
+        let mut bytes = self.bytes;
+        let mut upto = None;
+        for entry in &self.entries {
+            if entry.index > applied.index || (entries <= most_entries && bytes <= most_bytes) {
+                break;
+            }
+            entries -= 1;
+            bytes -= entry_bytes(entry);
+            upto = Some(Position {
+                index: entry.index,
+                term: entry.term,
+            });
+        }
+        upto
+    }
+
+    fn place(&self, index: u64) -> Option<usize> {
+        let place = index.checked_sub(self.truncated.index + 1)?;
+        usize::try_from(place)
+            .ok()
+            .filter(|at| *at < self.entries.len())
+    }
+}
+
+impl raft::Storage for LogStore {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut conf_state = eraftpb::ConfState::default();
+        conf_state.set_voters(self.membership.voters.iter().map(|id| id.0).collect());
+        conf_state.set_learners(self.membership.learners.iter().map(|id| id.0).collect());
+        let hard_state = eraftpb::HardState {
+            term: self.hard_state.term,
+            vote: self.hard_state.vote,
+            commit: self.applied.position.index,
+            ..eraftpb::HardState::default()
+        };
+        Ok(RaftState::new(hard_state, conf_state))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<eraftpb::Entry>> {
+        if low <= self.truncated.index {
+            return Err(StorageError::Compacted.into());
+        }
+        if high > self.last().index + 1 {
+            return Err(StorageError::Unavailable.into());
+        }
+        let most = max_size.into().unwrap_or(u64::MAX);
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for index in low..high {
+            let place = self.place(index).ok_or(StorageError::Unavailable)?;
+            let entry = &self.entries[place];
+            bytes += entry_bytes(entry);
+            if bytes > most && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        Ok(found)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.truncated.index {
+            return Ok(self.truncated.term);
+        }
+        if index < self.truncated.index {
+            return Err(StorageError::Compacted.into());
+        }
+        let place = self.place(index).ok_or(StorageError::Unavailable)?;
+        Ok(self.entries[place].term)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.truncated.index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last().index)
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
+        // The driver streams snapshots (`crate::Snapshot`); raft-rs asks again later.
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+fn entry_bytes(entry: &eraftpb::Entry) -> u64 {
+    (entry.data.len() + entry.context.len()) as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+fn key(group: GroupId, kind: u8) -> Bytes {
+    let mut key = [0; 10];
+    key[0] = b'g';
+    key[1..9].copy_from_slice(&group.0.to_be_bytes());
+    key[9] = kind;
+    Bytes::copy_from_slice(&key)
+}
+
+fn entry_key(group: GroupId, index: u64) -> Bytes {
+    let mut key = [0; 18];
+    key[0] = b'g';
+    key[1..9].copy_from_slice(&group.0.to_be_bytes());
+    key[9] = b'e';
+    key[10..].copy_from_slice(&index.to_be_bytes());
+    Bytes::copy_from_slice(&key)
+}
+
+fn put_position_fields(position: Position, record: &mut Vec<u8>) {
+    record.extend_from_slice(&position.index.to_le_bytes());
+    record.extend_from_slice(&position.term.to_le_bytes());
+}
+
+fn encode_entry(entry: &eraftpb::Entry) -> Vec<u8> {
+    let mut record = Vec::with_capacity(entry.data.len() + entry.context.len() + 40);
+    record.push(VERSION);
+    record.push(match entry.get_entry_type() {
+        eraftpb::EntryType::EntryNormal => NORMAL,
+        eraftpb::EntryType::EntryConfChange => CONF_CHANGE,
+        eraftpb::EntryType::EntryConfChangeV2 => CONF_CHANGE_V2,
+    });
+    record.extend_from_slice(&entry.index.to_le_bytes());
+    record.extend_from_slice(&entry.term.to_le_bytes());
+    put_varint(&mut record, entry.context.len() as u64);
+    record.extend_from_slice(&entry.context);
+    put_varint(&mut record, entry.data.len() as u64);
+    record.extend_from_slice(&entry.data);
+    seal(&mut record, 0);
+    record
+}
+
+fn read_entry(reader: &mut Reader) -> Option<eraftpb::Entry> {
+    if reader.u8()? != VERSION {
+        return None;
+    }
+    let mut entry = eraftpb::Entry::default();
+    entry.set_entry_type(match reader.u8()? {
+        NORMAL => eraftpb::EntryType::EntryNormal,
+        CONF_CHANGE => eraftpb::EntryType::EntryConfChange,
+        CONF_CHANGE_V2 => eraftpb::EntryType::EntryConfChangeV2,
+        _ => return None,
+    });
+    entry.index = reader.u64()?;
+    entry.term = reader.u64()?;
+    entry.context = reader.bytes()?;
+    entry.data = reader.bytes()?;
+    (reader.left() == 0).then_some(entry)
+}
+
+fn read_position(reader: &mut Reader) -> Option<Position> {
+    Some(Position {
+        index: reader.u64()?,
+        term: reader.u64()?,
+    })
+}
+
+fn read_membership(reader: &mut Reader) -> Option<Membership> {
+    let part = |reader: &mut Reader| {
+        let count = reader.varint()?;
+        (0..count)
+            .map(|_| reader.varint().map(ReplicaId))
+            .collect::<Option<Vec<_>>>()
+    };
+    Some(Membership {
+        voters: part(reader)?,
+        learners: part(reader)?,
+    })
+}
+
+fn read<T>(
+    engine: &dyn Engine,
+    key: Bytes,
+    fields: impl FnOnce(&mut Reader) -> Option<T>,
+) -> storage::Result<Option<T>> {
+    let Some(record) = engine.get(Keyspace::Raft, &key)? else {
+        return Ok(None);
+    };
+    let body = unseal(&record).ok_or_else(|| corrupt(&key))?;
+    let mut reader = Reader::new(body);
+    if reader.u8() != Some(VERSION) {
+        return Err(corrupt(&key));
+    }
+    let value = fields(&mut reader).filter(|_| reader.left() == 0);
+    value.map(Some).ok_or_else(|| corrupt(&key))
+}
+
+fn required<T>(
+    engine: &dyn Engine,
+    key: Bytes,
+    fields: impl FnOnce(&mut Reader) -> Option<T>,
+) -> storage::Result<T> {
+    read(engine, key.clone(), fields)?.ok_or_else(|| corrupt(&key))
+}
+
+fn corrupt(key: &Bytes) -> storage::Error {
+    storage::Error::Corrupt(format!(
+        "the record {} of the raft log is missing or damaged",
+        key.escape_ascii()
+    ))
+}

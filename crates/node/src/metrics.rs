@@ -1,0 +1,50 @@
+//! What a store measures. Handles are made once; recording is a few nanoseconds.
+
+use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+pub(crate) struct Metrics {
+    /// Commits acknowledged.
+    pub(crate) commits: Counter,
+    /// From the call of commit to its acknowledgement.
+    pub(crate) commit_seconds: Histogram,
+    /// Commits in one write and sync.
+    pub(crate) batch_commits: Histogram,
+    pub(crate) batch_bytes: Histogram,
+    pub(crate) syncs: Counter,
+    pub(crate) sync_seconds: Histogram,
+    pub(crate) apply_seconds: Histogram,
+    pub(crate) applied_index: Gauge,
+    pub(crate) log_bytes: Gauge,
+    pub(crate) validation_failures: Counter,
+    pub(crate) locks_waiting: Gauge,
+    pub(crate) lock_waits: Counter,
+    pub(crate) deadlocks: Counter,
+    pub(crate) gc_versions: Counter,
+    pub(crate) gc_bytes: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Metrics {
+            commits: counter!("phantomdb_commits_total"),
+            commit_seconds: histogram!("phantomdb_commit_seconds"),
+            batch_commits: histogram!("phantomdb_log_batch_commits"),
+            batch_bytes: histogram!("phantomdb_log_batch_bytes"),
+            syncs: counter!("phantomdb_log_syncs_total"),
+            sync_seconds: histogram!("phantomdb_log_sync_seconds"),
+            apply_seconds: histogram!("phantomdb_apply_seconds"),
+            applied_index: gauge!("phantomdb_applied_index"),
+            log_bytes: gauge!("phantomdb_log_bytes"),
+            validation_failures: counter!("phantomdb_serialization_failures_total"),
+            locks_waiting: gauge!("phantomdb_locks_waiting"),
+            lock_waits: counter!("phantomdb_lock_waits_total"),
+            deadlocks: counter!("phantomdb_deadlocks_total"),
+            gc_versions: counter!("phantomdb_gc_versions_total"),
+            gc_bytes: counter!("phantomdb_gc_bytes_total"),
+        }
+    }
+}
+
+pub(crate) fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}

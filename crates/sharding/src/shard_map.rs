@@ -1,0 +1,182 @@
+//! Which shard holds a key.
+//!
+//! A *shard* is a contiguous span of keys with its own Raft group. The shards of a map cover all keys
+//! without gap or overlap. A descriptor's *generation* rises with every change of its span or
+//! replicas, so of two descriptors of a shard the one with the higher generation is the newer.
+//!
+//! What is missing: splitting, merging and moving. A new cluster has one shard that holds everything.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// A shard's name in its cluster, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u64);
+
+/// A store's name in its cluster, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(pub u64);
+
+/// The shard that holds all keys of a new cluster.
+pub const FIRST_SHARD: ShardId = ShardId(1);
+
+/// A shard's copy on a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub store: StoreId,
+    /// The replica's name in the Raft group.
+    pub id: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardDescriptor {
+    pub id: ShardId,
+    /// First key.
+    pub start: Bytes,
+    /// The key after the last; `None` for the last shard, which has no end.
+    pub end: Option<Bytes>,
+    pub replicas: Vec<Replica>,
+    pub generation: u64,
+}
+
+impl ShardDescriptor {
+    pub fn holds(&self, key: &[u8]) -> bool {
+        key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
+    }
+}
+
+/// What makes a list of descriptors no map.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidMap {
+    #[error("a shard map needs at least one shard")]
+    Empty,
+    #[error("the first shard does not start at the first key")]
+    NoBeginning,
+    #[error("between shard {0:?} and shard {1:?} there is a gap or an overlap")]
+    Gap(ShardId, ShardId),
+    #[error("the last shard has an end")]
+    NoEnd,
+}
+
+/// All shards of a cluster, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardMap {
+    /// Sorted by start.
+    shards: Vec<ShardDescriptor>,
+}
+
+impl ShardMap {
+    /// One shard with one replica that holds all keys.
+    pub fn single(replica: Replica) -> Self {
+        ShardMap {
+            shards: vec![ShardDescriptor {
+                id: FIRST_SHARD,
+                start: Bytes::new(),
+                end: None,
+                replicas: vec![replica],
+                generation: 1,
+            }],
+        }
+    }
+
+    pub fn new(mut shards: Vec<ShardDescriptor>) -> Result<Self, InvalidMap> {
+        shards.sort_by(|a, b| a.start.cmp(&b.start));
+        let (Some(first), Some(last)) = (shards.first(), shards.last()) else {
+            return Err(InvalidMap::Empty);
+        };
+        if !first.start.is_empty() {
+            return Err(InvalidMap::NoBeginning);
+        }
+        if last.end.is_some() {
+            return Err(InvalidMap::NoEnd);
+        }
+        for pair in shards.windows(2) {
+            if pair[0].end.as_ref() != Some(&pair[1].start) {
+                return Err(InvalidMap::Gap(pair[0].id, pair[1].id));
+            }
+        }
+        Ok(ShardMap { shards })
+    }
+
+    /// The shard that holds `key`.
+    pub fn lookup(&self, key: &[u8]) -> &ShardDescriptor {
+        let after = self.shards.partition_point(|shard| &shard.start[..] <= key);
+        // The first shard starts at the empty key, which is at or below every key.
+        &self.shards[after - 1]
+    }
+
+    /// The shards that a span touches, in key order.
+    pub fn overlapping<'a>(
+        &'a self,
+        start: &'a [u8],
+        end: &'a [u8],
+    ) -> impl Iterator<Item = &'a ShardDescriptor> {
+        let first = self
+            .shards
+            .partition_point(|shard| &shard.start[..] <= start)
+            - 1;
+        self.shards[first..]
+            .iter()
+            .take_while(move |shard| &shard.start[..] < end)
+    }
+
+    pub fn shards(&self) -> &[ShardDescriptor] {
+        &self.shards
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(id: u64, start: &'static str, end: Option<&'static str>) -> ShardDescriptor {
+        ShardDescriptor {
+            id: ShardId(id),
+            start: Bytes::from_static(start.as_bytes()),
+            end: end.map(|end| Bytes::from_static(end.as_bytes())),
+            replicas: Vec::new(),
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn finds_the_shard_of_a_key_and_of_a_span() {
+        let map = ShardMap::new(vec![
+            shard(3, "p", None),
+            shard(1, "", Some("g")),
+            shard(2, "g", Some("p")),
+        ])
+        .expect("a map");
+        for (key, id) in [
+            ("", 1),
+            ("f\u{7f}", 1),
+            ("g", 2),
+            ("o", 2),
+            ("p", 3),
+            ("z", 3),
+        ] {
+            let found = map.lookup(key.as_bytes());
+            assert_eq!(found.id, ShardId(id), "{key}");
+            assert!(found.holds(key.as_bytes()));
+        }
+        let touched = |start: &str, end: &str| -> Vec<u64> {
+            map.overlapping(start.as_bytes(), end.as_bytes())
+                .map(|shard| shard.id.0)
+                .collect()
+        };
+        assert_eq!(touched("a", "g"), [1]);
+        assert_eq!(touched("a", "h"), [1, 2]);
+        assert_eq!(touched("q", "r"), [3]);
+        assert_eq!(touched("", "\u{7f}"), [1, 2, 3]);
+    }
+
+    #[test]
+    fn refuses_gaps_and_overlaps() {
+        use InvalidMap::*;
+        assert_eq!(ShardMap::new(vec![]), Err(Empty));
+        assert_eq!(ShardMap::new(vec![shard(1, "a", None)]), Err(NoBeginning));
+        assert_eq!(ShardMap::new(vec![shard(1, "", Some("a"))]), Err(NoEnd));
+        let gap = vec![shard(1, "", Some("a")), shard(2, "b", None)];
+        assert_eq!(ShardMap::new(gap), Err(Gap(ShardId(1), ShardId(2))));
+    }
+}
