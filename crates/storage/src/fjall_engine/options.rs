@@ -5,7 +5,7 @@ use fjall::CompressionType;
 use fjall::KeyspaceCreateOptions;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
-    PinningPolicy,
+    HashRatioPolicy, PinningPolicy,
 };
 
 const MIB: u64 = 1 << 20;
@@ -33,6 +33,10 @@ const POINT_BLOCK_BYTES: u32 = 4 << 10;
 const SCAN_BLOCK_BYTES: u32 = 16 << 10;
 /// About 1 % of lookups of absent keys read a block in vain.
 const BLOOM_BITS_PER_KEY: f32 = 10.0;
+
+/// A hash index in each block of `data`. Measured: a get that misses the block cache takes a quarter
+/// less time; the file grows by about a percent.
+const HASH_BUCKETS_PER_KEY: f32 = 1.33;
 
 #[derive(Clone)]
 pub struct FjallOptions {
@@ -78,6 +82,7 @@ impl FjallOptions {
             .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
                 BloomConstructionPolicy::BitsPerKey(BLOOM_BITS_PER_KEY),
             )))
+            .data_block_hash_ratio_policy(HashRatioPolicy::all(HASH_BUCKETS_PER_KEY))
             .filter_block_pinning_policy(PinningPolicy::new([true, true, false]))
     }
 
