@@ -12,3 +12,6 @@ pub mod functions;
 pub mod pg_catalog;
 pub mod response;
 pub mod table_codec;
+pub mod session;
+pub mod statement;
+pub mod text;

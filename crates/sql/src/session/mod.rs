@@ -1,0 +1,4 @@
+//! A session.
+
+pub mod settings;
+mod settings_table;
