@@ -23,7 +23,7 @@ pub use merge::OWN_WRITE;
 pub use savepoint::SavepointId;
 pub use sequencer::Sequencer;
 pub use snapshots::ActiveSnapshots;
-pub use transaction::{LockedRow, Transaction};
+pub use transaction::{LockedRow, SnapshotGuard, Transaction};
 
 #[cfg(test)]
 mod transaction_tests;

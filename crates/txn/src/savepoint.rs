@@ -3,6 +3,7 @@
 use crate::kv::{Key, Span, Value};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Names a savepoint of one transaction. Never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +26,9 @@ type Before = Option<Option<Value>>;
 /// Buffered writes, in key order. Knows sizes, not limits.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
-    writes: BTreeMap<Key, Option<Value>>,
+    /// Shared with the views of running statements: a write after such a view was let go copies
+    /// nothing.
+    writes: Arc<BTreeMap<Key, Option<Value>>>,
     /// Kept only while a savepoint is set.
     undo: Vec<(Key, Before)>,
     savepoints: Vec<Savepoint>,
@@ -53,10 +56,10 @@ impl WriteBuffer {
     pub(crate) fn put(&mut self, key: Key, value: Option<Value>) -> usize {
         if self.savepoints.is_empty() {
             let bytes = key.len();
-            let before = self.writes.insert(key, value);
+            let before = Arc::make_mut(&mut self.writes).insert(key, value);
             before.map_or(0, |value| bytes + value_cost(&value))
         } else {
-            let before = self.writes.insert(key.clone(), value);
+            let before = Arc::make_mut(&mut self.writes).insert(key.clone(), value);
             self.undo.push((key, before));
             0
         }
@@ -97,11 +100,12 @@ impl WriteBuffer {
         self.savepoints.truncate(at + 1);
         let savepoint = &self.savepoints[at];
         let mut freed = 0;
+        let writes = Arc::make_mut(&mut self.writes);
         for (key, before) in self.undo.drain(savepoint.undo..).rev() {
             let bytes = key.len();
             let undone = match before {
-                Some(value) => self.writes.insert(key, value),
-                None => self.writes.remove(&key),
+                Some(value) => writes.insert(key, value),
+                None => writes.remove(&key),
             };
             freed += undone.map_or(0, |value| bytes + value_cost(&value));
         }
@@ -131,7 +135,13 @@ impl WriteBuffer {
 
     /// All writes, sorted by key.
     pub(crate) fn take(&mut self) -> Vec<(Key, Option<Value>)> {
-        std::mem::take(&mut self.writes).into_iter().collect()
+        let writes = std::mem::take(&mut self.writes);
+        Arc::unwrap_or_clone(writes).into_iter().collect()
+    }
+
+    /// The writes as they are now; later ones do not show.
+    pub(crate) fn share(&self) -> Arc<BTreeMap<Key, Option<Value>>> {
+        Arc::clone(&self.writes)
     }
 
     pub(crate) fn clear(&mut self) {

@@ -33,6 +33,7 @@ use crate::read_set::ReadSet;
 use crate::savepoint::{SavepointId, WriteBuffer, cost};
 use crate::snapshots::Slot;
 use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Error, MaybeReady, Result, SqlState, Timestamp};
 
@@ -356,6 +357,36 @@ impl Transaction {
         self.buffer.len()
     }
 
+    /// The buffered writes as they are now, for a view that outlives this borrow; `None` if there
+    /// are none.
+    pub fn overlay(&self) -> Option<Arc<BTreeMap<Key, Option<Value>>>> {
+        (!self.buffer.is_empty()).then(|| self.buffer.share())
+    }
+
+    /// Whether spans read through a view must be told to [`Transaction::note_reads`].
+    pub fn notes_reads(&self) -> bool {
+        self.validates()
+    }
+
+    /// Spans that were read through a view of this transaction's snapshot.
+    pub fn note_reads(&mut self, spans: Vec<Span>) -> Result<()> {
+        for span in spans {
+            self.note_scan(span)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what the current snapshot sees from being collected, also after this transaction.
+    pub fn hold_snapshot(&mut self) -> SnapshotGuard {
+        let at = self.read_timestamp();
+        let slot = self.shared.snapshots.enter(self.id.0 as u64);
+        self.shared.snapshots.choose(&slot, || at);
+        SnapshotGuard {
+            shared: Arc::clone(&self.shared),
+            slot: Some(slot),
+        }
+    }
+
     /// Commits, durably and visibly to all who begin afterwards. Without writes there is nothing to
     /// do but release locks. The transaction has ended, whatever the outcome.
     pub fn commit(&mut self) -> MaybeReady<Result<Timestamp>> {
@@ -439,6 +470,20 @@ impl Transaction {
     }
 
     fn leave_snapshot(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.shared.snapshots.leave(slot);
+        }
+    }
+}
+
+/// See [`Transaction::hold_snapshot`].
+pub struct SnapshotGuard {
+    shared: Arc<Shared>,
+    slot: Option<Slot>,
+}
+
+impl Drop for SnapshotGuard {
+    fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.shared.snapshots.leave(slot);
         }

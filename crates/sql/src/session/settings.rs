@@ -137,13 +137,23 @@ impl Settings {
         let path = self.get("search_path").unwrap_or_default();
         split_identifiers(&path)
             .into_iter()
-            .map(|name| if name == "$user" { user.to_string() } else { name })
+            .map(|name| {
+                if name == "$user" {
+                    user.to_string()
+                } else {
+                    name
+                }
+            })
             .collect()
     }
 
     fn replace(&mut self, name: String, value: Option<String>, local: bool) {
         let before = self.put(name.clone(), value);
-        let log = if local { &mut self.local_undo } else { &mut self.undo };
+        let log = if local {
+            &mut self.local_undo
+        } else {
+            &mut self.undo
+        };
         log.push((name, before));
     }
 
@@ -161,7 +171,12 @@ impl Settings {
 
     fn with_values(&self, names: impl Iterator<Item = &'static str>) -> Vec<(String, String)> {
         names
-            .map(|name| (display_name(name).to_string(), self.get(name).unwrap_or_default()))
+            .map(|name| {
+                (
+                    display_name(name).to_string(),
+                    self.get(name).unwrap_or_default(),
+                )
+            })
             .collect()
     }
 }
@@ -253,8 +268,9 @@ fn one_of(definition: &Definition, words: &[&str], value: &str) -> Result<String
     }
     match boolean(&lower).map(on_off) {
         Some(flag) if words.contains(&flag.as_str()) => Ok(flag),
-        _ => Err(invalid(definition, value)
-            .hint(format!("Available values: {}.", words.join(", ")))),
+        _ => {
+            Err(invalid(definition, value).hint(format!("Available values: {}.", words.join(", "))))
+        }
     }
 }
 
@@ -271,7 +287,9 @@ fn on_off(flag: bool) -> String {
 }
 
 fn milliseconds(value: &str) -> Option<u64> {
-    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let digits = value
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(value.len());
     let number: f64 = value[..digits].parse().ok()?;
     let factor = match value[digits..].trim() {
         "us" => 0.001,
@@ -300,7 +318,11 @@ fn split_identifiers(list: &str) -> Vec<String> {
             names.push(rest[..end].trim().to_ascii_lowercase());
             rest = &rest[end..];
         }
-        rest = rest.trim_start().strip_prefix(',').unwrap_or("").trim_start();
+        rest = rest
+            .trim_start()
+            .strip_prefix(',')
+            .unwrap_or("")
+            .trim_start();
     }
     names.retain(|name| !name.is_empty());
     names
@@ -317,9 +339,15 @@ mod tests {
         settings.end_transaction(true);
         settings.assign("lock_timeout", "5ms", true).unwrap();
         settings.assign("statement_timeout", "7", false).unwrap();
-        assert_eq!(settings.timeout("lock_timeout"), Some(Duration::from_millis(5)));
+        assert_eq!(
+            settings.timeout("lock_timeout"),
+            Some(Duration::from_millis(5))
+        );
         settings.end_transaction(false);
-        assert_eq!(settings.timeout("lock_timeout"), Some(Duration::from_secs(2)));
+        assert_eq!(
+            settings.timeout("lock_timeout"),
+            Some(Duration::from_secs(2))
+        );
         assert_eq!(settings.timeout("statement_timeout"), None);
     }
 
@@ -333,7 +361,11 @@ mod tests {
             ("extra_float_digits", "9", SqlState::INVALID_PARAMETER_VALUE),
         ];
         for (name, value, state) in cases {
-            assert_eq!(settings.assign(name, value, false).unwrap_err().state, state, "{name}");
+            assert_eq!(
+                settings.assign(name, value, false).unwrap_err().state,
+                state,
+                "{name}"
+            );
         }
         settings.assign("my.custom", "x", false).unwrap();
         assert_eq!(settings.show("MY.custom").unwrap(), "x");

@@ -26,15 +26,29 @@ pub struct Definition {
 }
 
 const fn silent(name: &'static str, kind: Kind, default: &'static str) -> Definition {
-    Definition { name, kind, default, reported: false }
+    Definition {
+        name,
+        kind,
+        default,
+        reported: false,
+    }
 }
 
 const fn reported(name: &'static str, kind: Kind, default: &'static str) -> Definition {
-    Definition { name, kind, default, reported: true }
+    Definition {
+        name,
+        kind,
+        default,
+        reported: true,
+    }
 }
 
-const ISOLATION_LEVELS: Kind =
-    Kind::Enum(&["read uncommitted", "read committed", "repeatable read", "serializable"]);
+const ISOLATION_LEVELS: Kind = Kind::Enum(&[
+    "read uncommitted",
+    "read committed",
+    "repeatable read",
+    "serializable",
+]);
 const MESSAGE_LEVELS: Kind = Kind::Enum(&[
     "debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error",
 ]);
@@ -42,11 +56,23 @@ const MESSAGE_LEVELS: Kind = Kind::Enum(&[
 /// Those that change what this program does.
 const EFFECTIVE: &[Definition] = &[
     reported("application_name", Kind::Text, ""),
-    reported("client_encoding", Kind::Enum(&["utf8", "utf-8", "unicode", "sql_ascii"]), "UTF8"),
+    reported(
+        "client_encoding",
+        Kind::Enum(&["utf8", "utf-8", "unicode", "sql_ascii"]),
+        "UTF8",
+    ),
     silent("client_min_messages", MESSAGE_LEVELS, "notice"),
-    silent("default_transaction_isolation", ISOLATION_LEVELS, "read committed"),
+    silent(
+        "default_transaction_isolation",
+        ISOLATION_LEVELS,
+        "read committed",
+    ),
     reported("default_transaction_read_only", Kind::Bool, "off"),
-    silent("idle_in_transaction_session_timeout", Kind::Milliseconds, "0"),
+    silent(
+        "idle_in_transaction_session_timeout",
+        Kind::Milliseconds,
+        "0",
+    ),
     silent("idle_session_timeout", Kind::Milliseconds, "0"),
     silent("lock_timeout", Kind::Milliseconds, "0"),
     reported("search_path", Kind::Text, "\"$user\", public"),
@@ -84,7 +110,11 @@ const ACCEPTED: &[Definition] = &[
     reported("datestyle", Kind::Text, "ISO, MDY"),
     silent("default_table_access_method", Kind::Text, "heap"),
     silent("default_tablespace", Kind::Text, ""),
-    silent("default_text_search_config", Kind::Text, "pg_catalog.simple"),
+    silent(
+        "default_text_search_config",
+        Kind::Text,
+        "pg_catalog.simple",
+    ),
     silent("default_toast_compression", Kind::Text, "pglz"),
     silent("default_transaction_deferrable", Kind::Bool, "off"),
     silent("effective_cache_size", Kind::Text, "4GB"),
@@ -112,13 +142,25 @@ const ACCEPTED: &[Definition] = &[
     silent("log_min_messages", Kind::Text, "warning"),
     silent("log_statement", Kind::Text, "none"),
     silent("maintenance_work_mem", Kind::Text, "64MB"),
-    silent("max_parallel_workers_per_gather", Kind::Integer(0, 1024), "2"),
-    silent("password_encryption", Kind::Enum(&["scram-sha-256"]), "scram-sha-256"),
+    silent(
+        "max_parallel_workers_per_gather",
+        Kind::Integer(0, 1024),
+        "2",
+    ),
+    silent(
+        "password_encryption",
+        Kind::Enum(&["scram-sha-256"]),
+        "scram-sha-256",
+    ),
     silent("plan_cache_mode", Kind::Text, "auto"),
     silent("quote_all_identifiers", Kind::Bool, "off"),
     silent("random_page_cost", Kind::Real, "4"),
     silent("row_security", Kind::Bool, "on"),
-    silent("session_replication_role", Kind::Enum(&["origin"]), "origin"),
+    silent(
+        "session_replication_role",
+        Kind::Enum(&["origin"]),
+        "origin",
+    ),
     reported("standard_conforming_strings", Kind::Enum(&["on"]), "on"),
     silent("synchronize_seqscans", Kind::Bool, "on"),
     silent("synchronous_commit", Kind::Text, "on"),

@@ -14,7 +14,11 @@ pub struct CopyStatement {
 
 #[derive(Clone, Debug)]
 pub enum CopySource {
-    Table { schema: Option<String>, table: String, columns: Vec<String> },
+    Table {
+        schema: Option<String>,
+        table: String,
+        columns: Vec<String>,
+    },
     Query(Box<ast::Query>),
 }
 
@@ -57,7 +61,11 @@ pub fn parse(t: &mut Tokens<'_>) -> Result<CopyStatement> {
         if t.eat_symbol("(") {
             columns = names(t)?;
         }
-        CopySource::Table { schema, table, columns }
+        CopySource::Table {
+            schema,
+            table,
+            columns,
+        }
     };
     let direction = if t.eat(&["from"]) {
         CopyDirection::In
@@ -65,7 +73,11 @@ pub fn parse(t: &mut Tokens<'_>) -> Result<CopyStatement> {
         t.expect(&["to"])?;
         CopyDirection::Out
     };
-    let console = if direction == CopyDirection::In { "stdin" } else { "stdout" };
+    let console = if direction == CopyDirection::In {
+        "stdin"
+    } else {
+        "stdout"
+    };
     if !t.eat(&[console]) {
         if t.try_string()?.is_some() || t.looking_at(&["program"]) {
             return Err(Error::unsupported("COPY with a file on the server")
@@ -77,7 +89,11 @@ pub fn parse(t: &mut Tokens<'_>) -> Result<CopyStatement> {
     if matches!(source, CopySource::Query(_)) && direction == CopyDirection::In {
         return Err(Error::syntax("syntax error at or near \"FROM\""));
     }
-    Ok(CopyStatement { source, direction, options })
+    Ok(CopyStatement {
+        source,
+        direction,
+        options,
+    })
 }
 
 /// The rest of `(a, b)`.
@@ -194,7 +210,10 @@ fn legacy_option(t: &mut Tokens<'_>, given: &mut Given) -> Result<()> {
 
 fn encoding(t: &mut Tokens<'_>) -> Result<()> {
     let name = t.string()?;
-    if ["utf8", "utf-8", "unicode"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+    if ["utf8", "utf-8", "unicode"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+    {
         Ok(())
     } else {
         Err(Error::unsupported(format!("COPY in encoding \"{name}\"")))
@@ -231,15 +250,24 @@ impl Given {
         let kind = self.kind.unwrap_or(CopyKind::Text);
         let csv = kind == CopyKind::Csv;
         if kind == CopyKind::Binary && (self.delimiter.is_some() || self.null.is_some()) {
-            return Err(Error::syntax("cannot specify DELIMITER or NULL in BINARY mode"));
+            return Err(Error::syntax(
+                "cannot specify DELIMITER or NULL in BINARY mode",
+            ));
         }
         if !csv && (self.quote.is_some() || self.escape.is_some()) {
-            return Err(Error::unsupported("COPY quote or escape outside of CSV mode"));
+            return Err(Error::unsupported(
+                "COPY quote or escape outside of CSV mode",
+            ));
         }
         let default_delimiter = if csv { "," } else { "\t" };
-        let delimiter = one_byte("delimiter", self.delimiter.as_deref().unwrap_or(default_delimiter))?;
+        let delimiter = one_byte(
+            "delimiter",
+            self.delimiter.as_deref().unwrap_or(default_delimiter),
+        )?;
         if delimiter == b'\n' || delimiter == b'\r' {
-            return Err(invalid("COPY delimiter cannot be newline or carriage return".into()));
+            return Err(invalid(
+                "COPY delimiter cannot be newline or carriage return".into(),
+            ));
         }
         let quote = one_byte("quote", self.quote.as_deref().unwrap_or("\""))?;
         if csv && quote == delimiter {
@@ -252,7 +280,9 @@ impl Given {
         Ok(CopyOptions {
             kind,
             delimiter,
-            null: self.null.unwrap_or_else(|| if csv { String::new() } else { "\\N".into() }),
+            null: self
+                .null
+                .unwrap_or_else(|| if csv { String::new() } else { "\\N".into() }),
             header: self.header,
             quote,
             escape,
@@ -267,6 +297,8 @@ impl Given {
 fn one_byte(what: &str, text: &str) -> Result<u8> {
     match text.as_bytes() {
         [byte] => Ok(*byte),
-        _ => Err(invalid(format!("COPY {what} must be a single one-byte character"))),
+        _ => Err(invalid(format!(
+            "COPY {what} must be a single one-byte character"
+        ))),
     }
 }

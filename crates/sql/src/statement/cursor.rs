@@ -39,13 +39,21 @@ pub fn fetch(t: &mut Tokens<'_>, moves_only: bool) -> Result<FetchStatement> {
         FetchCount::Rows(1)
     };
     t.eat_one_of(&["from", "in"]);
-    Ok(FetchStatement { cursor: t.identifier()?, count, moves_only })
+    Ok(FetchStatement {
+        cursor: t.identifier()?,
+        count,
+        moves_only,
+    })
 }
 
 fn rows(number: &str) -> Result<FetchCount> {
     match number.parse::<i64>() {
-        Ok(count) => u64::try_from(count).map(FetchCount::Rows).map_err(|_| backwards()),
-        Err(_) => Err(Error::syntax(format!("syntax error at or near \"{number}\""))),
+        Ok(count) => u64::try_from(count)
+            .map(FetchCount::Rows)
+            .map_err(|_| backwards()),
+        Err(_) => Err(Error::syntax(format!(
+            "syntax error at or near \"{number}\""
+        ))),
     }
 }
 

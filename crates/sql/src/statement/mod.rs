@@ -30,34 +30,73 @@ pub enum Statement {
     Change(Box<ast::Statement>),
     /// CREATE, ALTER, DROP, TRUNCATE, COMMENT, GRANT …
     Define(Box<ast::Statement>),
-    CreateTableAs { table: Box<ast::CreateTable>, query: Box<ast::Query> },
+    CreateTableAs {
+        table: Box<ast::CreateTable>,
+        query: Box<ast::Query>,
+    },
     Copy(Box<CopyStatement>),
-    Explain { analyze: bool, verbose: bool, json: bool, statement: Box<Statement> },
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        json: bool,
+        statement: Box<Statement>,
+    },
     Begin(TransactionModes),
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     Release(String),
     RollbackTo(String),
-    Set { name: String, value: SetValue, local: bool },
-    SetTransaction { modes: TransactionModes, session: bool },
-    SetConstraints { deferred: bool },
+    Set {
+        name: String,
+        value: SetValue,
+        local: bool,
+    },
+    SetTransaction {
+        modes: TransactionModes,
+        session: bool,
+    },
+    SetConstraints {
+        deferred: bool,
+    },
     Show(String),
     ShowAll,
     Reset(String),
     ResetAll,
     Discard(Discard),
-    Prepare { name: String, types: Vec<String>, statement: String },
-    Execute { name: String, arguments: Vec<ast::Expr> },
+    Prepare {
+        name: String,
+        types: Vec<String>,
+        statement: String,
+    },
+    Execute {
+        name: String,
+        arguments: Vec<ast::Expr>,
+    },
     /// `None`: all.
     Deallocate(Option<String>),
-    Declare { name: String, hold: bool, query: Box<ast::Query> },
+    Declare {
+        name: String,
+        hold: bool,
+        query: Box<ast::Query>,
+    },
     Fetch(FetchStatement),
     /// `None`: all.
     CloseCursor(Option<String>),
     /// VACUUM, ANALYZE, REINDEX, CLUSTER, CHECKPOINT: the tag, and relations that must exist.
-    Maintenance { tag: &'static str, relations: Vec<(Option<String>, String)> },
-    LockTable { relations: Vec<(Option<String>, String)>, exclusive: bool, no_wait: bool },
+    Maintenance {
+        tag: &'static str,
+        relations: Vec<(Option<String>, String)>,
+    },
+    LockTable {
+        relations: Vec<(Option<String>, String)>,
+        exclusive: bool,
+        no_wait: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +164,10 @@ fn classify(statement: ast::Statement) -> Result<Statement> {
         S::Query(query) => Statement::Query(query),
         S::Insert(_) | S::Update(_) | S::Delete(_) => Statement::Change(Box::new(statement)),
         S::CreateTable(mut table) if table.query.is_some() => match table.query.take() {
-            Some(query) => Statement::CreateTableAs { table: Box::new(table), query },
+            Some(query) => Statement::CreateTableAs {
+                table: Box::new(table),
+                query,
+            },
             None => Statement::Define(Box::new(S::CreateTable(table))),
         },
         S::Merge(_) => return Err(Error::unsupported("MERGE")),
@@ -177,7 +219,9 @@ fn syntax_error(text: &str, error: ParserError) -> Error {
                 types::SqlState::STATEMENT_TOO_COMPLEX,
                 "stack depth limit exceeded",
             )
-            .hint(format!("Nest expressions less than {MAX_PARSE_DEPTH} levels deep."));
+            .hint(format!(
+                "Nest expressions less than {MAX_PARSE_DEPTH} levels deep."
+            ));
         }
     };
     let Some((what, place)) = message.rsplit_once(" at Line: ") else {
@@ -190,7 +234,11 @@ fn syntax_error(text: &str, error: ParserError) -> Error {
     let &[line, column] = numbers.as_slice() else {
         return Error::syntax(format!("syntax error: {what}"));
     };
-    let before: usize = text.split('\n').take(line - 1).map(|l| l.chars().count() + 1).sum();
+    let before: usize = text
+        .split('\n')
+        .take(line - 1)
+        .map(|l| l.chars().count() + 1)
+        .sum();
     let position = before + column;
     let rest: String = text.chars().skip(position.saturating_sub(1)).collect();
     let near = match Tokens::new(&rest) {

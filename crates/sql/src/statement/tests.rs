@@ -10,20 +10,44 @@ fn parsed(sql: &str) -> String {
 #[test]
 fn session_statements() {
     let cases = [
-        ("BEGIN", "Begin(TransactionModes { isolation: None, read_only: None, deferrable: None })"),
+        (
+            "BEGIN",
+            "Begin(TransactionModes { isolation: None, read_only: None, deferrable: None })",
+        ),
         ("END;", "Commit { chain: false }"),
         ("ABORT", "Rollback { chain: false }"),
         ("rollback to savepoint \"A b\"", "RollbackTo(\"A b\")"),
-        ("SET search_path TO a, \"B c\"", "Set { name: \"search_path\", value: Text(\"a, \\\"B c\\\"\"), local: false }"),
-        ("SET LOCAL lock_timeout = 500", "Set { name: \"lock_timeout\", value: Text(\"500\"), local: true }"),
-        ("SET TIME ZONE 'Europe/Berlin'", "Set { name: \"timezone\", value: Text(\"Europe/Berlin\"), local: false }"),
-        ("set x.y = default", "Set { name: \"x.y\", value: Default, local: false }"),
-        ("SHOW TRANSACTION ISOLATION LEVEL", "Show(\"transaction_isolation\")"),
-        ("vacuum analyze a, b.c", "Maintenance { tag: \"VACUUM\", relations: [(None, \"a\"), (Some(\"b\"), \"c\")] }"),
+        (
+            "SET search_path TO a, \"B c\"",
+            "Set { name: \"search_path\", value: Text(\"a, \\\"B c\\\"\"), local: false }",
+        ),
+        (
+            "SET LOCAL lock_timeout = 500",
+            "Set { name: \"lock_timeout\", value: Text(\"500\"), local: true }",
+        ),
+        (
+            "SET TIME ZONE 'Europe/Berlin'",
+            "Set { name: \"timezone\", value: Text(\"Europe/Berlin\"), local: false }",
+        ),
+        (
+            "set x.y = default",
+            "Set { name: \"x.y\", value: Default, local: false }",
+        ),
+        (
+            "SHOW TRANSACTION ISOLATION LEVEL",
+            "Show(\"transaction_isolation\")",
+        ),
+        (
+            "vacuum analyze a, b.c",
+            "Maintenance { tag: \"VACUUM\", relations: [(None, \"a\"), (Some(\"b\"), \"c\")] }",
+        ),
         ("deallocate all", "Deallocate(None)"),
         ("", "Empty"),
         ("LISTEN x", "LISTEN is not supported yet (SQLSTATE 0A000)"),
-        ("begin nonsense", "syntax error at or near \"nonsense\" (SQLSTATE 42601)"),
+        (
+            "begin nonsense",
+            "syntax error at or near \"nonsense\" (SQLSTATE 42601)",
+        ),
     ];
     for (sql, expected) in cases {
         assert_eq!(parsed(sql), expected, "{sql}");
@@ -32,7 +56,8 @@ fn session_statements() {
 
 #[test]
 fn copy_options_old_and_new() {
-    let Ok(Statement::Copy(old)) = Statement::parse("COPY t (a, b) FROM STDIN WITH CSV HEADER NULL 'x'")
+    let Ok(Statement::Copy(old)) =
+        Statement::parse("COPY t (a, b) FROM STDIN WITH CSV HEADER NULL 'x'")
     else {
         panic!("not a COPY")
     };
@@ -54,5 +79,8 @@ fn syntax_errors_point_at_the_word() {
     assert_eq!(error.message, "syntax error at or near \"t\"");
     assert_eq!(error.fields.position, Some(15));
     let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
-    assert_eq!(Statement::parse(&deep).unwrap_err().state, types::SqlState::STATEMENT_TOO_COMPLEX);
+    assert_eq!(
+        Statement::parse(&deep).unwrap_err().state,
+        types::SqlState::STATEMENT_TOO_COMPLEX
+    );
 }

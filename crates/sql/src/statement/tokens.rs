@@ -12,10 +12,17 @@ pub struct Tokens<'a> {
 impl<'a> Tokens<'a> {
     pub fn new(text: &'a str) -> Result<Self> {
         let mut tokens = tokenize(text)?;
-        while tokens.last().is_some_and(|token| &text[token.range.clone()] == ";") {
+        while tokens
+            .last()
+            .is_some_and(|token| &text[token.range.clone()] == ";")
+        {
             tokens.pop();
         }
-        Ok(Tokens { text, tokens, at: 0 })
+        Ok(Tokens {
+            text,
+            tokens,
+            at: 0,
+        })
     }
 
     pub fn at_end(&self) -> bool {
@@ -58,7 +65,11 @@ impl<'a> Tokens<'a> {
     }
 
     pub fn expect(&mut self, words: &[&str]) -> Result<()> {
-        if self.eat(words) { Ok(()) } else { Err(self.unexpected()) }
+        if self.eat(words) {
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
     }
 
     pub fn looking_at_symbol(&self, symbol: &str) -> bool {
@@ -75,11 +86,19 @@ impl<'a> Tokens<'a> {
     }
 
     pub fn expect_symbol(&mut self, symbol: &str) -> Result<()> {
-        if self.eat_symbol(symbol) { Ok(()) } else { Err(self.unexpected()) }
+        if self.eat_symbol(symbol) {
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
     }
 
     pub fn expect_end(&self) -> Result<()> {
-        if self.at_end() { Ok(()) } else { Err(self.unexpected()) }
+        if self.at_end() {
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
     }
 
     /// An identifier: folded to lower case unless quoted.
@@ -111,7 +130,9 @@ impl<'a> Tokens<'a> {
     }
 
     pub fn try_string(&mut self) -> Result<Option<String>> {
-        let Some((token, text)) = self.token(0) else { return Ok(None) };
+        let Some((token, text)) = self.token(0) else {
+            return Ok(None);
+        };
         let value = match token.kind {
             TokenKind::String => text[1..text.len() - 1].replace("''", "'"),
             TokenKind::SpecialString => special_string(text)?,
@@ -143,7 +164,9 @@ impl<'a> Tokens<'a> {
 
     /// All text from the next token on, taken.
     pub fn rest(&mut self) -> &'a str {
-        let rest = self.token(0).map_or("", |(token, _)| &self.text[token.range.start..]);
+        let rest = self
+            .token(0)
+            .map_or("", |(token, _)| &self.text[token.range.start..]);
         self.at = self.tokens.len();
         rest
     }
@@ -151,7 +174,9 @@ impl<'a> Tokens<'a> {
     /// The text between the parenthesis that comes next and its partner, taken.
     pub fn parenthesised(&mut self) -> Result<&'a str> {
         self.expect_symbol("(")?;
-        let start = self.token(0).map_or(self.text.len(), |(token, _)| token.range.start);
+        let start = self
+            .token(0)
+            .map_or(self.text.len(), |(token, _)| token.range.start);
         let mut depth = 1;
         while let Some((token, text)) = self.token(0) {
             let end = token.range.start;

@@ -31,19 +31,30 @@ pub fn parse(t: &mut Tokens<'_>) -> Result<Option<Statement>> {
     } else if t.eat(&["show"]) {
         show(t)?
     } else if t.eat(&["reset"]) {
-        if t.eat(&["all"]) { Statement::ResetAll } else { Statement::Reset(setting_name(t)?) }
+        if t.eat(&["all"]) {
+            Statement::ResetAll
+        } else {
+            Statement::Reset(setting_name(t)?)
+        }
     } else if t.eat(&["discard"]) {
         discard(t)?
     } else if t.eat(&["prepare"]) {
         return prepare(t).map(Some);
     } else if t.eat(&["execute"]) {
         let name = t.identifier()?;
-        let arguments =
-            if t.at_end() { Vec::new() } else { parse_expressions(t.parenthesised()?)? };
+        let arguments = if t.at_end() {
+            Vec::new()
+        } else {
+            parse_expressions(t.parenthesised()?)?
+        };
         Statement::Execute { name, arguments }
     } else if t.eat(&["deallocate"]) {
         t.eat(&["prepare"]);
-        Statement::Deallocate(if t.eat(&["all"]) { None } else { Some(t.identifier()?) })
+        Statement::Deallocate(if t.eat(&["all"]) {
+            None
+        } else {
+            Some(t.identifier()?)
+        })
     } else if t.eat(&["declare"]) {
         return declare(t).map(Some);
     } else if t.eat(&["fetch"]) {
@@ -51,7 +62,11 @@ pub fn parse(t: &mut Tokens<'_>) -> Result<Option<Statement>> {
     } else if t.eat(&["move"]) {
         Statement::Fetch(cursor::fetch(t, true)?)
     } else if t.eat(&["close"]) {
-        Statement::CloseCursor(if t.eat(&["all"]) { None } else { Some(t.identifier()?) })
+        Statement::CloseCursor(if t.eat(&["all"]) {
+            None
+        } else {
+            Some(t.identifier()?)
+        })
     } else if t.eat(&["copy"]) {
         Statement::Copy(Box::new(copy::parse(t)?))
     } else if t.eat(&["explain"]) {
@@ -62,16 +77,27 @@ pub fn parse(t: &mut Tokens<'_>) -> Result<Option<Statement>> {
         maintenance(t, "ANALYZE")?
     } else if t.eat(&["reindex"]) {
         t.rest();
-        Statement::Maintenance { tag: "REINDEX", relations: Vec::new() }
+        Statement::Maintenance {
+            tag: "REINDEX",
+            relations: Vec::new(),
+        }
     } else if t.eat(&["cluster"]) {
         t.rest();
-        Statement::Maintenance { tag: "CLUSTER", relations: Vec::new() }
+        Statement::Maintenance {
+            tag: "CLUSTER",
+            relations: Vec::new(),
+        }
     } else if t.eat(&["checkpoint"]) {
-        Statement::Maintenance { tag: "CHECKPOINT", relations: Vec::new() }
+        Statement::Maintenance {
+            tag: "CHECKPOINT",
+            relations: Vec::new(),
+        }
     } else if t.eat(&["lock"]) {
         lock(t)?
     } else {
-        for verb in ["listen", "notify", "unlisten", "do", "call", "load", "merge", "import"] {
+        for verb in [
+            "listen", "notify", "unlisten", "do", "call", "load", "merge", "import",
+        ] {
             if t.looking_at(&[verb]) {
                 return Err(Error::unsupported(verb.to_uppercase()));
             }
@@ -160,13 +186,19 @@ fn show(t: &mut Tokens<'_>) -> Result<Statement> {
 
 fn set(t: &mut Tokens<'_>) -> Result<Statement> {
     if t.eat(&["session", "characteristics", "as", "transaction"]) {
-        return Ok(Statement::SetTransaction { modes: modes(t)?, session: true });
+        return Ok(Statement::SetTransaction {
+            modes: modes(t)?,
+            session: true,
+        });
     }
     if t.eat(&["transaction"]) {
         if t.looking_at(&["snapshot"]) {
             return Err(Error::unsupported("SET TRANSACTION SNAPSHOT"));
         }
-        return Ok(Statement::SetTransaction { modes: modes(t)?, session: false });
+        return Ok(Statement::SetTransaction {
+            modes: modes(t)?,
+            session: false,
+        });
     }
     if t.eat(&["constraints"]) {
         while !t.at_end() && !t.looking_at(&["deferred"]) && !t.looking_at(&["immediate"]) {
@@ -216,7 +248,8 @@ fn set_value(t: &mut Tokens<'_>, name: &str) -> Result<SetValue> {
             parts.push(if many { quoted(&text) } else { text });
         } else {
             let word = t.identifier()?;
-            let plain = name != "search_path" || word.chars().all(|c| c.is_alphanumeric() || c == '_');
+            let plain =
+                name != "search_path" || word.chars().all(|c| c.is_alphanumeric() || c == '_');
             parts.push(if plain { word } else { quoted(&word) });
         }
         if !t.eat_symbol(",") {
@@ -252,7 +285,11 @@ fn prepare(t: &mut Tokens<'_>) -> Result<Statement> {
         types = split_top_level(t.parenthesised()?);
     }
     t.expect(&["as"])?;
-    Ok(Statement::Prepare { name, types, statement: t.rest().to_string() })
+    Ok(Statement::Prepare {
+        name,
+        types,
+        statement: t.rest().to_string(),
+    })
 }
 
 /// Splits at commas outside of parentheses: `int, numeric(10,2)`.
@@ -273,7 +310,10 @@ fn split_top_level(list: &str) -> Vec<String> {
             part.push(c);
         }
     }
-    parts.into_iter().map(|part| part.trim().to_string()).collect()
+    parts
+        .into_iter()
+        .map(|part| part.trim().to_string())
+        .collect()
 }
 
 fn declare(t: &mut Tokens<'_>) -> Result<Statement> {
@@ -286,7 +326,11 @@ fn declare(t: &mut Tokens<'_>) -> Result<Statement> {
     let hold = t.eat(&["with", "hold"]);
     t.eat(&["without", "hold"]);
     t.expect(&["for"])?;
-    Ok(Statement::Declare { name, hold, query: parse_query(t.rest())? })
+    Ok(Statement::Declare {
+        name,
+        hold,
+        query: parse_query(t.rest())?,
+    })
 }
 
 fn explain(t: &mut Tokens<'_>) -> Result<Statement> {
@@ -333,9 +377,12 @@ fn explain(t: &mut Tokens<'_>) -> Result<Statement> {
         | Statement::Change(_)
         | Statement::Execute { .. }
         | Statement::CreateTableAs { .. }
-        | Statement::Declare { .. } => {
-            Ok(Statement::Explain { analyze, verbose, json, statement })
-        }
+        | Statement::Declare { .. } => Ok(Statement::Explain {
+            analyze,
+            verbose,
+            json,
+            statement,
+        }),
         _ => Err(t.unexpected()),
     }
 }
@@ -389,5 +436,9 @@ fn lock(t: &mut Tokens<'_>) -> Result<Statement> {
         }
     }
     let no_wait = t.eat(&["nowait"]);
-    Ok(Statement::LockTable { relations, exclusive, no_wait })
+    Ok(Statement::LockTable {
+        relations,
+        exclusive,
+        no_wait,
+    })
 }

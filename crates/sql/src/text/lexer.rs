@@ -29,7 +29,10 @@ pub struct Token {
 /// All tokens without white space and comments.
 pub fn tokenize(sql: &str) -> Result<Vec<Token>> {
     let mut tokens = Vec::with_capacity(sql.len() / 4 + 4);
-    let mut lexer = Lexer { bytes: sql.as_bytes(), at: 0 };
+    let mut lexer = Lexer {
+        bytes: sql.as_bytes(),
+        at: 0,
+    };
     while let Some(token) = lexer.next_token()? {
         tokens.push(token);
     }
@@ -85,7 +88,10 @@ impl Lexer<'_> {
                 TokenKind::Symbol
             }
         };
-        Ok(Some(Token { kind, range: start..self.at }))
+        Ok(Some(Token {
+            kind,
+            range: start..self.at,
+        }))
     }
 
     fn skip_while(&mut self, matches: impl Fn(u8) -> bool) {
@@ -151,7 +157,11 @@ impl Lexer<'_> {
     fn skip_dollar_string(&mut self) -> Result<bool> {
         let start = self.at;
         let mut end = start + 1;
-        while self.bytes.get(end).is_some_and(|byte| is_word_part(*byte) && *byte != b'$') {
+        while self
+            .bytes
+            .get(end)
+            .is_some_and(|byte| is_word_part(*byte) && *byte != b'$')
+        {
             end += 1;
         }
         if self.bytes.get(end) != Some(&b'$') {
@@ -208,7 +218,10 @@ impl Lexer<'_> {
 
     fn unterminated(&self, what: &str, at: usize) -> Error {
         let rest = String::from_utf8_lossy(&self.bytes[at.saturating_sub(1)..]).into_owned();
-        let position = String::from_utf8_lossy(&self.bytes[..at]).chars().count().max(1);
+        let position = String::from_utf8_lossy(&self.bytes[..at])
+            .chars()
+            .count()
+            .max(1);
         Error::syntax(format!("unterminated {what} at or near \"{rest}\""))
             .position(position as u32)
     }

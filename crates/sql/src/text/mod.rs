@@ -17,7 +17,9 @@ pub fn split_statements(sql: &str) -> Result<Vec<Range<usize>>> {
         if token.kind == TokenKind::Symbol && &sql[token.range.clone()] == ";" {
             statements.extend(current.take());
         } else {
-            let start = current.as_ref().map_or(token.range.start, |range| range.start);
+            let start = current
+                .as_ref()
+                .map_or(token.range.start, |range| range.start);
             current = Some(start..token.range.end);
         }
     }
@@ -32,8 +34,11 @@ mod tests {
     #[test]
     fn splits_outside_of_quotes_and_comments() {
         let sql = "select ';'; -- a;b\n /* c; /* d; */ */ select $x$;$x$ ;; select \";\"";
-        let parts: Vec<&str> =
-            split_statements(sql).unwrap().into_iter().map(|range| &sql[range]).collect();
+        let parts: Vec<&str> = split_statements(sql)
+            .unwrap()
+            .into_iter()
+            .map(|range| &sql[range])
+            .collect();
         assert_eq!(parts, ["select ';'", "select $x$;$x$", "select \";\""]);
     }
 

@@ -34,9 +34,14 @@ pub fn normalise(sql: &str) -> Result<Option<Normalised>> {
     while tokens.last().is_some_and(|t| text(sql, t) == ";") {
         tokens.pop();
     }
-    let Some(first) = tokens.first() else { return Ok(None) };
+    let Some(first) = tokens.first() else {
+        return Ok(None);
+    };
     let verb = text(sql, first);
-    if !["select", "insert", "update", "delete"].iter().any(|v| verb.eq_ignore_ascii_case(v)) {
+    if !["select", "insert", "update", "delete"]
+        .iter()
+        .any(|v| verb.eq_ignore_ascii_case(v))
+    {
         return Ok(None);
     }
     let mut key = String::with_capacity(sql.len() + 16);
@@ -93,24 +98,55 @@ fn push_parameter(key: &mut String, number: usize, mark: &str) {
 }
 
 fn ends_by_clause(word: &str) -> bool {
-    ["limit", "offset", "having", "returning", "union", "from", "where", "rows", "range"]
-        .iter()
-        .any(|end| word.eq_ignore_ascii_case(end))
+    [
+        "limit",
+        "offset",
+        "having",
+        "returning",
+        "union",
+        "from",
+        "where",
+        "rows",
+        "range",
+    ]
+    .iter()
+    .any(|end| word.eq_ignore_ascii_case(end))
 }
 
 /// Words after which a literal is an ordinary expression. After any other word (`date '…'`,
 /// `limit 5`, `interval '…'`) it stays.
 const EXPRESSION_FOLLOWS: [&str; 21] = [
-    "select", "and", "or", "not", "like", "ilike", "between", "then", "else", "when", "case",
-    "values", "where", "returning", "in", "on", "distinct", "all", "having", "escape", "set",
+    "select",
+    "and",
+    "or",
+    "not",
+    "like",
+    "ilike",
+    "between",
+    "then",
+    "else",
+    "when",
+    "case",
+    "values",
+    "where",
+    "returning",
+    "in",
+    "on",
+    "distinct",
+    "all",
+    "having",
+    "escape",
+    "set",
 ];
 
 fn may_be_parameter(sql: &str, tokens: &[Token], index: usize) -> bool {
-    let Some(before) = index.checked_sub(1).map(|i| &tokens[i]) else { return false };
+    let Some(before) = index.checked_sub(1).map(|i| &tokens[i]) else {
+        return false;
+    };
     match before.kind {
-        TokenKind::Word => {
-            EXPRESSION_FOLLOWS.iter().any(|word| text(sql, before).eq_ignore_ascii_case(word))
-        }
+        TokenKind::Word => EXPRESSION_FOLLOWS
+            .iter()
+            .any(|word| text(sql, before).eq_ignore_ascii_case(word)),
         TokenKind::Symbol => match text(sql, before) {
             "(" | "," => !inside_type_modifier(sql, tokens, index),
             "[" | "." | ":" => false,
@@ -128,11 +164,15 @@ fn inside_type_modifier(sql: &str, tokens: &[Token], index: usize) -> bool {
             ")" => depth += 1,
             "(" if depth > 0 => depth -= 1,
             "(" => {
-                let Some(before) = open.checked_sub(2) else { return false };
+                let Some(before) = open.checked_sub(2) else {
+                    return false;
+                };
                 let is_name = tokens[open - 1].kind == TokenKind::Word;
                 let lead = text(sql, &tokens[before]);
                 return is_name
-                    && (lead == ":" || lead == "." || lead.eq_ignore_ascii_case("as")
+                    && (lead == ":"
+                        || lead == "."
+                        || lead.eq_ignore_ascii_case("as")
                         || lead.eq_ignore_ascii_case("character"));
             }
             _ => {}
@@ -157,19 +197,39 @@ mod tests {
     use super::*;
 
     fn key(sql: &str) -> String {
-        normalise(sql).unwrap().map_or_else(|| "-".into(), |n| n.key)
+        normalise(sql)
+            .unwrap()
+            .map_or_else(|| "-".into(), |n| n.key)
     }
 
     #[test]
     fn lifts_where_a_parameter_means_the_same() {
         let cases = [
-            ("SELECT a FROM t WHERE id = 7;", "SELECT a FROM t WHERE id = $1/*i4*/"),
-            ("UPDATE t SET a = a + -3 WHERE id = 'x'", "UPDATE t SET a = a + -$1/*i4*/ WHERE id = $2"),
-            ("INSERT INTO t VALUES (1, 'it''s')", "INSERT INTO t VALUES ($1/*i4*/, $2)"),
-            ("SELECT 1 FROM t ORDER BY 1, 2 LIMIT 3", "SELECT $1/*i4*/ FROM t ORDER BY 1, 2 LIMIT 3"),
-            ("SELECT a::numeric(10,2) FROM t", "SELECT a::numeric(10,2) FROM t"),
+            (
+                "SELECT a FROM t WHERE id = 7;",
+                "SELECT a FROM t WHERE id = $1/*i4*/",
+            ),
+            (
+                "UPDATE t SET a = a + -3 WHERE id = 'x'",
+                "UPDATE t SET a = a + -$1/*i4*/ WHERE id = $2",
+            ),
+            (
+                "INSERT INTO t VALUES (1, 'it''s')",
+                "INSERT INTO t VALUES ($1/*i4*/, $2)",
+            ),
+            (
+                "SELECT 1 FROM t ORDER BY 1, 2 LIMIT 3",
+                "SELECT $1/*i4*/ FROM t ORDER BY 1, 2 LIMIT 3",
+            ),
+            (
+                "SELECT a::numeric(10,2) FROM t",
+                "SELECT a::numeric(10,2) FROM t",
+            ),
             ("SELECT date '2020-01-01'", "SELECT date '2020-01-01'"),
-            ("SELECT f(1, 5000000000, 1.5)", "SELECT f($1/*i4*/, $2/*i8*/, $3/*n*/)"),
+            (
+                "SELECT f(1, 5000000000, 1.5)",
+                "SELECT f($1/*i4*/, $2/*i8*/, $3/*n*/)",
+            ),
             ("SELECT $1", "-"),
             ("SELECT 1; SELECT 2", "-"),
             ("BEGIN", "-"),
@@ -184,7 +244,10 @@ mod tests {
         let n = normalise("select 'a''b', 2").unwrap().unwrap();
         assert_eq!(
             n.literals,
-            [Literal::Text("a'b".into()), Literal::Number(Datum::Int4(2), SqlType::Int4)]
+            [
+                Literal::Text("a'b".into()),
+                Literal::Number(Datum::Int4(2), SqlType::Int4)
+            ]
         );
     }
 }
