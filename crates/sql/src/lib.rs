@@ -8,10 +8,11 @@
 pub mod arrow_bridge;
 pub mod catalog;
 pub mod context;
+pub mod copy;
 pub mod functions;
 pub mod pg_catalog;
 pub mod response;
-pub mod table_codec;
 pub mod session;
 pub mod statement;
+pub mod table_codec;
 pub mod text;

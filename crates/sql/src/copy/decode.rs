@@ -117,7 +117,9 @@ impl Decoder {
             if self.options.kind == CopyKind::Binary {
                 return self.next_binary(fields);
             }
-            let Some((end, next)) = self.record_end()? else { return Ok(false) };
+            let Some((end, next)) = self.record_end()? else {
+                return Ok(false);
+            };
             let record = self.at..end;
             self.at = next;
             self.line += 1;
@@ -188,7 +190,9 @@ impl Decoder {
             self.started = true;
         }
         let mut at = self.at;
-        let Some(count) = self.peek(at, 2) else { return self.incomplete() };
+        let Some(count) = self.peek(at, 2) else {
+            return self.incomplete();
+        };
         let count = i16::from_be_bytes([count[0], count[1]]);
         at += 2;
         if count == -1 {
@@ -196,14 +200,18 @@ impl Decoder {
             return Ok(false);
         }
         for _ in 0..count {
-            let Some(length) = self.peek(at, 4) else { return self.incomplete() };
+            let Some(length) = self.peek(at, 4) else {
+                return self.incomplete();
+            };
             let length = be_u32(length) as i32;
             at += 4;
             let Ok(length) = usize::try_from(length) else {
                 fields.places.push(None);
                 continue;
             };
-            let Some(value) = self.buffer.get(at..at + length) else { return self.incomplete() };
+            let Some(value) = self.buffer.get(at..at + length) else {
+                return self.incomplete();
+            };
             let start = fields.bytes.len();
             fields.bytes.extend_from_slice(value);
             fields.places.push(Some((start, fields.bytes.len(), false)));
@@ -219,7 +227,11 @@ impl Decoder {
     }
 
     fn incomplete(&self) -> Result<bool> {
-        if self.ended { Err(bad_format("unexpected EOF in COPY data")) } else { Ok(false) }
+        if self.ended {
+            Err(bad_format("unexpected EOF in COPY data"))
+        } else {
+            Ok(false)
+        }
     }
 }
 
@@ -322,7 +334,10 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) {
 fn digits(raw: &[u8], at: &mut usize, most: usize, radix: u32) -> u8 {
     let mut value = 0u32;
     for _ in 0..most {
-        let Some(digit) = raw.get(*at).and_then(|byte| char::from(*byte).to_digit(radix)) else {
+        let Some(digit) = raw
+            .get(*at)
+            .and_then(|byte| char::from(*byte).to_digit(radix))
+        else {
             break;
         };
         value = value * radix + digit;
@@ -365,7 +380,9 @@ fn split_csv(record: &[u8], options: &CopyOptions, fields: &mut Fields) -> Resul
         }
         let end = fields.bytes.len();
         let is_null = !quoted && &fields.bytes[start..] == options.null.as_bytes();
-        fields.places.push((!is_null).then_some((start, end, quoted)));
+        fields
+            .places
+            .push((!is_null).then_some((start, end, quoted)));
         at += 1;
         if at > record.len() {
             return Ok(());
@@ -406,14 +423,20 @@ mod tests {
     }
 
     fn some(fields: &[&str]) -> Vec<Option<String>> {
-        fields.iter().map(|f| (*f != "NULL").then(|| (*f).to_string())).collect()
+        fields
+            .iter()
+            .map(|f| (*f != "NULL").then(|| (*f).to_string()))
+            .collect()
     }
 
     #[test]
     fn text_escapes_nulls_and_end_marker() {
         let data = b"1\ta\\tb\t\\N\r\n2\t\\x41\\101\\\\\t\n\\.\nignored";
         let found = records("COPY t FROM STDIN", data);
-        assert_eq!(found, [some(&["1", "a\tb", "NULL"]), some(&["2", "AA\\", ""])]);
+        assert_eq!(
+            found,
+            [some(&["1", "a\tb", "NULL"]), some(&["2", "AA\\", ""])]
+        );
     }
 
     #[test]

@@ -19,7 +19,13 @@ impl Encoder {
     pub fn new(options: CopyOptions, names: Vec<String>, types: Vec<SqlType>) -> Self {
         let forced = |name: &String| options.force_quote_all || options.force_quote.contains(name);
         let force_quote = names.iter().map(forced).collect();
-        Encoder { options, names, types, force_quote, field: Vec::new() }
+        Encoder {
+            options,
+            names,
+            types,
+            force_quote,
+            field: Vec::new(),
+        }
     }
 
     /// What comes before the rows.
@@ -72,7 +78,7 @@ impl Encoder {
                 continue;
             }
             self.field.clear();
-            datum.write_binary(sql_type, &mut self.field)?;
+            datum.write_binary(sql_type, &mut self.field);
             out.extend_from_slice(&(self.field.len() as i32).to_be_bytes());
             out.extend_from_slice(&self.field);
         }

@@ -9,7 +9,7 @@ mod cursor;
 pub mod tokens;
 mod utility;
 
-pub use copy::{CopyDirection, CopyOptions, CopySource, CopyStatement};
+pub use copy::{CopyDirection, CopyKind, CopyOptions, CopySource, CopyStatement};
 pub use cursor::{FetchCount, FetchStatement};
 
 use datafusion::sql::sqlparser::ast;
