@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::peer::{Peer, Program, Server, cache_folder, connect, readable_by_all, target_folder};
 use crate::progress;
+pub use pgbench::agreeing_sums;
 use plan::{Kind, Workload};
 use result::{Measured, Side};
 

@@ -1,9 +1,11 @@
-//! Tours of the drivers people use: psycopg 3, node-postgres and tokio-postgres.
+//! Tours of the drivers people use (psycopg 3, node-postgres, tokio-postgres) and of programs: psql, pgbench
+//! and sysbench.
 //!
 //! Each driver has a script of steps (`xtask/clients/*`, and `tokio_tour` for Rust) that prints one line per
 //! step. What the scripts need is installed into a scratch folder, never into the machine.
 
 mod binary_values;
+mod programs;
 mod scratch;
 mod tokio_tour;
 
@@ -47,6 +49,7 @@ enum Driver {
     Psycopg,
     NodePostgres,
     TokioPostgres,
+    Programs,
 }
 
 impl Driver {
@@ -55,6 +58,7 @@ impl Driver {
             Driver::Psycopg => "psycopg 3",
             Driver::NodePostgres => "node-postgres",
             Driver::TokioPostgres => "tokio-postgres",
+            Driver::Programs => "programs",
         }
     }
 }
@@ -146,6 +150,7 @@ async fn tour(driver: Driver, scratch: &Scratch, dsn: &str) -> Result<Vec<Step>>
             script_steps(command)
         }
         Driver::TokioPostgres => tokio_tour::run(dsn).await,
+        Driver::Programs => programs::run(dsn).await,
     }
 }
 

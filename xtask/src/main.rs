@@ -44,7 +44,7 @@ struct Cli {
 enum Task {
     /// Kill a loaded node at random moments and check what is left.
     Crash(crash::Args),
-    /// Run a tour through psycopg 3, node-postgres and tokio-postgres.
+    /// Run tours of psycopg 3, node-postgres, tokio-postgres, psql, pgbench and sysbench.
     Clients(clients::Args),
     /// Measure beside another database.
     #[command(subcommand)]
