@@ -10,6 +10,7 @@ pub mod binary;
 pub mod cast;
 pub mod compare;
 pub mod datetime;
+pub mod datetime_fn;
 pub mod datetime_parse;
 pub mod datum;
 pub mod env;
@@ -19,9 +20,11 @@ pub mod interval;
 pub mod interval_parse;
 pub mod json;
 pub mod jsonb;
+pub mod jsonb_ops;
 pub mod key;
 pub mod maybe_ready;
 pub mod numeric;
+pub mod numeric_math;
 #[cfg(test)]
 mod property_tests;
 pub mod row;
@@ -29,6 +32,7 @@ pub mod sql_type;
 mod stored;
 pub mod text;
 pub mod timezone;
+pub mod to_char;
 pub mod type_name;
 
 pub use array::Array;

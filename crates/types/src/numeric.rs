@@ -947,3 +947,125 @@ impl From<i32> for Numeric {
         Numeric::from_i128(i128::from(value), 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn n(text: &str) -> Numeric {
+        Numeric::parse_sql(text).unwrap()
+    }
+
+    fn is(result: Result<Numeric>, expected: &str) {
+        assert_eq!(result.map(|v| v.to_string()).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn text_keeps_the_scale() {
+        for (text, shown) in [
+            ("1.50", "1.50"),
+            (" -0.00 ", "0.00"),
+            ("1e3", "1000"),
+            ("1.5e2", "150"),
+            ("1e-3", "0.001"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("nan", "NaN"),
+            ("-inf", "-Infinity"),
+            (
+                "123456789012345678901234567890123456789012345.678",
+                "123456789012345678901234567890123456789012345.678",
+            ),
+        ] {
+            assert_eq!(n(text).to_string(), shown, "{text}");
+        }
+        for text in ["", "x", "1x", "1e", "--1", "1.2.3", "+nan", "1 2"] {
+            assert_eq!(
+                Numeric::parse_sql(text).map_err(|e| e.state),
+                Err(SqlState::INVALID_TEXT_REPRESENTATION),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            Numeric::parse_sql("1e200000").map_err(|e| e.state),
+            Err(SqlState::NUMERIC_VALUE_OUT_OF_RANGE)
+        );
+    }
+
+    #[test]
+    fn result_scales() {
+        is(n("1.5").add(&n("2.25")), "3.75");
+        is(n("1.5").mul(&n("2.25")), "3.375");
+        is(n("1").div(&n("3")), "0.33333333333333333333");
+        is(n("10").div(&n("3")), "3.3333333333333333");
+        is(n("2").div(&n("3")), "0.66666666666666666667");
+        is(n("100").div(&n("7")), "14.2857142857142857");
+        is(n("1").div(&n("1000")), "0.00100000000000000000");
+        is(n("6.0").div(&n("3.00")), "2.0000000000000000");
+        is(n("-7.5").rem(&n("2")), "-1.5");
+        is(n("7").div_trunc(&n("-2")), "-3");
+        is(n("1e30").mul(&n("1e30")), &format!("1{}", "0".repeat(60)));
+        assert_eq!(
+            n("1").div(&n("0")).map_err(|e| e.state),
+            Err(SqlState::DIVISION_BY_ZERO)
+        );
+    }
+
+    #[test]
+    fn specials() {
+        is(n("inf").add(&n("-inf")), "NaN");
+        is(n("inf").mul(&n("0")), "NaN");
+        is(n("1").div(&n("inf")), "0");
+        is(n("5").rem(&n("inf")), "5");
+        assert!(n("NaN") > n("inf") && n("inf") > n("1e100") && n("-inf") < n("-1e100"));
+        assert_eq!(n("NaN"), n("NaN"));
+        assert_eq!(n("1.0"), n("1.00"));
+        assert!(n("-2") < n("-1.5") && n("1e50") > n("9.9e49"));
+    }
+
+    #[test]
+    fn rounding() {
+        assert_eq!(n("2.5").round(0).to_string(), "3");
+        assert_eq!(n("-2.5").round(0).to_string(), "-3");
+        assert_eq!(n("1.245").round(2).to_string(), "1.25");
+        assert_eq!(n("1250").round(-2).to_string(), "1300");
+        assert_eq!(n("1.5").round(3).to_string(), "1.500");
+        assert_eq!(n("-1.59").trunc(1).to_string(), "-1.5");
+        assert_eq!(n("-1.5").floor().to_string(), "-2");
+        assert_eq!(n("-1.5").ceil().to_string(), "-1");
+        assert_eq!(n("1.5").ceil().to_string(), "2");
+        assert_eq!(n("1.500").trim_scale().to_string(), "1.5");
+        assert_eq!((n("2.5").to_i64(), n("1e30").to_i64()), (Some(3), None));
+    }
+
+    #[test]
+    fn typmods() {
+        is(n("1.005").apply_typmod(5, 2), "1.01");
+        is(n("1234").apply_typmod(2, -2), "1200");
+        is(n("0.001").apply_typmod(3, 5), "0.00100");
+        let error = n("999.995").apply_typmod(5, 2).unwrap_err();
+        assert_eq!(error.message, "numeric field overflow");
+        assert_eq!(
+            error.fields.detail.as_deref(),
+            Some(
+                "A field with precision 5, scale 2 must round to an absolute value less than 10^3."
+            )
+        );
+    }
+
+    #[test]
+    fn floats() {
+        assert_eq!(Numeric::from_f64(0.1, 15).to_string(), "0.1");
+        assert_eq!(
+            Numeric::from_f64(1e21, 15).to_string(),
+            "1000000000000000000000"
+        );
+        assert_eq!(Numeric::from_f64(123.456, 15).to_string(), "123.456");
+        assert_eq!(Numeric::from_f64(-1.5e-7, 15).to_string(), "-0.00000015");
+        assert_eq!(n("0.1").to_f64(), 0.1);
+        assert_eq!(
+            n("123456789012345678901234567890.5").to_f64(),
+            1.2345678901234568e29
+        );
+    }
+}
