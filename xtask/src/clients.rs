@@ -8,17 +8,16 @@ mod binary_values;
 mod programs;
 mod scratch;
 mod tokio_tour;
+mod tokio_values;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
-use tempfile::TempDir;
 
-use crate::peer::{Peer, Server, cache_folder, readable_by_all, workspace_folder};
+use crate::peer::{Target, TargetArgs, workspace_folder};
 use crate::report;
 use scratch::Scratch;
 
@@ -27,15 +26,8 @@ use scratch::Scratch;
     cargo xtask clients --peer postgres\n  \
     cargo xtask clients --dsn postgres://phantom@127.0.0.1:5450/phantom --only psycopg")]
 pub struct Args {
-    /// Use a running server instead of starting one.
-    #[arg(long)]
-    dsn: Option<String>,
-    /// Which server to start.
-    #[arg(long, value_enum, default_value_t = Peer::Phantom)]
-    peer: Peer,
-    /// A PhantomDB program to start instead of this workspace's release build.
-    #[arg(long)]
-    binary: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Keep the scratch folder with the installed drivers for the next run.
     #[arg(long)]
     keep: bool,
@@ -75,20 +67,7 @@ pub struct Step {
 
 /// Runs the tours; true if every step that is not optional went well.
 pub async fn run(args: Args) -> Result<bool> {
-    let folder = TempDir::new_in(cache_folder()?)?;
-    readable_by_all(folder.path())?;
-    let server = match &args.dsn {
-        Some(_) => None,
-        None => {
-            let program = args.peer.program(args.binary.as_deref())?;
-            Some(Server::start(&program, &folder.path().join("data")).await?)
-        }
-    };
-    let dsn = match (&args.dsn, &server) {
-        (Some(dsn), _) => dsn.clone(),
-        (None, Some(server)) => server.dsn(),
-        (None, None) => bail!("no server"),
-    };
+    let target = Target::open(&args.target).await?;
     let scratch = Scratch::open(args.keep)?;
     let mut summary = report::table(&["driver", "ok", "failed", "optional ok", "optional failed"]);
     let mut passed = true;
@@ -97,7 +76,7 @@ pub async fn run(args: Args) -> Result<bool> {
             continue;
         }
         println!("== {}", driver.name());
-        let steps = match tour(*driver, &scratch, &dsn).await {
+        let steps = match tour(*driver, &scratch, target.dsn()).await {
             Ok(steps) => steps,
             Err(error) => vec![note(Step {
                 step: "the tour itself".to_owned(),
@@ -121,9 +100,6 @@ pub async fn run(args: Args) -> Result<bool> {
         summary.add_row(row);
     }
     println!("{summary}");
-    if let Some(server) = server {
-        server.discard();
-    }
     println!(
         "{}",
         if passed {

@@ -18,6 +18,7 @@
 mod check;
 mod model;
 mod selftest;
+mod tables;
 mod workload;
 mod writer;
 

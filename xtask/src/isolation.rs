@@ -11,9 +11,8 @@ mod stage;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use tempfile::TempDir;
 
-use crate::peer::{Peer, Server, cache_folder, connect};
+use crate::peer::{Target, TargetArgs, connect};
 use crate::{progress, report};
 use anomalies::{ANOMALIES, Anomaly};
 
@@ -22,15 +21,8 @@ use anomalies::{ANOMALIES, Anomaly};
     cargo xtask isolation --peer postgres\n  \
     cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom --only G2-item")]
 pub struct Args {
-    /// Use a running server instead of starting one.
-    #[arg(long)]
-    dsn: Option<String>,
-    /// Which server to start.
-    #[arg(long, value_enum, default_value_t = Peer::Phantom)]
-    peer: Peer,
-    /// A PhantomDB program to start instead of this workspace's release build.
-    #[arg(long)]
-    binary: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Run one anomaly only.
     #[arg(long)]
     only: Option<String>,
@@ -69,22 +61,7 @@ enum Verdict {
 
 /// Runs every anomaly at every level; true if nothing happened that had to be prevented.
 pub async fn run(args: Args) -> Result<bool> {
-    let started = match &args.dsn {
-        Some(_) => None,
-        None => {
-            let folder = TempDir::new_in(cache_folder()?)?;
-            crate::peer::readable_by_all(folder.path())?;
-            let program = args.peer.program(args.binary.as_deref())?;
-            let server = Server::start(&program, &folder.path().join("data")).await?;
-            Some((server, folder))
-        }
-    };
-    let dsn = match (&args.dsn, &started) {
-        (Some(dsn), _) => dsn.clone(),
-        (None, Some((server, _))) => server.dsn(),
-        (None, None) => unreachable!("a server is started when no DSN is given"),
-    };
-
+    let target = Target::open(&args.target).await?;
     let chosen: Vec<&Anomaly> = ANOMALIES
         .iter()
         .filter(|a| args.only.as_deref().is_none_or(|name| name == a.name))
@@ -102,7 +79,7 @@ pub async fn run(args: Args) -> Result<bool> {
         let mut row = vec![anomaly.name.to_owned()];
         for level in Level::ALL {
             bar.set_message(format!("{} at {}", anomaly.name, level.sql()));
-            let verdict = play(&dsn, anomaly, level)
+            let verdict = play(target.dsn(), anomaly, level)
                 .await
                 .with_context(|| format!("{} at {}", anomaly.name, level.sql()))?;
             row.push(judge(anomaly, level, &verdict, &mut violations));
@@ -117,9 +94,6 @@ pub async fn run(args: Args) -> Result<bool> {
     );
     for violation in &violations {
         println!("VIOLATION {violation}");
-    }
-    if let Some((server, _folder)) = started {
-        server.discard();
     }
     println!(
         "{}",

@@ -8,6 +8,7 @@ mod connection;
 mod locate;
 mod postgres;
 mod process;
+mod target;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -24,6 +25,7 @@ pub use locate::{
     target_folder, workspace_folder,
 };
 pub use process::{StatField, stat_field};
+pub use target::{Target, TargetArgs};
 
 /// Longest wait for a started server to answer: a restart that replays a long log is still a restart.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
