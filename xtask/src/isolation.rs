@@ -149,3 +149,74 @@ async fn play(dsn: &str, anomaly: &Anomaly, level: Level) -> Result<Verdict> {
         Verdict::Prevented
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anomaly(name: &str) -> &'static Anomaly {
+        ANOMALIES
+            .iter()
+            .find(|a| a.name == name)
+            .expect("the anomaly")
+    }
+
+    #[test]
+    fn only_what_must_be_prevented_is_a_violation() {
+        let mut violations = Vec::new();
+        let happened = Verdict::Happened;
+        judge(
+            anomaly("P4"),
+            Level::ReadCommitted,
+            &happened,
+            &mut violations,
+        );
+        judge(
+            anomaly("G2"),
+            Level::RepeatableRead,
+            &happened,
+            &mut violations,
+        );
+        judge(
+            anomaly("G2"),
+            Level::Serializable,
+            &Verdict::Prevented,
+            &mut violations,
+        );
+        assert!(violations.is_empty());
+        judge(
+            anomaly("G1c"),
+            Level::ReadCommitted,
+            &happened,
+            &mut violations,
+        );
+        judge(
+            anomaly("P4"),
+            Level::Serializable,
+            &happened,
+            &mut violations,
+        );
+        judge(
+            anomaly("G2"),
+            Level::ReadCommitted,
+            &Verdict::Hung,
+            &mut violations,
+        );
+        assert_eq!(
+            violations,
+            [
+                "G1c happened at READ COMMITTED",
+                "P4 happened at SERIALIZABLE",
+                "G2 hung at READ COMMITTED"
+            ]
+        );
+    }
+
+    #[test]
+    fn fourteen_scripts_are_readable() {
+        assert_eq!(ANOMALIES.len(), 14);
+        for anomaly in ANOMALIES {
+            assert!(stage::parse(anomaly.script).is_ok(), "{}", anomaly.name);
+        }
+    }
+}

@@ -206,3 +206,20 @@ async fn two_columns(session: &Session, sql: &str) -> Answer {
     });
     Ok(rows.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_one_word_before_the_statement() {
+        let step =
+            parse_line("2 late = select id from hermitage where id = 1").expect("it is a line");
+        assert_eq!((step.session, step.label.as_deref()), (2, Some("late")));
+        assert_eq!(step.sql, "select id from hermitage where id = 1");
+        let step =
+            parse_line("1 update hermitage set value = 11 where id = 1").expect("it is a line");
+        assert_eq!(step.label, None);
+        assert!(parse_line("begin").is_err());
+    }
+}
