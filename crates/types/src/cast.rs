@@ -312,8 +312,8 @@ fn to_int(datum: &Datum, type_name: &str) -> Result<i64> {
 fn float_to_int(value: f64, type_name: &str) -> Result<i64> {
     const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
     let rounded = value.round_ties_even();
-    // NaN fails both comparisons.
-    if rounded >= -TWO_TO_63 && rounded < TWO_TO_63 {
+    // NaN is in no range.
+    if (-TWO_TO_63..TWO_TO_63).contains(&rounded) {
         Ok(rounded as i64)
     } else {
         Err(out_of_range(type_name))

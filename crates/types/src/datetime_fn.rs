@@ -152,13 +152,12 @@ fn whole(value: i64) -> Option<Numeric> {
 }
 
 fn infinite(positive: bool, field: Field) -> Option<Numeric> {
-    field.is_monotone().then(|| {
-        if positive {
-            Numeric::INFINITY
-        } else {
-            Numeric::NEG_INFINITY
-        }
-    })
+    let value = if positive {
+        Numeric::INFINITY
+    } else {
+        Numeric::NEG_INFINITY
+    };
+    field.is_monotone().then_some(value)
 }
 
 fn date_part(field: Field, days: i64) -> Option<i64> {

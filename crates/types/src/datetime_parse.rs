@@ -81,10 +81,9 @@ const DAYS: [&str; 7] = [
 ];
 
 fn month_number(word: &str) -> Option<u32> {
-    let known = |name: &&str| {
-        word == *name || word == &name[..3] || (word == "sept" && *name == "september")
-    };
-    MONTHS.iter().position(|n| known(&n)).map(|p| p as u32 + 1)
+    let known =
+        |name: &str| word == name || word == &name[..3] || (word == "sept" && name == "september");
+    MONTHS.iter().position(|n| known(n)).map(|p| p as u32 + 1)
 }
 
 fn is_day_name(word: &str) -> bool {

@@ -33,6 +33,7 @@ mod stored;
 pub mod text;
 pub mod timezone;
 pub mod to_char;
+pub mod to_char_number;
 pub mod type_name;
 
 pub use array::Array;

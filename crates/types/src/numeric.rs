@@ -314,11 +314,7 @@ impl Numeric {
             _ => (false, s),
         };
         let bytes = body.as_bytes();
-        let starts_number = match bytes {
-            [b'0'..=b'9', ..] => true,
-            [b'.', b'0'..=b'9', ..] => true,
-            _ => false,
-        };
+        let starts_number = matches!(bytes, [b'0'..=b'9', ..] | [b'.', b'0'..=b'9', ..]);
         if !starts_number {
             if body.eq_ignore_ascii_case("nan") && s.len() == 3 {
                 return Ok(Numeric::NAN);

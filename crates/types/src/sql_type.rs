@@ -294,7 +294,7 @@ impl SqlType {
     }
 
     /// `pg_type.typlen`: bytes, -1 for variable, -2 for a C string.
-    pub fn len(&self) -> i16 {
+    pub fn typlen(&self) -> i16 {
         self.facts().len
     }
 

@@ -244,10 +244,10 @@ pub(crate) fn write_offset(seconds: i32, out: &mut Vec<u8>) {
     out.push(if seconds < 0 { b'-' } else { b'+' });
     let s = seconds.unsigned_abs();
     crate::datetime::push2(s / 3600, out);
-    if s % 3600 != 0 {
+    if !s.is_multiple_of(3600) {
         out.push(b':');
         crate::datetime::push2(s / 60 % 60, out);
-        if s % 60 != 0 {
+        if !s.is_multiple_of(60) {
             out.push(b':');
             crate::datetime::push2(s % 60, out);
         }

@@ -377,7 +377,11 @@ fn show_pattern(pattern: Pattern, case: Case, fill: bool, s: &Shown<'_>, out: &m
             format!("{text:<width$}")
         }
     };
-    let hour12 = if c.hour % 12 == 0 { 12 } else { c.hour % 12 };
+    let hour12 = if c.hour.is_multiple_of(12) {
+        12
+    } else {
+        c.hour % 12
+    };
     let dotted = |text: &str, dots: bool| {
         let cased = match case {
             Case::Lower => text.to_ascii_lowercase(),
