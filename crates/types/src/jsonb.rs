@@ -63,6 +63,20 @@ impl Jsonb {
         !matches!(self, Jsonb::Array(_) | Jsonb::Object(_))
     }
 
+    /// Bytes the value takes in memory, roughly.
+    pub fn memory_size(&self) -> usize {
+        let heap = match self {
+            Jsonb::String(s) => s.len(),
+            Jsonb::Array(items) => items.iter().map(Jsonb::memory_size).sum(),
+            Jsonb::Object(pairs) => pairs
+                .iter()
+                .map(|(k, v)| size_of::<Arc<str>>() + k.len() + v.memory_size())
+                .sum(),
+            _ => 0,
+        };
+        size_of::<Jsonb>() + heap
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Jsonb::Null => 0,

@@ -24,7 +24,9 @@ pub mod jsonb_ops;
 pub mod key;
 pub mod maybe_ready;
 pub mod numeric;
+pub mod numeric_arith;
 pub mod numeric_math;
+pub mod numeric_order;
 #[cfg(test)]
 mod property_tests;
 pub mod row;
