@@ -1,14 +1,18 @@
 //! What a node costs while nobody asks it anything.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::peer::{Peer, Server, StatField, cache_folder, readable_by_all, stat_field};
+use crate::peer::{
+    Peer, Program, Server, StatField, cache_folder, children_of, readable_by_all, stat_field,
+    tied_to_this_task,
+};
 use crate::{progress, report};
 
 /// The most CPU that an idle node may take, in percent of one core.
@@ -17,6 +21,8 @@ const CPU_LIMIT_PERCENT: f64 = 0.5;
 const RSS_LIMIT_MIB: f64 = 150.0;
 /// Rest after loading, so that flushes and compactions it caused are not counted as idling.
 const SETTLE: Duration = Duration::from_secs(10);
+/// Longest wait for a demo to end and clean up after its input has ended.
+const DEMO_END: Duration = Duration::from_secs(20);
 /// Parts of a second in which the progress bar moves.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -31,27 +37,31 @@ pub struct Args {
     /// How long to watch, in seconds.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Which server to watch (PostgreSQL has no sample database; only its first process is counted).
+    /// Which server to watch (PostgreSQL has no sample database).
     #[arg(long, value_enum, default_value_t = Peer::Phantom)]
     peer: Peer,
 }
 
 /// Watches an idle node; true if it stays within its limits.
 pub async fn run(args: Args) -> Result<bool> {
+    let program = args.peer.program(args.binary.as_deref())?;
     let folder = TempDir::new_in(cache_folder()?)?;
     readable_by_all(folder.path())?;
-    let program = args.peer.program(args.binary.as_deref())?;
-    let server = Server::start(&program, &folder.path().join("data")).await?;
-    let sample = args.peer == Peer::Phantom && load_sample(&program, &server)?;
+    let sample = offers_demo(&program)?;
+    let idler = if sample {
+        Idler::Demo(Demo::start(program.path())?)
+    } else {
+        Idler::Node(Server::start(&program, &folder.path().join("data")).await?)
+    };
 
     wait("settling", SETTLE).await;
-    let before = cpu_ticks(server.pid())?;
+    let before = cpu_ticks(&idler.pids())?;
     let began = Instant::now();
     wait("watching", Duration::from_secs(args.seconds)).await;
-    let seconds = (cpu_ticks(server.pid())? - before) as f64 / ticks_per_second()?;
+    let seconds = cpu_ticks(&idler.pids())?.saturating_sub(before) as f64 / ticks_per_second()?;
     let cpu_percent = 100.0 * seconds / began.elapsed().as_secs_f64();
-    let rss_mib = rss_mib(server.pid())?;
-    server.discard();
+    let rss_mib = rss_mib(&idler.pids())?;
+    drop(idler);
 
     let mut table = report::table(&["figure", "measured", "limit", "verdict"]);
     let verdict = |good: bool| if good { "ok" } else { "ABOVE" };
@@ -69,32 +79,92 @@ pub async fn run(args: Args) -> Result<bool> {
         verdict(rss_good).to_owned(),
     ]);
     println!("{table}");
-    println!(
-        "sample database: {}",
-        if sample { "loaded" } else { "not loaded" }
-    );
+    let what = if sample {
+        "a demo: node, sample database and waiting shell"
+    } else {
+        "an empty node"
+    };
+    println!("watched {what} for {} s", args.seconds);
     Ok(cpu_good && rss_good)
 }
 
-/// Loads the web shop through the program's own command, if this version has it.
-fn load_sample(program: &crate::peer::Program, server: &Server) -> Result<bool> {
-    let help = Command::new(program.path())
-        .args(["load-sample", "--help"])
-        .output()?;
-    if !help.status.success() {
-        return Ok(false);
+/// What is watched.
+enum Idler {
+    Demo(Demo),
+    Node(Server),
+}
+
+impl Idler {
+    /// The process and its direct children.
+    fn pids(&self) -> Vec<u32> {
+        let parent = match self {
+            Idler::Demo(demo) => demo.child.id(),
+            Idler::Node(server) => server.pid(),
+        };
+        let mut pids = children_of(parent);
+        pids.push(parent);
+        pids
     }
-    let loaded = Command::new(program.path())
-        .arg("load-sample")
-        .arg(server.dsn())
-        .output()?;
-    if !loaded.status.success() {
-        bail!(
-            "load-sample failed: {}",
-            String::from_utf8_lossy(&loaded.stderr)
-        );
+}
+
+/// Whether the program has the command that loads the sample database.
+fn offers_demo(program: &Program) -> Result<bool> {
+    match program {
+        Program::Postgres { .. } => Ok(false),
+        Program::Phantom { binary } => Ok(Command::new(binary)
+            .args(["demo", "--help"])
+            .output()?
+            .status
+            .success()),
     }
-    Ok(true)
+}
+
+/// `phantomdb demo`, whose shell waits for input that never comes.
+struct Demo {
+    child: Child,
+}
+
+impl Demo {
+    /// Starts it and waits until it prints how to connect, which it does when the data is loaded.
+    fn start(binary: &Path) -> Result<Demo> {
+        let mut command = tied_to_this_task(binary, "TERM");
+        command
+            .arg("demo")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut demo = Demo {
+            child: command.spawn().context("phantomdb demo")?,
+        };
+        let output = demo.child.stdout.take().context("the demo has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let mut said = String::new();
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| {
+            said.push_str(&line);
+            said.push('\n');
+            line.contains("postgres://")
+        });
+        if !ready {
+            bail!("the demo ended without a connection string:\n{said}");
+        }
+        // Whatever else it prints must not fill the pipe.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Ok(demo)
+    }
+}
+
+impl Drop for Demo {
+    /// The end of its input is how a person leaves it; it then removes its folder by itself.
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + DEMO_END;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(TICK);
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
 }
 
 async fn wait(what: &str, time: Duration) {
@@ -107,10 +177,14 @@ async fn wait(what: &str, time: Duration) {
     bar.finish_and_clear();
 }
 
-fn cpu_ticks(pid: u32) -> Result<u64> {
-    let user = stat_field(pid, StatField::UserTicks).context("the process is gone")?;
-    let system = stat_field(pid, StatField::SystemTicks).context("the process is gone")?;
-    Ok(user + system)
+fn cpu_ticks(pids: &[u32]) -> Result<u64> {
+    let ticks = |pid: &u32| {
+        Some(stat_field(*pid, StatField::UserTicks)? + stat_field(*pid, StatField::SystemTicks)?)
+    };
+    pids.iter()
+        .map(ticks)
+        .sum::<Option<u64>>()
+        .context("a process is gone")
 }
 
 fn ticks_per_second() -> Result<f64> {
@@ -118,12 +192,16 @@ fn ticks_per_second() -> Result<f64> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
 }
 
-fn rss_mib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+/// Resident memory of all the processes; what they share is counted once each.
+fn rss_mib(pids: &[u32]) -> Result<f64> {
+    let mut kib = 0.0;
+    for pid in pids {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
+        kib += line.trim().trim_end_matches("kB").trim().parse::<f64>()?;
+    }
     Ok(kib / 1024.0)
 }

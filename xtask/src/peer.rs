@@ -24,7 +24,7 @@ pub use locate::{
     Program, cache_folder, phantom_program, postgres_program, quietly, readable_by_all,
     target_folder, workspace_folder,
 };
-pub use process::{StatField, stat_field};
+pub use process::{StatField, children_of, stat_field, tied_to_this_task};
 pub use target::{Target, TargetArgs};
 
 /// Longest wait for a started server to answer: a restart that replays a long log is still a restart.
@@ -196,11 +196,6 @@ impl Server {
             "the server did not end within {STOP_TIMEOUT:?} after SIG{signal}\n{}",
             self.log_tail()
         )
-    }
-
-    /// Ends the server in whatever way is quickest: for a task that is done with its folder.
-    pub fn discard(mut self) {
-        let _ = self.kill();
     }
 
     /// The last lines of what the server printed.
