@@ -288,6 +288,154 @@ proptest! {
     }
 }
 
+/// Text made of the pieces that dates, times, intervals and templates are made of.
+fn pieces() -> BoxedStrategy<String> {
+    let piece = prop::sample::select(vec![
+        "jan",
+        "1999",
+        "-",
+        "/",
+        ":",
+        "12",
+        "5",
+        "bc",
+        "pm",
+        "T",
+        "+",
+        "now",
+        "infinity",
+        "j",
+        ".",
+        " ",
+        "99999999999999999999",
+        "america/new_york",
+        "e",
+        "z",
+        "day",
+        "mons",
+        "ago",
+        "P",
+        "1Y",
+        "20240229",
+        "235959",
+        "2147483647",
+        "YYYY",
+        "MM",
+        "DD",
+        "HH24",
+        "FM",
+        "IW",
+        "J",
+        "9",
+        "0",
+        "V",
+        "S",
+        "PR",
+        "EEEE",
+        "RN",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        ",",
+        "null",
+        "[1:2]=",
+        "th",
+        "\u{e9}",
+        "-5",
+        "0.5",
+        "TZH",
+        "US",
+        "D",
+        "G",
+        "MI",
+        "AM",
+        "Month",
+        "RM",
+        "OF",
+        "SSSSS",
+    ]);
+    prop::collection::vec(piece, 0..9)
+        .prop_map(|p| p.concat())
+        .boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn odd_text_is_refused_or_read(t in any_type(), s in pieces()) {
+        let ctx = FormatContext::default();
+        if let Ok(datum) = Datum::parse_text(&s, &t, &ctx) {
+            // What was read can be shown and read again.
+            let shown = datum.to_text(&t, &ctx);
+            let again = Datum::parse_text(&shown, &t, &ctx);
+            prop_assert!(again.is_ok_and(|a| a.sql_eq(&datum)), "{} became {}", s, shown);
+        }
+    }
+
+    #[test]
+    fn odd_templates_are_refused_or_used(
+        text in pieces(),
+        template in pieces(),
+        n in numeric(),
+        i in interval(),
+        micros in -200_000_000_000_000_000i64..9_000_000_000_000_000_000,
+    ) {
+        use crate::{TimeZone, to_char, to_char_number};
+        let _ = to_char::to_date(&text, &template);
+        let _ = to_char::to_timestamp(&text, &template, &TimeZone::Utc);
+        let _ = to_char::timestamp_to_char(micros, &template);
+        let _ = to_char::interval_to_char(&i, &template);
+        let _ = to_char_number::number_to_char(&n, &template);
+        let _ = to_char_number::to_number(&text, &template);
+    }
+
+    #[test]
+    fn time_functions_never_panic(
+        a in any::<i64>(),
+        b in any::<i64>(),
+        i in interval(),
+        f in prop::num::f64::ANY,
+        days in any::<i32>(),
+    ) {
+        use crate::{TimeZone, datetime as d, datetime_fn as g};
+        let in_range = |v: i64| v.clamp(d::MIN_TIMESTAMP, d::MAX_TIMESTAMP);
+        let (a, b) = (in_range(a), in_range(b));
+        let zone = TimeZone::parse("America/New_York").unwrap();
+        for field in ["epoch", "julian", "week", "century", "day", "hour", "decade", "millennium", "isoyear", "quarter"] {
+            let _ = g::extract_timestamp(field, a);
+            let _ = g::extract_timestamptz(field, a, &zone);
+            let _ = g::extract_interval(field, &i);
+            let _ = g::trunc_timestamp(field, a);
+            let _ = g::trunc_timestamptz(field, a, &zone);
+            let _ = g::trunc_interval(field, &i);
+            let _ = g::extract_date(field, days);
+        }
+        let _ = (g::age(a, b), g::timestamp_minus_timestamp(a, b), g::date_bin(&i, a, b));
+        let _ = (g::timestamp_plus_interval(a, &i), g::timestamptz_minus_interval(a, &i, &zone));
+        let _ = (i.checked_mul(f), i.checked_div(f), i.justify_interval(), i.justify_days(), i.justify_hours());
+        let _ = (g::date_plus_days(days, a), g::timestamp_from_epoch(f), g::time_plus_interval(a.rem_euclid(86_400_000_000), &i));
+    }
+
+    #[test]
+    fn numeric_arithmetic_agrees_with_itself(a in numeric(), b in numeric()) {
+        prop_assume!(a.is_finite() && b.is_finite());
+        let sum = a.add(&b).unwrap();
+        prop_assert_eq!(sum.sub(&b).unwrap(), a.clone());
+        if !b.is_zero() {
+            // a = trunc(a / b) * b + a % b
+            let q = a.div_trunc(&b).unwrap();
+            let r = a.rem(&b).unwrap();
+            prop_assert_eq!(q.mul(&b).unwrap().add(&r).unwrap(), a.clone());
+            prop_assert!(r.abs() < b.abs());
+            let _ = a.div(&b).unwrap();
+        }
+        let _ = (a.floor(), a.ceil(), a.sqrt(), a.round(-3), a.apply_typmod(10, 2));
+        prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+    }
+}
+
 /// A table's column types and one row of it.
 fn row() -> BoxedStrategy<(Vec<SqlType>, Vec<Datum>)> {
     prop::collection::vec(any_type(), 0..12)

@@ -412,7 +412,11 @@ impl<'a> RowView<'a> {
 
     /// All columns, absent ones as NULL.
     pub fn to_row(&self) -> Result<Vec<Datum>> {
-        (0..self.len()).map(|i| self.datum(i)).collect()
+        let mut row = Vec::with_capacity(self.len());
+        for i in 0..self.len() {
+            row.push(self.datum(i)?);
+        }
+        Ok(row)
     }
 }
 
