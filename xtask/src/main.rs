@@ -1,7 +1,7 @@
 //! Developer tasks that speak to the database from outside, as any program would.
 //!
 //! Each task lives in a module of its own; `peer` knows how to start the servers they talk to. Nothing
-//! here links against the database: a task sees the PostgreSQL wire protocol, a process id and a folder,
+//! here links against the database (only the feature `sim` does): a task sees the PostgreSQL wire protocol, a process id and a folder,
 //! so every task can be pointed at a real PostgreSQL (`--peer postgres`) to prove the task itself.
 #![allow(
     clippy::disallowed_methods,
@@ -16,6 +16,7 @@ mod isolation;
 mod peer;
 mod progress;
 mod report;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use clap::{Parser, Subcommand};
         cargo xtask crash --rounds 5 --peer postgres\n  \
         cargo xtask clients\n  \
         cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom\n  \
+        cargo xtask sim --seeds 1000\n  \
         cargo xtask bench postgres --rounds 3 --seconds 10\n  \
         cargo xtask tidy"
 )]
@@ -53,6 +55,8 @@ enum Task {
     Idle(idle::Args),
     /// Run the Hermitage anomalies at each isolation level.
     Isolation(isolation::Args),
+    /// Run the simulator over many seeds.
+    Sim(sim::Args),
     /// Check the shape of the workspace: dependency direction, paths, file sizes.
     Tidy,
 }
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
             Task::Bench(against) => bench::run(against).await,
             Task::Idle(args) => idle::run(args).await,
             Task::Isolation(args) => isolation::run(args).await,
+            Task::Sim(args) => sim::run(args),
             Task::Tidy => tidy::run(),
         }
     });
