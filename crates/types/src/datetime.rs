@@ -2,7 +2,8 @@
 //!
 //! A date is days, a timestamp microseconds since 1970-01-01; the extreme values of their integers
 //! are the infinities. Years run on the proleptic Gregorian calendar with year 0 = 1 BC. Input is in
-//! [`crate::datetime_parse`], `extract` and its kin in [`crate::datetime_fn`].
+//! [`crate::datetime_parse`], `extract` in [`crate::extract`], arithmetic in
+//! [`crate::datetime_fn`].
 //!
 //! Limit: timestamps end with the year 294246 AD, thirty years before PostgreSQL's, because they count
 //! from 1970 and not from 2000.

@@ -15,6 +15,8 @@ pub mod datetime_parse;
 pub mod datum;
 pub mod env;
 pub mod error;
+pub mod extract;
+pub mod from_char;
 pub mod hlc;
 pub mod interval;
 pub mod interval_parse;

@@ -382,9 +382,9 @@ proptest! {
         i in interval(),
         micros in -200_000_000_000_000_000i64..9_000_000_000_000_000_000,
     ) {
-        use crate::{TimeZone, to_char, to_char_number};
-        let _ = to_char::to_date(&text, &template);
-        let _ = to_char::to_timestamp(&text, &template, &TimeZone::Utc);
+        use crate::{TimeZone, from_char, to_char, to_char_number};
+        let _ = from_char::to_date(&text, &template);
+        let _ = from_char::to_timestamp(&text, &template, &TimeZone::Utc);
         let _ = to_char::timestamp_to_char(micros, &template);
         let _ = to_char::interval_to_char(&i, &template);
         let _ = to_char_number::number_to_char(&n, &template);
@@ -399,18 +399,18 @@ proptest! {
         f in prop::num::f64::ANY,
         days in any::<i32>(),
     ) {
-        use crate::{TimeZone, datetime as d, datetime_fn as g};
+        use crate::{TimeZone, datetime as d, datetime_fn as g, extract as x};
         let in_range = |v: i64| v.clamp(d::MIN_TIMESTAMP, d::MAX_TIMESTAMP);
         let (a, b) = (in_range(a), in_range(b));
         let zone = TimeZone::parse("America/New_York").unwrap();
         for field in ["epoch", "julian", "week", "century", "day", "hour", "decade", "millennium", "isoyear", "quarter"] {
-            let _ = g::extract_timestamp(field, a);
-            let _ = g::extract_timestamptz(field, a, &zone);
-            let _ = g::extract_interval(field, &i);
-            let _ = g::trunc_timestamp(field, a);
-            let _ = g::trunc_timestamptz(field, a, &zone);
-            let _ = g::trunc_interval(field, &i);
-            let _ = g::extract_date(field, days);
+            let _ = x::extract_timestamp(field, a);
+            let _ = x::extract_timestamptz(field, a, &zone);
+            let _ = x::extract_interval(field, &i);
+            let _ = x::trunc_timestamp(field, a);
+            let _ = x::trunc_timestamptz(field, a, &zone);
+            let _ = x::trunc_interval(field, &i);
+            let _ = x::extract_date(field, days);
         }
         let _ = (g::age(a, b), g::timestamp_minus_timestamp(a, b), g::date_bin(&i, a, b));
         let _ = (g::timestamp_plus_interval(a, &i), g::timestamptz_minus_interval(a, &i, &zone));
