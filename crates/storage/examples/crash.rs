@@ -53,7 +53,7 @@ fn write(folder: &str) {
         }
         batch.put(Keyspace::Raft, COUNT_KEY, number.to_be_bytes().to_vec());
         engine.write(batch).unwrap();
-        if number % SYNC_EVERY == 0 {
+        if number.is_multiple_of(SYNC_EVERY) {
             if let Err(error) = engine.sync() {
                 eprintln!("sync {number}: {error}");
                 eprintln!("then: {:?}", engine.sync().err());

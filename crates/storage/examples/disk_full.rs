@@ -4,6 +4,7 @@
 //!
 //! It writes until the first `DiskFull`, reads all that was acknowledged, deletes `d/ballast` (made
 //! at the start) to give space back, writes again, restarts and reads all once more.
+#![allow(clippy::disallowed_methods, reason = "it waits in real time")]
 #![allow(clippy::unwrap_used, reason = "a failure ends the experiment")]
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ fn write(engine: &FjallEngine, number: u64) -> storage::Result<()> {
         batch.put(Keyspace::Data, key.to_be_bytes().to_vec(), value(number));
     }
     engine.write(batch)?;
-    if number % SYNC_EVERY == 0 {
+    if number.is_multiple_of(SYNC_EVERY) {
         engine.sync()
     } else {
         Ok(())

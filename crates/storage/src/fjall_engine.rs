@@ -31,36 +31,33 @@
 //! writes fail with `DiskFull`; once space is back and no snapshot is open, the next write opens the
 //! store again in place and checks that each acknowledged batch is there.
 
+mod folder;
 mod opened;
 mod options;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use options::FjallOptions;
 
 use crate::disk_space::DiskSpace;
-use crate::engine::{Engine, Error, KeyRange, Keyspace, Pairs, Result, Snapshot, WriteBatch};
+use crate::engine::{Engine, Error, Keyspace, Result, Snapshot, WriteBatch};
 use crate::folder_lock::FolderLock;
 use crate::frontier::Frontier;
 use crate::journal_check::{self, MARK_KEY};
-use crate::sim_disk::is_empty_range;
 use bytes::Bytes;
-use fjall::Readable;
+use folder::{create, newest_journal, open_store, wait_until_closed};
 use opened::Opened;
 use parking_lot::{Mutex, RwLock};
+use snapshot::{FjallSnapshot, NoSnapshot};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 const STORE_FOLDER: &str = "store";
-const NEW_STORE_FOLDER: &str = "store.new";
 /// fjall's limit: a key's length is 16 bits in the journal.
 const ENGINE_KEY_MAX_BYTES: usize = u16::MAX as usize;
-/// Together 5 s: closing takes microseconds, unless the disk itself hangs.
-const CLOSE_TRIES: usize = 1000;
-const CLOSE_PAUSE: Duration = Duration::from_millis(5);
 /// Half of fjall's limit of 32 bits, so that no sum on the way overflows.
 const ENGINE_VALUE_MAX_BYTES: usize = 1 << 31;
 
@@ -365,139 +362,6 @@ impl Drop for FjallEngine {
         if let Err(error) = noted {
             tracing::warn!(%error, "cannot note a clean stop");
         }
-    }
-}
-
-struct FjallSnapshot {
-    snapshot: fjall::Snapshot,
-    opened: Arc<Opened>,
-}
-
-impl Snapshot for FjallSnapshot {
-    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.snapshot.get(self.opened.keyspace(keyspace), key) {
-            Ok(value) => Ok(value.map(Bytes::from)),
-            Err(error) => Err(self.opened.map_error(error, Some(keyspace))),
-        }
-    }
-
-    fn scan(&self, keyspace: Keyspace, range: KeyRange, reverse: bool) -> Pairs<'_> {
-        if is_empty_range(&range) {
-            return Box::new(std::iter::empty());
-        }
-        let rows = self.snapshot.range(self.opened.keyspace(keyspace), range);
-        let pair = move |guard: fjall::Guard| match guard.into_inner() {
-            Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
-            Err(error) => Err(self.opened.map_error(error, Some(keyspace))),
-        };
-        let shown = move |pair: &Result<(Bytes, Bytes)>| {
-            keyspace != Keyspace::Raft || !matches!(pair, Ok((key, _)) if key == MARK_KEY)
-        };
-        if reverse {
-            Box::new(rows.rev().map(pair).filter(shown))
-        } else {
-            Box::new(rows.map(pair).filter(shown))
-        }
-    }
-}
-
-/// Stands in when the store could not be opened again.
-struct NoSnapshot(Error);
-
-impl Snapshot for NoSnapshot {
-    fn get(&self, _: Keyspace, _: &[u8]) -> Result<Option<Bytes>> {
-        Err(self.0.clone())
-    }
-
-    fn scan(&self, _: Keyspace, _: KeyRange, _: bool) -> Pairs<'_> {
-        Box::new(std::iter::once(Err(self.0.clone())))
-    }
-}
-
-/// Makes a store beside its place and moves it there whole, so that no half-made one is ever found.
-fn create(folder: &Path, store: &Path, options: &FjallOptions) -> Result<()> {
-    let new = folder.join(NEW_STORE_FOLDER);
-    match std::fs::remove_dir_all(&new) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io(&new, error)),
-    }
-    std::fs::create_dir(&new).map_err(|error| io(&new, error))?;
-    Frontier::create(&new)?;
-    drop(Opened::open(&new, options)?);
-    let sync = |path: &Path| {
-        File::open(path)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| io(path, error))
-    };
-    sync(&new)?;
-    std::fs::rename(&new, store).map_err(|error| io(store, error))?;
-    sync(folder)
-}
-
-/// Checks and opens a store; returns the number of its newest batch.
-fn open_store(store: &Path, options: &FjallOptions) -> Result<(Opened, Frontier, u64)> {
-    let frontier = Frontier::open(store)?;
-    let note = frontier.note();
-    crate::manifest_check::check(store, opened::KEYSPACES)?;
-    let report = journal_check::check(store, opened::RAFT_NUMBER, note.durable, note.journals)?;
-    let opened = Opened::open(store, options)?;
-    let found = match opened.raft.get(MARK_KEY) {
-        Ok(None) => 0,
-        Ok(Some(number)) => match <[u8; 8]>::try_from(&number[..]) {
-            Ok(number) => u64::from_be_bytes(number),
-            Err(_) => {
-                return Err(Error::Corrupt(format!(
-                    "{}: bad batch number",
-                    store.display()
-                )));
-            }
-        },
-        Err(error) => return Err(opened.map_error(error, Some(Keyspace::Raft))),
-    };
-    if found < note.durable || report.last_batch.is_some_and(|last| last != found) {
-        let what = report
-            .cut
-            .unwrap_or_else(|| format!("{}: a journal lost its end", store.display()));
-        return Err(Error::Corrupt(format!(
-            "{what}; batch {found} is the last, {} was synced",
-            note.durable
-        )));
-    }
-    Ok((opened, frontier, found))
-}
-
-/// A background thread of fjall may hold the journal, with bytes still to flush, for a moment longer
-/// than the database. Waits until this process has no journal open.
-fn wait_until_closed(store: &Path) -> Result<()> {
-    for _ in 0..CLOSE_TRIES {
-        let descriptors = std::fs::read_dir("/proc/self/fd").map_err(|error| io(store, error))?;
-        let is_open = descriptors
-            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-            .any(|target| {
-                target.starts_with(store)
-                    && target
-                        .extension()
-                        .is_some_and(|extension| extension == "jnl")
-            });
-        if !is_open {
-            return Ok(());
-        }
-        std::thread::sleep(CLOSE_PAUSE);
-    }
-    Err(Error::Io(format!(
-        "{}: the engine does not close its journal",
-        store.display()
-    )))
-}
-
-fn newest_journal(store: &Path) -> Result<(u64, File)> {
-    match journal_check::journals(store)?.pop() {
-        Some((number, path)) => Ok((number, File::open(&path).map_err(|error| io(&path, error))?)),
-        None => Err(Error::Corrupt(format!(
-            "{}: all journal files are missing",
-            store.display()
-        ))),
     }
 }
 

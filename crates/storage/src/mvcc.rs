@@ -40,11 +40,11 @@
 //!   a sweep removed a tombstone, a write from before it would bring the key back. So replay starts
 //!   at the applied index, which stands in the same batch as the data.)
 //! - [`get`] without a snapshot is right beside a concurrent writer. A batch becomes visible entry
-//! by entry (an LSM memtable is filled in the order of the batch), so a reader may see the new
-//! version in `data` before the batch is published to snapshots. If that version is not newer than
-//! the read, it is the answer. If it is newer, `data` and `history` are both read again from one
-//! snapshot, which holds the batch whole or not at all: either `data` still has the old version
-//! there, or `history` has it already.
+//!   by entry (an LSM memtable is filled in the order of the batch), so a reader may see the new
+//!   version in `data` before the batch is published to snapshots. If that version is not newer than
+//!   the read, it is the answer. If it is newer, `data` and `history` are both read again from one
+//!   snapshot, which holds the batch whole or not at all: either `data` still has the old version
+//!   there, or `history` has it already.
 //! - A read at or above the garbage threshold sees the same before, during and after a sweep.
 //!
 //! # What it does not do

@@ -2,22 +2,19 @@
 
 use super::FjallOptions;
 use crate::engine::{Error, Keyspace, Result};
-use crate::journal_check;
+use crate::{journal_check, manifest_check};
 use fjall::Database;
 use lsm_tree::AbstractTree;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::Xxh3;
 
 /// Keyspaces beside fjall's own, which has number 0.
 pub const KEYSPACES: usize = 4;
 /// Numbers go by the order of creation.
 pub const RAFT_NUMBER: u64 = 4;
 
-const READ_BYTES: usize = 256 << 10;
 /// What `stat` counts blocks in.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -33,15 +30,21 @@ pub struct Opened {
 impl Opened {
     pub fn open(store: &Path, options: &FjallOptions) -> Result<Self> {
         // Damaged metadata makes fjall panic in places.
-        match catch_unwind(AssertUnwindSafe(|| Self::try_open(store, options))) {
-            Ok(Ok(opened)) => Ok(opened),
+        let opened = match catch_unwind(AssertUnwindSafe(|| Self::try_open(store, options))) {
+            Ok(Ok(opened)) => opened.check_numbers(),
             Ok(Err(error)) => Err(map_error(error, &store.display().to_string(), true)),
             Err(_) => Err(Error::Corrupt(format!(
                 "{}: the engine cannot read its files",
                 store.display()
             ))),
+        };
+        match opened {
+            Err(Error::Corrupt(what)) => {
+                manifest_check::check_tables(store, KEYSPACES)?;
+                Err(Error::Corrupt(what))
+            }
+            other => other,
         }
-        .and_then(|opened| opened.check_numbers())
     }
 
     fn try_open(store: &Path, options: &FjallOptions) -> fjall::Result<Self> {
@@ -120,34 +123,12 @@ impl Opened {
     }
 }
 
-/// Compares the checksum of each table file of a keyspace.
+/// Compares the checksum of each table file of a keyspace. The version held here keeps its tables.
 fn verify(keyspace: &fjall::Keyspace) -> Result<()> {
-    for table in keyspace.tree.current_version().iter_tables() {
-        let path: &Path = &table.path;
-        match checksum(path) {
-            Ok(found) if found == table.checksum().into_u128() => {}
-            Ok(_) => return Err(Error::Corrupt(format!("{}: bad checksum", path.display()))),
-            // A compaction may have dropped the table meanwhile; then the version held here keeps it.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::Corrupt(format!("{}: is missing", path.display())));
-            }
-            Err(error) => return Err(Error::Io(format!("{}: {error}", path.display()))),
-        }
-    }
-    Ok(())
-}
-
-fn checksum(path: &Path) -> std::io::Result<u128> {
-    let mut file = File::open(path)?;
-    let mut hash = Xxh3::new();
-    let mut piece = vec![0; READ_BYTES];
-    loop {
-        let read = file.read(&mut piece)?;
-        if read == 0 {
-            return Ok(hash.digest128());
-        }
-        hash.update(&piece[..read]);
-    }
+    let version = keyspace.tree.current_version();
+    version.iter_tables().try_for_each(|table| {
+        manifest_check::check_table(&table.path, table.checksum().into_u128())
+    })
 }
 
 /// `reading`: the failure came up while reading, so a file that ends too early is damage.

@@ -1,6 +1,7 @@
 //! The real disk in a temporary folder: restarts, locks, a full disk; damage and a mirror below.
 
 use super::*;
+use crate::engine::KeyRange;
 use std::ops::Bound;
 
 mod damage;
@@ -71,7 +72,7 @@ fn a_second_open_is_told_who_holds_the_folder() {
 #[test]
 fn a_half_made_store_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
-    let new = folder.path().join(NEW_STORE_FOLDER);
+    let new = folder.path().join(folder::NEW_STORE_FOLDER);
     std::fs::create_dir_all(new.join("keyspaces")).unwrap();
     FjallEngine::open(folder.path(), small())
         .unwrap()

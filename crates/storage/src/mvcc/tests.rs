@@ -25,10 +25,12 @@ impl Model {
     }
 }
 
+type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Some commits, applied in one batch.
-    Commits(Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>>),
+    Commits(Vec<Writes>),
     ReplayLast,
     Read {
         back: u64,
@@ -46,7 +48,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-fn commit() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+fn commit() -> impl Strategy<Value = Writes> {
     let write = (
         key(),
         proptest::option::weighted(0.7, proptest::collection::vec(any::<u8>(), 0..4)),
@@ -145,7 +147,7 @@ proptest! {
         let mut model = Model::default();
         let mut now = 1u64;
         let mut threshold = 0u64;
-        let mut last: Vec<(u64, Vec<(Bytes, Option<Bytes>)>)> = Vec::new();
+        let mut last: Vec<(u64, Writes)> = Vec::new();
         for step in steps {
             match step {
                 Step::Commits(commits) => {
@@ -154,7 +156,7 @@ proptest! {
                     for writes in commits {
                         now += 2;
                         apply(&disk, &mut batch, &bytes(&writes), Timestamp(now)).unwrap();
-                        last.push((now, bytes(&writes)));
+                        last.push((now, writes.clone()));
                         for (key, value) in writes {
                             model.write(&key, value, now);
                         }
@@ -169,7 +171,7 @@ proptest! {
                 Step::ReplayLast => {
                     for (ts, writes) in &last {
                         let mut batch = WriteBatch::default();
-                        apply(&disk, &mut batch, writes, Timestamp(*ts)).unwrap();
+                        apply(&disk, &mut batch, &bytes(writes), Timestamp(*ts)).unwrap();
                         prop_assert!(batch.is_empty() || threshold >= *ts, "a replay changed something");
                         if threshold < *ts {
                             disk.write(batch).unwrap();
