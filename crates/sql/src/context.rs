@@ -257,6 +257,13 @@ pub trait SessionEffects: Send + Sync {
         value: i64,
         is_called: bool,
     ) -> MaybeReady<Result<i64>>;
+    /// A sequence's last value and whether it was given, when the instance has it in memory.
+    fn sequence_state(
+        &self,
+        _sequence: crate::catalog::descriptor::ObjectId,
+    ) -> Option<(i64, bool)> {
+        None
+    }
     /// `current_setting`; `None` when unknown.
     fn setting(&self, name: &str) -> Option<String>;
     /// `set_config`.

@@ -9,6 +9,7 @@ pub mod arrow_bridge;
 pub mod catalog;
 pub mod context;
 pub mod copy;
+pub mod ddl;
 pub mod functions;
 pub mod pg_catalog;
 pub mod response;

@@ -221,8 +221,11 @@ pub struct View {
     pub version: u64,
     /// Name and type of each output column.
     pub columns: Vec<(String, SqlType)>,
-    /// SQL text of the query.
+    /// SQL text of the query, relations qualified by their schemas.
     pub query: String,
+    /// Tables and views that the query names.
+    #[serde(default)]
+    pub depends_on: Vec<ObjectId>,
     pub comment: Option<String>,
 }
 
@@ -245,6 +248,13 @@ pub struct Sequence {
     pub owned_by: Option<(ObjectId, usize)>,
     #[serde(default)]
     pub comment: Option<String>,
+    /// Counts restarts: each has its own state row, so a restart is as transactional as the
+    /// descriptor.
+    #[serde(default)]
+    pub generation: u32,
+    /// First value of this generation, when it is not `start`.
+    #[serde(default)]
+    pub restart: Option<i64>,
 }
 
 impl Column {

@@ -5,6 +5,10 @@
 //! when it commits. Descriptors are `Arc`s, so a copy costs a pointer for each object.
 
 pub mod descriptor;
+pub mod ids;
+pub mod sequences;
+pub mod shared;
+pub mod store;
 
 use descriptor::*;
 use std::collections::BTreeMap;
@@ -120,6 +124,27 @@ impl Catalog {
         }
     }
 
+    /// The descriptor of any kind with this object id.
+    pub fn descriptor(&self, oid: ObjectId) -> Option<Descriptor> {
+        if let Some(table) = self.tables.get(&oid) {
+            return Some(Descriptor::Table((**table).clone()));
+        }
+        if let Some(view) = self.views.get(&oid) {
+            return Some(Descriptor::View((**view).clone()));
+        }
+        if let Some(sequence) = self.sequences.get(&oid) {
+            return Some(Descriptor::Sequence((**sequence).clone()));
+        }
+        if let Some(schema) = self.schemas.get(&oid) {
+            return Some(Descriptor::Schema((**schema).clone()));
+        }
+        if let Some(database) = self.databases.get(&oid) {
+            return Some(Descriptor::Database((**database).clone()));
+        }
+        let role = self.roles.get(&oid)?;
+        Some(Descriptor::Role((**role).clone()))
+    }
+
     pub fn role(&self, oid: ObjectId) -> Option<&Arc<Role>> {
         self.roles.get(&oid)
     }
@@ -130,6 +155,10 @@ impl Catalog {
 
     pub fn roles(&self) -> impl Iterator<Item = &Arc<Role>> {
         self.roles.values()
+    }
+
+    pub fn database(&self, oid: ObjectId) -> Option<&Arc<Database>> {
+        self.databases.get(&oid)
     }
 
     pub fn database_by_name(&self, name: &str) -> Option<&Arc<Database>> {
@@ -217,6 +246,14 @@ impl Catalog {
             .map(|table| Relation::Index(table.clone(), oid))
     }
 
+    /// Names of all relations, indexes included, of a schema.
+    pub fn relation_names(&self, schema: ObjectId) -> impl Iterator<Item = (&str, ObjectId)> {
+        self.relation_names
+            .range((schema, String::new())..)
+            .take_while(move |((of, _), _)| *of == schema)
+            .map(|((_, name), oid)| (name.as_str(), *oid))
+    }
+
     /// Finds a relation by an optionally qualified name along the search path. Built-in schemas are
     /// not in here: `pg_catalog` and `information_schema` relations are virtual tables.
     pub fn resolve(
@@ -282,6 +319,17 @@ pub fn table_index_names(table: &Table) -> impl Iterator<Item = (&str, ObjectId)
 }
 
 impl Table {
+    /// A constraint's name belongs to one of the table's keys, checks or foreign keys.
+    pub fn has_constraint(&self, name: &str) -> bool {
+        self.primary_key.as_ref().is_some_and(|key| key.name == name)
+            || self.checks.iter().any(|check| check.name == name)
+            || self.foreign_keys.iter().any(|key| key.name == name)
+            || self
+                .indexes
+                .iter()
+                .any(|index| index.constraint_oid.is_some() && index.name == name)
+    }
+
     /// Live columns with their positions.
     pub fn live_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.columns

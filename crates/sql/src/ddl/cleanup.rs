@@ -1,0 +1,50 @@
+//! Deleting the rows of dropped, truncated and rewritten tables.
+//!
+//! DDL leaves such rows where they are and writes, in its own transaction, a row that names their data
+//! id. So a crash at any moment loses neither the rows of a table that is still there nor the
+//! knowledge that a span is to be deleted. [`delete_dropped`] is run in the background by the
+//! instance, after a commit that marked something and at start.
+//!
+//! Readers on older snapshots are not disturbed: the deletions are ordinary versions, and the store's
+//! garbage collection reclaims the space once nobody can see the rows.
+
+use crate::catalog::store::{dropped_data_id, dropped_span_key, dropped_spans, span_of};
+use txn::kv::{LockMode, WaitPolicy};
+use txn::{Coordinator, Isolation, Transaction};
+use types::{Error, Result, key};
+
+/// Rows deleted by one transaction: bounds its memory and the size of its log entry.
+const DELETE_ROWS: usize = 1000;
+const DELETE_BYTES: usize = 1 << 20;
+
+/// Marks all rows under a data id as waiting for deletion once this transaction commits.
+pub(super) fn mark(txn: &mut Transaction, data_id: u32) -> Result<()> {
+    txn.put(dropped_span_key(data_id), Vec::new())
+}
+
+/// Deletes one batch of rows that wait for deletion. `false` when nothing waits any more.
+pub async fn delete_dropped(coordinator: &Coordinator) -> Result<bool> {
+    let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
+    let page = txn.scan(dropped_spans(), false, 1, DELETE_BYTES).await?;
+    let Some((mark, _, _)) = page.rows.into_iter().next() else {
+        return Ok(false);
+    };
+    let data_id = dropped_data_id(&mark)
+        .ok_or_else(|| Error::corrupt("a row that marks a dropped table is not readable"))?;
+    let policy = WaitPolicy::Wait {
+        deadline_nanos: None,
+    };
+    // One cleaner at a time per span; nobody else writes to a dropped span.
+    txn.lock(&mark, LockMode::Update, policy).await?;
+    let span = span_of(&key::table_prefix(data_id));
+    let rows = txn.scan(span, false, DELETE_ROWS, DELETE_BYTES).await?;
+    let finished = rows.resume.is_none();
+    for (key, _, _) in rows.rows {
+        txn.delete(key)?;
+    }
+    if finished {
+        txn.delete(mark)?;
+    }
+    txn.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,518 @@
+//! Going through a table's rows within the DDL transaction: to build an index, to check a
+//! constraint, to rewrite.
+//!
+//! Everything written here is buffered by the transaction, so a build is bounded by the
+//! transaction's memory limit (53200 beyond it).
+
+use super::DdlContext;
+use super::analysis::{Analysed, RowExpression};
+use super::constraints::parse_expression;
+use crate::catalog::descriptor::*;
+use crate::context::StatementContext;
+use crate::table_codec::{Access, TableCodec, prefix_span};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use txn::Transaction;
+use txn::kv::{Key, Span};
+use types::{Datum, Error, Result, Row, SqlState, SqlType};
+
+/// Rows of one page: enough to hide a page's fixed cost, few enough to notice a cancel soon.
+const PAGE_ROWS: usize = 1000;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// A cursor over the stored rows of a table, own writes included.
+pub(super) struct Rows {
+    codec: TableCodec,
+    span: Option<Span>,
+}
+
+impl Rows {
+    pub fn new(table: &Arc<Table>) -> Result<Self> {
+        let codec = TableCodec::new(Arc::clone(table))?;
+        let span = Some(codec.span(Access::Primary));
+        Ok(Rows { codec, span })
+    }
+
+    /// The next page; empty at the end.
+    pub async fn next(
+        &mut self,
+        txn: &mut Transaction,
+        ctx: &StatementContext,
+    ) -> Result<Vec<(Key, Row)>> {
+        let mut out = Vec::new();
+        while out.is_empty() {
+            let Some(span) = self.span.take() else {
+                break;
+            };
+            ctx.cancel.check()?;
+            let page = txn
+                .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
+                .await?;
+            out.reserve(page.rows.len());
+            for (key, value, _) in page.rows {
+                out.push((key, self.codec.decode_whole_row(&value)?));
+            }
+            self.span = page.resume.map(|start| Span {
+                start,
+                end: span.end,
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// Whether a table has any row.
+pub(super) async fn is_empty(txn: &mut Transaction, table: &Arc<Table>) -> Result<bool> {
+    let codec = TableCodec::new(Arc::clone(table))?;
+    let page = txn
+        .scan(codec.span(Access::Primary), false, 1, PAGE_BYTES)
+        .await?;
+    Ok(page.rows.is_empty())
+}
+
+/// The expressions of one index, ready to be evaluated.
+pub(super) struct IndexExpressions {
+    /// For each of the index's columns; none for plain columns.
+    keys: Vec<Option<Box<dyn RowExpression>>>,
+    predicate: Option<Box<dyn RowExpression>>,
+}
+
+impl IndexExpressions {
+    pub fn new(d: &DdlContext<'_>, table: &Arc<Table>, index: &Index) -> Result<Self> {
+        let analyse = |text: &str, target: Option<&SqlType>| -> Result<Analysed> {
+            d.analyser
+                .expression(d.catalog, Some(table), &parse_expression(text)?, target)
+        };
+        let mut keys = Vec::with_capacity(index.columns.len());
+        for column in &index.columns {
+            keys.push(match &column.key {
+                IndexKey::Column(_) => None,
+                IndexKey::Expression(text, sql_type) => {
+                    Some(analyse(text, Some(sql_type))?.expression)
+                }
+            });
+        }
+        let predicate = match &index.predicate {
+            Some(text) => Some(analyse(text, Some(&SqlType::Bool))?.expression),
+            None => None,
+        };
+        Ok(IndexExpressions { keys, predicate })
+    }
+
+    /// The row's key values; `None` if the predicate leaves it out.
+    fn values(&self, index: &Index, row: &[Datum], ctx: &StatementContext) -> Result<Option<Row>> {
+        if let Some(predicate) = &self.predicate
+            && predicate.evaluate(row, ctx)? != Datum::Bool(true)
+        {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(self.keys.len());
+        for (column, expression) in index.columns.iter().zip(&self.keys) {
+            values.push(match (&column.key, expression) {
+                (_, Some(expression)) => expression.evaluate(row, ctx)?,
+                (IndexKey::Column(position), None) => row[*position].clone(),
+                (IndexKey::Expression(..), None) => Datum::Null,
+            });
+        }
+        Ok(Some(values))
+    }
+}
+
+/// Writes the entries of an index for all rows of a table that is in the catalog with it.
+pub(super) async fn build_index(
+    d: &mut DdlContext<'_>,
+    table: &Arc<Table>,
+    at: usize,
+) -> Result<()> {
+    let mut rows = Rows::new(table)?;
+    let mut page = rows.next(d.txn, d.statement).await?;
+    if page.is_empty() {
+        return Ok(());
+    }
+    let codec = TableCodec::new(Arc::clone(table))?;
+    let index = &table.indexes[at];
+    let expressions = IndexExpressions::new(d, table, index)?;
+    while !page.is_empty() {
+        for (row_key, row) in &page {
+            let Some(values) = expressions.values(index, row, d.statement)? else {
+                continue;
+            };
+            let entry = codec.index_key(at, &values, row_key);
+            if entry.unique && d.txn.get(&entry.key).await?.is_some() {
+                return Err(duplicate(table, index, &values)?);
+            }
+            let suffix = Bytes::copy_from_slice(codec.row_suffix(row_key));
+            d.txn.put(entry.key, suffix)?;
+        }
+        page = rows.next(d.txn, d.statement).await?;
+    }
+    Ok(())
+}
+
+/// Marks the index's entries as gone: they are deleted in this transaction.
+pub(super) async fn delete_index_entries(
+    d: &mut DdlContext<'_>,
+    table: &Table,
+    index: &Index,
+) -> Result<()> {
+    let prefix = types::key::index_prefix(table.data_id, index.id);
+    let mut span = prefix_span(&prefix);
+    loop {
+        d.statement.cancel.check()?;
+        let page = d
+            .txn
+            .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
+            .await?;
+        for (key, _, _) in page.rows {
+            d.txn.delete(key)?;
+        }
+        match page.resume {
+            Some(resume) => span.start = resume,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn duplicate(table: &Table, index: &Index, values: &[Datum]) -> Result<Error> {
+    Ok(Error::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("could not create unique index \"{}\"", index.name),
+    )
+    .detail(format!(
+        "Key {} is duplicated.",
+        key_text(table, &index.columns, values)
+    ))
+    .table(&table.name)
+    .constraint(&index.name))
+}
+
+/// `(a, b)=(1, x)`.
+fn key_text(table: &Table, columns: &[IndexColumn], values: &[Datum]) -> String {
+    let mut names = Vec::new();
+    let mut shown = Vec::new();
+    for (column, value) in columns.iter().zip(values) {
+        match &column.key {
+            IndexKey::Column(position) => {
+                let column = &table.columns[*position];
+                names.push(column.name.clone());
+                shown.push(text_of(value, &column.sql_type));
+            }
+            IndexKey::Expression(text, sql_type) => {
+                names.push(text.clone());
+                shown.push(text_of(value, sql_type));
+            }
+        }
+    }
+    format!("({})=({})", names.join(", "), shown.join(", "))
+}
+
+pub(super) fn text_of(value: &Datum, sql_type: &SqlType) -> String {
+    match value {
+        Datum::Null => "null".into(),
+        value => value.to_text(sql_type, &types::text::FormatContext::default()),
+    }
+}
+
+/// Checks that no row has NULL in the column (23502).
+pub(super) async fn check_not_null(
+    d: &mut DdlContext<'_>,
+    table: &Arc<Table>,
+    columns: &[usize],
+) -> Result<()> {
+    let mut rows = Rows::new(table)?;
+    loop {
+        let page = rows.next(d.txn, d.statement).await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        for (_, row) in &page {
+            for position in columns {
+                if row[*position].is_null() {
+                    let column = &table.columns[*position].name;
+                    return Err(Error::new(
+                        SqlState::NOT_NULL_VIOLATION,
+                        format!(
+                            "column \"{column}\" of relation \"{}\" contains null values",
+                            table.name
+                        ),
+                    )
+                    .table(&table.name)
+                    .column(column));
+                }
+            }
+        }
+    }
+}
+
+/// Checks that no row makes the condition false (23514).
+pub(super) async fn check_rows(
+    d: &mut DdlContext<'_>,
+    table: &Arc<Table>,
+    check: &Check,
+) -> Result<()> {
+    let mut rows = Rows::new(table)?;
+    let mut page = rows.next(d.txn, d.statement).await?;
+    if page.is_empty() {
+        return Ok(());
+    }
+    let condition = d
+        .analyser
+        .expression(
+            d.catalog,
+            Some(table),
+            &parse_expression(&check.expression)?,
+            Some(&SqlType::Bool),
+        )?
+        .expression;
+    while !page.is_empty() {
+        for (_, row) in &page {
+            if condition.evaluate(row, d.statement)? == Datum::Bool(false) {
+                return Err(Error::new(
+                    SqlState::CHECK_VIOLATION,
+                    format!(
+                        "check constraint \"{}\" of relation \"{}\" is violated by some row",
+                        check.name, table.name
+                    ),
+                )
+                .table(&table.name)
+                .constraint(&check.name));
+            }
+        }
+        page = rows.next(d.txn, d.statement).await?;
+    }
+    Ok(())
+}
+
+/// Checks that each row's foreign key finds its referenced row (23503).
+pub(super) async fn check_foreign_key(
+    d: &mut DdlContext<'_>,
+    table: &Arc<Table>,
+    key: &ForeignKey,
+) -> Result<()> {
+    let mut rows = Rows::new(table)?;
+    let mut page = rows.next(d.txn, d.statement).await?;
+    if page.is_empty() {
+        return Ok(());
+    }
+    let referenced = d
+        .catalog
+        .table(key.referenced_table)
+        .cloned()
+        .ok_or_else(|| Error::internal("a referenced table is not in the catalog"))?;
+    let codec = TableCodec::new(Arc::clone(&referenced))?;
+    let (access, order) = lookup(&referenced, key)?;
+    while !page.is_empty() {
+        for (_, row) in &page {
+            let nulls = key.columns.iter().filter(|at| row[**at].is_null()).count();
+            if nulls == key.columns.len() || (nulls > 0 && !key.match_full) {
+                continue;
+            }
+            let found = nulls == 0 && {
+                let mut values = Vec::with_capacity(order.len());
+                for (from, to) in &order {
+                    let to_type = &referenced.columns[*to].sql_type;
+                    values.push(as_key_type(&row[key.columns[*from]], to_type));
+                }
+                // An integer that the referenced type cannot hold is not there.
+                match values.into_iter().collect::<Option<Vec<Datum>>>() {
+                    Some(values) => match codec.point(access, &values) {
+                        Some(point) => d.txn.get(&point).await?.is_some(),
+                        None => false,
+                    },
+                    None => false,
+                }
+            };
+            if !found {
+                return Err(missing_reference(table, &referenced, key, row));
+            }
+        }
+        page = rows.next(d.txn, d.statement).await?;
+    }
+    Ok(())
+}
+
+/// The access path that finds referenced rows, and for each of its columns: the place in the
+/// foreign key and the column's position.
+fn lookup(referenced: &Table, key: &ForeignKey) -> Result<(Access, Vec<(usize, usize)>)> {
+    let order_of = |columns: &[usize]| -> Option<Vec<(usize, usize)>> {
+        if columns.len() != key.referenced_columns.len() {
+            return None;
+        }
+        columns
+            .iter()
+            .map(|column| {
+                let at = key.referenced_columns.iter().position(|c| c == column)?;
+                Some((at, *column))
+            })
+            .collect()
+    };
+    if let Some(primary) = &referenced.primary_key
+        && let Some(order) = order_of(&primary.columns)
+    {
+        return Ok((Access::Primary, order));
+    }
+    for (at, index) in referenced.indexes.iter().enumerate() {
+        if index.unique
+            && index.predicate.is_none()
+            && let Some(columns) = super::constraints::index_positions(index)
+            && let Some(order) = order_of(&columns)
+        {
+            return Ok((Access::Secondary(at), order));
+        }
+    }
+    Err(Error::internal(
+        "a foreign key's referenced columns have no index",
+    ))
+}
+
+/// An integer in the width of another integer type; other values as they are.
+fn as_key_type(value: &Datum, sql_type: &SqlType) -> Option<Datum> {
+    let wide = match value {
+        Datum::Int2(n) => i64::from(*n),
+        Datum::Int4(n) => i64::from(*n),
+        Datum::Int8(n) => *n,
+        other => return Some(other.clone()),
+    };
+    match sql_type {
+        SqlType::Int2 => i16::try_from(wide).ok().map(Datum::Int2),
+        SqlType::Int4 => i32::try_from(wide).ok().map(Datum::Int4),
+        _ => Some(Datum::Int8(wide)),
+    }
+}
+
+fn missing_reference(table: &Table, referenced: &Table, key: &ForeignKey, row: &Row) -> Error {
+    let names: Vec<&str> = key
+        .columns
+        .iter()
+        .map(|at| table.columns[*at].name.as_str())
+        .collect();
+    let values: Vec<String> = key
+        .columns
+        .iter()
+        .map(|at| text_of(&row[*at], &table.columns[*at].sql_type))
+        .collect();
+    Error::new(
+        SqlState::FOREIGN_KEY_VIOLATION,
+        format!(
+            "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
+            table.name, key.name
+        ),
+    )
+    .detail(format!(
+        "Key ({})=({}) is not present in table \"{}\".",
+        names.join(", "),
+        values.join(", "),
+        referenced.name
+    ))
+    .table(&table.name)
+    .constraint(&key.name)
+}
+
+/// How a rewrite fills one column.
+pub(super) enum NewValue {
+    /// An expression over the old row.
+    Of(Box<dyn RowExpression>),
+    /// The next value of a sequence, for each row.
+    Nextval(ObjectId),
+}
+
+/// Moves all rows of `old` to `new`'s layout, keys and data id, with some columns replaced, and
+/// builds all indexes of `new`, which is in the catalog already. The old rows wait for deletion.
+pub(super) async fn rewrite(
+    d: &mut DdlContext<'_>,
+    old: &Arc<Table>,
+    new: &Arc<Table>,
+    replaced: &BTreeMap<usize, NewValue>,
+) -> Result<()> {
+    let codec = TableCodec::new(Arc::clone(new))?;
+    let mut rows = Rows::new(old)?;
+    let mut row_id: i64 = 0;
+    loop {
+        let page = rows.next(d.txn, d.statement).await?;
+        if page.is_empty() {
+            break;
+        }
+        for (old_key, old_row) in page {
+            let mut row = old_row.clone();
+            row.resize(new.columns.len(), Datum::Null);
+            for (position, value) in replaced {
+                row[*position] = match value {
+                    NewValue::Of(expression) => expression.evaluate(&old_row, d.statement)?,
+                    NewValue::Nextval(sequence) => {
+                        integer_datum(
+                            d.statement.effects.nextval(*sequence).await?,
+                            &new.columns[*position].sql_type,
+                        )
+                    }
+                };
+            }
+            for (position, column) in new.live_columns() {
+                if column.not_null && row[position].is_null() {
+                    return Err(Error::new(
+                        SqlState::NOT_NULL_VIOLATION,
+                        format!(
+                            "column \"{}\" of relation \"{}\" contains null values",
+                            column.name, new.name
+                        ),
+                    )
+                    .table(&new.name)
+                    .column(&column.name));
+                }
+            }
+            let key = if codec.has_primary_key() {
+                codec.row_key(&row)
+            } else if old.primary_key.is_none() {
+                // The hidden row id stays.
+                let mut key = codec.prefix(Access::Primary).to_vec();
+                key.extend_from_slice(&old_key[types::key::INDEX_PREFIX_LEN..]);
+                key
+            } else {
+                row_id += 1;
+                codec.row_id_key(row_id)
+            };
+            if let Some(primary) = &new.primary_key
+                && d.txn.get(&key).await?.is_some()
+            {
+                return Err(duplicate_primary(new, primary, &row));
+            }
+            let value = codec.encode_row(&row)?;
+            d.txn.put(key, value)?;
+        }
+    }
+    for at in 0..new.indexes.len() {
+        build_index(d, new, at).await?;
+    }
+    super::cleanup::mark(d.txn, old.data_id)
+}
+
+fn integer_datum(value: i64, sql_type: &SqlType) -> Datum {
+    match sql_type {
+        SqlType::Int2 => Datum::Int2(value as i16),
+        SqlType::Int4 => Datum::Int4(value as i32),
+        _ => Datum::Int8(value),
+    }
+}
+
+fn duplicate_primary(table: &Table, primary: &PrimaryKey, row: &[Datum]) -> Error {
+    let columns: Vec<IndexColumn> = primary
+        .columns
+        .iter()
+        .map(|position| IndexColumn {
+            key: IndexKey::Column(*position),
+            descending: false,
+            nulls_first: false,
+        })
+        .collect();
+    let values: Vec<Datum> = primary.columns.iter().map(|at| row[*at].clone()).collect();
+    Error::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("could not create unique index \"{}\"", primary.name),
+    )
+    .detail(format!(
+        "Key {} is duplicated.",
+        key_text(table, &columns, &values)
+    ))
+    .table(&table.name)
+    .constraint(&primary.name)
+}
