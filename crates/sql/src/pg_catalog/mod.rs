@@ -21,25 +21,27 @@ pub struct VirtualTable {
 /// The virtual tables by schema and name.
 #[derive(Default)]
 pub struct VirtualTables {
-    by_name: BTreeMap<(&'static str, &'static str), Arc<VirtualTable>>,
+    by_name: BTreeMap<&'static str, BTreeMap<&'static str, Arc<VirtualTable>>>,
 }
 
 impl VirtualTables {
     pub fn add(&mut self, table: VirtualTable) {
         self.by_name
-            .insert((table.schema, table.name), Arc::new(table));
+            .entry(table.schema)
+            .or_default()
+            .insert(table.name, Arc::new(table));
     }
 
     pub fn lookup(&self, schema: &str, name: &str) -> Option<&Arc<VirtualTable>> {
-        self.by_name.get(&(schema, name))
+        self.by_name.get(schema)?.get(name)
     }
 
     pub fn by_oid(&self, oid: u32) -> Option<&Arc<VirtualTable>> {
-        self.by_name.values().find(|table| table.oid == oid)
+        self.iter().find(|table| table.oid == oid)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<VirtualTable>> {
-        self.by_name.values()
+        self.by_name.values().flat_map(BTreeMap::values)
     }
 }
 
