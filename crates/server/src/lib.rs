@@ -1,1 +1,21 @@
-//! 
+//! The shell of a node: sockets, clocks, configuration, metrics, and the command line.
+//!
+//! Invariant: no other crate of the product opens a socket, reads a clock or starts a thread on
+//! its own (the disk engine's excepted).
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this crate owns the real clocks, sockets, threads and tasks"
+)]
+
+pub mod cli;
+pub mod config;
+pub mod env;
+pub mod http;
+pub mod listener;
+pub mod logging;
+pub mod metrics;
+pub mod start;
+mod stub;
+pub mod tls;
+pub mod wire;

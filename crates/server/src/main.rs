@@ -1,1 +1,31 @@
-fn main() {}
+//! The `phantomdb` program.
+
+use clap::Parser;
+use server::cli::{Cli, Command};
+use server::config::Config;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Start(args) => start(&args),
+        Command::Version => {
+            println!("phantomdb {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(_) | Command::Sql(_) => Err("not supported yet".to_string()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("phantomdb: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start(args: &server::cli::StartArgs) -> Result<ExitCode, String> {
+    let config = Config::load(args).map_err(|error| error.to_string())?;
+    server::logging::install(&config.log)?;
+    server::start::run(config).map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,68 @@
+//! Accepts SQL connections and, when the node stops, drains them.
+
+use crate::wire::{WireServer, connection};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Most sockets in any state beyond those of sessions: clients that are starting, cancel requests.
+/// One more is closed at once, so that strangers cannot exhaust the process's file descriptors.
+const SPARE_SOCKETS: usize = 256;
+
+/// How long running statements may take to finish once the node stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After an accept failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `draining` turns true, then lets running statements finish, within a bound.
+pub async fn serve(
+    listener: TcpListener,
+    server: Arc<WireServer>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let sockets = Arc::new(Semaphore::new(
+        server.slots.available_permits() + SPARE_SOCKETS,
+    ));
+    let mut connections = JoinSet::new();
+    let each = draining.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(socket) = Arc::clone(&sockets).try_acquire_owned() else {
+            server.metrics.connection_refused();
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let (server, draining) = (Arc::clone(&server), each.clone());
+        connections.spawn(async move {
+            connection::serve(stream, Some(peer), server, draining).await;
+            drop(socket);
+        });
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        tracing::warn!(
+            sessions = connections.len(),
+            "statements still running after {DRAIN_TIMEOUT:?} are broken off"
+        );
+        connections.shutdown().await;
+    }
+}

@@ -1,0 +1,302 @@
+//! `phantomdb start`: one node from its folder to its last sync.
+//!
+//! ```text
+//! config ─► folder locked, log replayed ─► SQL instance ─► listeners ─► one line: ready
+//! SIGTERM, SIGINT ─► no more accepts ─► idle sessions told (57P01), statements finish (bounded)
+//!                 ─► store synced ─► exit 0
+//! store failed (a disk that lies or breaks) ─► the same, with the reason and exit 1
+//! ```
+
+use crate::config::Config;
+use crate::http::{self, Readiness};
+use crate::listener;
+use crate::metrics::{self, ProcessMetrics, WireMetrics};
+use crate::tls::{Tls, TlsError};
+use crate::wire::{WireServer, is_loopback};
+use metrics_exporter_prometheus::PrometheusHandle;
+use node::Store;
+use crate::stub::{Instance, InstanceOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use storage::{FjallEngine, FjallOptions};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+
+/// Stack of a worker thread, in bytes. Plans are trees, walked by recursion; only pages that were
+/// touched cost memory.
+const WORKER_STACK_BYTES: usize = 8 << 20;
+
+/// The role and the database that a fresh node has.
+const DEFAULT_USER: &str = "phantom";
+const DEFAULT_DATABASE: &str = "phantom";
+
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("cannot use the data folder {folder}: {source}")]
+    Storage {
+        folder: String,
+        source: storage::Error,
+    },
+    #[error("cannot open the database: {0}")]
+    Open(types::Error),
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Exposed(String),
+    #[error("the node stops because its store failed: {0}")]
+    StoreFailed(types::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// Runs a node until it is told to stop.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("phantom")
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .enable_all()
+        .build()?;
+    // On a worker, since the main thread's stack is not ours to size.
+    let node = runtime.spawn(run_node(config));
+    match runtime.block_on(node) {
+        Ok(result) => result,
+        Err(panic) => Err(StartError::Open(types::Error::internal(panic.to_string()))),
+    }
+}
+
+async fn run_node(config: Config) -> Result<(), StartError> {
+    let started = Instant::now();
+    // Before anything that can take long, so that a signal during it is not lost.
+    let mut stop = StopSignals::listen()?;
+    let prometheus = metrics::install()?;
+    let tls = match &config.tls {
+        Some((certificate, key)) => Some(Tls::load(certificate, key)?),
+        None => None,
+    };
+    for address in exposed_addresses(&config) {
+        if tls.is_none() && !config.insecure {
+            return Err(StartError::Exposed(exposed(address, "TLS is not configured")));
+        }
+    }
+    // Ports first: a second node on the same ports fails before it waits for anything.
+    let sql_listener = bind(config.sql_addr).await?;
+    let http_listener = match config.http_addr {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+
+    let (store, instance) = open(&config).await?;
+    if let Some(address) = exposed_addresses(&config).next()
+        && !config.insecure
+        && !instance.has_login_with_password()
+    {
+        store.shutdown().await;
+        return Err(StartError::Exposed(exposed(address, "no role has a password")));
+    }
+    let sql_addr = sql_listener.local_addr()?;
+    let http_addr = match &http_listener {
+        Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+    let server = Arc::new(WireServer {
+        instance: Arc::clone(&instance),
+        tls,
+        insecure: config.insecure,
+        max_message_bytes: config.max_message_bytes,
+        slots: Arc::new(Semaphore::new(config.max_connections)),
+        metrics: WireMetrics::default(),
+    });
+    let (drain, draining) = watch::channel(false);
+    let http = http_listener.map(|listener| {
+        let ready = readiness(&store, draining.clone());
+        serve_http(listener, prometheus, started, ready, draining.clone())
+    });
+    let sql = tokio::spawn(listener::serve(sql_listener, server, draining));
+    announce(sql_addr, http_addr);
+
+    let failed = tokio::select! {
+        () = stop.received() => None,
+        error = store_failure(&store) => Some(error),
+    };
+    let _ = drain.send(true);
+    tokio::select! {
+        _ = sql => {}
+        // A second signal: at once, as after a crash.
+        () = stop.received() => return Ok(()),
+    }
+    if let Some(http) = http {
+        http.abort();
+    }
+    store.shutdown().await;
+    match failed {
+        None => Ok(()),
+        Some(error) => Err(StartError::StoreFailed(error)),
+    }
+}
+
+async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError> {
+    let env = crate::env::real();
+    let options = FjallOptions {
+        cache_bytes: config.cache_bytes,
+        ..FjallOptions::default()
+    };
+    let folder = config.data.clone();
+    // Replays the journal: blocks for as long as that takes.
+    let opened = tokio::task::spawn_blocking(move || FjallEngine::open(folder, options)).await;
+    let engine = match opened {
+        Ok(opened) => opened.map_err(|source| StartError::Storage {
+            folder: config.data.display().to_string(),
+            source,
+        })?,
+        Err(panic) => return Err(StartError::Open(types::Error::internal(panic.to_string()))),
+    };
+    let store = Store::open(
+        Arc::new(engine),
+        env.clone(),
+        node::Options {
+            gc_ttl: config.gc_ttl,
+            ..node::Options::default()
+        },
+    )
+    .map_err(StartError::Open)?;
+    let instance = Instance::open(
+        store.shards(),
+        env,
+        InstanceOptions {
+            memory_limit_bytes: config.memory_limit_bytes,
+        },
+    )
+    .await
+    .map_err(StartError::Open)?;
+    Ok((store, instance))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+fn serve_http(
+    listener: TcpListener,
+    prometheus: PrometheusHandle,
+    started: Instant,
+    ready: Readiness,
+    stop: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let process = ProcessMetrics::new(started);
+        if let Err(error) = http::serve(listener, prometheus, process, ready, stop).await {
+            tracing::error!(%error, "HTTP ended");
+        }
+    })
+}
+
+fn readiness(store: &Arc<Store>, draining: watch::Receiver<bool>) -> Readiness {
+    let failed = store.failed();
+    Arc::new(move || {
+        if let Some(error) = &*failed.borrow() {
+            return Err(error.to_string());
+        }
+        if *draining.borrow() {
+            return Err("stopping".to_string());
+        }
+        Ok(())
+    })
+}
+
+/// Completes when no write can succeed any more.
+async fn store_failure(store: &Store) -> types::Error {
+    let mut failed = store.failed();
+    let error = match failed.wait_for(Option::is_some).await {
+        Ok(error) => error.clone(),
+        Err(_) => None,
+    };
+    error.unwrap_or_else(|| types::Error::internal("the store's log writer ended"))
+}
+
+fn announce(sql: SocketAddr, http: Option<SocketAddr>) {
+    let host = reachable(sql);
+    let http = http.map_or(String::new(), |http| {
+        format!(" (http://{}/metrics)", reachable(http))
+    });
+    let mut stdout = std::io::stdout();
+    // Nobody may be reading; that is no reason to stop.
+    let _ = writeln!(
+        stdout,
+        "PhantomDB {} is ready: postgres://{DEFAULT_USER}@{host}/{DEFAULT_DATABASE}{http}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let _ = stdout.flush();
+}
+
+/// An address to connect to: a node that listens on all interfaces is on the loopback one too.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
+        }
+        other => other,
+    }
+}
+
+fn exposed_addresses(config: &Config) -> impl Iterator<Item = SocketAddr> {
+    [Some(config.sql_addr), config.http_addr]
+        .into_iter()
+        .flatten()
+        .filter(|address| !is_loopback(address.ip()))
+}
+
+fn exposed(address: SocketAddr, lack: &str) -> String {
+    format!(
+        "refusing to listen on {address}, which other machines can reach: {lack}.\n\
+         Hint: start on 127.0.0.1, CREATE ROLE … LOGIN PASSWORD '…' there, then start with \
+         --tls-cert and --tls-key. Or give --insecure to let everybody in without a password."
+    )
+}
+
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unspecified_addresses_are_announced_as_loopback() {
+        let shown = |text: &str| reachable(text.parse().expect("an address")).to_string();
+        assert_eq!(shown("0.0.0.0:5450"), "127.0.0.1:5450");
+        assert_eq!(shown("[::]:5450"), "[::1]:5450");
+        assert_eq!(shown("10.0.0.1:5450"), "10.0.0.1:5450");
+    }
+}

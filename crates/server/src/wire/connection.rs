@@ -1,0 +1,173 @@
+//! One client connection from accept to close.
+
+use crate::wire::WireServer;
+use crate::wire::backend::{Output, Severity};
+use crate::wire::conversation::{Conversation, End};
+use crate::wire::input::Input;
+use crate::wire::io::{Gone, Io};
+use crate::wire::limits::AUTHENTICATION_TIMEOUT;
+use crate::wire::scram;
+use crate::wire::startup::{self, Opening, Refusal, StartupParameters};
+use crate::wire::stream::{Stream, Transport};
+use futures::FutureExt;
+use crate::stub::{Session, StartupParams};
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use types::{Error, SqlState};
+
+/// Serves one connection. Returns when it is closed; whatever happens inside stays inside: a panic
+/// ends this connection alone.
+pub async fn serve<S: Transport>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    server: Arc<WireServer>,
+    draining: watch::Receiver<bool>,
+) {
+    let mut input = Input::new(server.max_message_bytes);
+    let mut output = Output::default();
+    let opening = startup::open(
+        stream,
+        &mut input,
+        &mut output,
+        server.tls.as_ref().map(|tls| &tls.acceptor),
+    );
+    let Ok(opened) = tokio::time::timeout(AUTHENTICATION_TIMEOUT, opening).await else {
+        return;
+    };
+    let (stream, opening) = match opened {
+        Ok(opened) => opened,
+        Err(Refusal::Silent) => return,
+        Err(Refusal::Told(stream, error)) => {
+            let mut io = Io {
+                stream,
+                input,
+                output,
+            };
+            return refuse(&mut io, &error).await;
+        }
+    };
+    let mut io = Io {
+        stream,
+        input,
+        output,
+    };
+    let parameters = match opening {
+        Opening::Session(parameters) => parameters,
+        Opening::Cancel { pid, secret } => {
+            server.instance.cancel(pid, secret);
+            return io.close().await;
+        }
+        Opening::Closed => return,
+    };
+    let greeting = greet(&mut io, &server, peer, parameters);
+    let greeted = match tokio::time::timeout(AUTHENTICATION_TIMEOUT, greeting).await {
+        Ok(greeted) => greeted,
+        Err(_) => return,
+    };
+    let (session, _slot) = match greeted {
+        Ok(Some(greeted)) => greeted,
+        Ok(None) => return,
+        Err(error) => return refuse(&mut io, &error).await,
+    };
+    let open = server.metrics.connection_opened();
+    converse(&mut io, session, &server, draining).await;
+    drop(open);
+}
+
+async fn converse<S: Transport>(
+    io: &mut Io<S>,
+    session: Session,
+    server: &WireServer,
+    draining: watch::Receiver<bool>,
+) {
+    let conversation = Conversation::new(io, session, server, draining);
+    let end = AssertUnwindSafe(conversation.run()).catch_unwind().await;
+    match end {
+        Ok(End::Closed | End::Gone) => {}
+        Ok(End::Fatal(error)) => {
+            io.output.discard_open();
+            io.output.error(Severity::Fatal, &error);
+        }
+        Err(panic) => {
+            let what = panic_text(&*panic);
+            tracing::error!(panic = what, "a session ended by a bug");
+            io.output.discard_open();
+            let error = Error::internal(format!("internal error: {what}"))
+                .hint("This is a bug. The connection is closed; the node goes on.");
+            io.output.error(Severity::Fatal, &error);
+        }
+    }
+    io.close().await;
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown")
+}
+
+async fn refuse<S: Transport>(io: &mut Io<S>, error: &Error) {
+    io.output.error(Severity::Fatal, error);
+    io.close().await;
+}
+
+/// Authenticates and opens the session. `None`: the client left.
+async fn greet<S: Transport>(
+    io: &mut Io<S>,
+    server: &WireServer,
+    peer: Option<SocketAddr>,
+    parameters: StartupParameters,
+) -> Result<Option<(Session, OwnedSemaphorePermit)>, Error> {
+    let trusted = server.trusts(peer);
+    if !trusted {
+        if server.tls.is_some() && matches!(io.stream, Stream::Plain(_)) {
+            return Err(Error::new(
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                "connections from other machines must be encrypted",
+            )
+            .hint("Connect with sslmode=require."));
+        }
+        let known = server.instance.role_password(&parameters.user);
+        let proved = scram::authenticate(
+            &mut io.stream,
+            &mut io.input,
+            &mut io.output,
+            &parameters.user,
+            known.as_ref().and_then(|role| role.verifier.as_deref()),
+            server.tls.as_ref().map(|tls| tls.certificate_pem.as_slice()),
+        );
+        if !proved.await? {
+            return Ok(None);
+        }
+    }
+    let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+        server.metrics.connection_refused();
+        return Err(Error::new(
+            SqlState::TOO_MANY_CONNECTIONS,
+            "sorry, too many clients already",
+        )
+        .hint("Raise --max-connections, or close idle connections."));
+    };
+    let session = server.instance.connect(StartupParams {
+        user: parameters.user,
+        database: parameters.database,
+        application_name: parameters.application_name,
+        options: parameters.options,
+        client_addr: peer,
+    })?;
+    let output = &mut io.output;
+    output.authentication_ok();
+    for (name, value) in session.startup_parameters() {
+        output.parameter_status(&name, &value);
+    }
+    output.backend_key_data(session.pid(), session.secret());
+    output.ready_for_query(session.status());
+    match io.flush().await {
+        Ok(()) => Ok(Some((session, slot))),
+        Err(Gone) => Ok(None),
+    }
+}

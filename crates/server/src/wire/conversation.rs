@@ -1,0 +1,414 @@
+//! The messages of an authenticated connection: simple and extended queries, COPY.
+//!
+//! One frame is answered after the other, in order. Answers gather in the output buffer and leave
+//! when the next frame is not here yet, or when 64 KiB wait; so a pipeline of a hundred statements
+//! costs one read and one write. An answer the client waits for (up to its last Sync or Flush) also
+//! leaves while a later statement of the pipeline has to wait.
+//!
+//! After an error in the extended protocol everything up to the next Sync is skipped; the session
+//! ends or fails its transaction by itself, [`Session::fail`] tells it of errors made here.
+
+use crate::wire::WireServer;
+use crate::wire::backend::Severity;
+use crate::wire::frontend::{self, Bind, Frame, FrontendMessage, Target};
+use crate::wire::io::{Gone, Io};
+use crate::wire::limits::FLUSH_BYTES;
+use crate::wire::rows::{BatchView, RowEncoder};
+use crate::wire::stream::Transport;
+use futures::StreamExt;
+use crate::stub::Session;
+use sql::response::{Response, RowChunk, RowSet, RowSource, TransactionStatus};
+use std::time::Duration;
+use tokio::sync::watch;
+use types::{Error, SqlState};
+
+/// Why a conversation is over.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye.
+    Closed,
+    /// The client is not there any more.
+    Gone,
+    /// This side ends it and says why.
+    Fatal(Error),
+}
+
+/// What stops the handling of one message.
+pub(super) enum Failure {
+    /// The statement failed; the conversation goes on.
+    Statement(Error),
+    End(End),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Statement(error)
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(_: Gone) -> Self {
+        Failure::End(End::Gone)
+    }
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        End::Gone
+    }
+}
+
+pub struct Conversation<'a, S> {
+    pub(super) io: &'a mut Io<S>,
+    pub(super) session: Session,
+    pub(super) server: &'a WireServer,
+    draining: watch::Receiver<bool>,
+    /// An extended message failed: nothing is done until Sync.
+    skipping: bool,
+    /// The last thing said was ReadyForQuery.
+    at_rest: bool,
+}
+
+impl<'a, S: Transport> Conversation<'a, S> {
+    pub fn new(
+        io: &'a mut Io<S>,
+        session: Session,
+        server: &'a WireServer,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        Conversation {
+            io,
+            session,
+            server,
+            draining,
+            skipping: false,
+            at_rest: true,
+        }
+    }
+
+    /// Answers messages until one side ends the conversation.
+    pub async fn run(mut self) -> End {
+        loop {
+            let frame = match self.next_frame().await {
+                Ok(frame) => frame,
+                Err(end) => return end,
+            };
+            if let Err(end) = self.handle(&frame).await {
+                return end;
+            }
+        }
+    }
+
+    /// The next message, waited for if need be.
+    async fn next_frame(&mut self) -> Result<Frame, End> {
+        if self.at_rest && self.draining.has_changed().unwrap_or(true) {
+            return Err(End::Fatal(shutting_down()));
+        }
+        loop {
+            // A frame that can't be told from the next one leaves nothing to go on with.
+            if let Some(frame) = self.io.input.next_frame().map_err(End::Fatal)? {
+                return Ok(frame);
+            }
+            self.wait_for_input().await?;
+        }
+    }
+
+    pub(super) async fn wait_for_input(&mut self) -> Result<(), End> {
+        if self.io.input.at_end() {
+            return Err(End::Gone);
+        }
+        self.io.flush().await?;
+        let limit = self.idle_limit();
+        tokio::select! {
+            biased;
+            filled = self.io.fill() => match filled {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(Gone) => Err(End::Gone),
+            },
+            _ = self.draining.changed() => Err(End::Fatal(shutting_down())),
+            error = idle_too_long(limit) => Err(End::Fatal(error)),
+        }
+    }
+
+    /// How long the client may be silent, and what it is told then.
+    fn idle_limit(&self) -> Option<(Duration, Error)> {
+        let in_transaction = self.session.status() != TransactionStatus::Idle;
+        let limit = self.session.idle_timeout()?;
+        let error = if in_transaction {
+            Error::new(
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            )
+        } else {
+            Error::new(
+                SqlState(*b"57P05"),
+                "terminating connection due to idle-session timeout",
+            )
+        };
+        Some((limit, error))
+    }
+
+    async fn handle(&mut self, frame: &Frame) -> Result<(), End> {
+        if self.skipping && !matches!(frame.tag, b'S' | b'X') {
+            return Ok(());
+        }
+        self.at_rest = false;
+        let result = match frontend::decode(frame) {
+            Ok(message) => self.answer(message).await,
+            Err(error) => {
+                self.session.fail();
+                Err(Failure::Statement(error))
+            }
+        };
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(Failure::End(end)) => return Err(end),
+            Err(Failure::Statement(error)) => error,
+        };
+        self.report(&error);
+        if frontend::is_extended(frame.tag) {
+            self.skipping = true;
+        } else {
+            self.ready();
+        }
+        Ok(())
+    }
+
+    pub(super) fn report(&mut self, error: &Error) {
+        self.io.output.discard_open();
+        self.say_notices();
+        self.io.output.error(Severity::Error, error);
+    }
+
+    async fn answer(&mut self, message: FrontendMessage<'_>) -> Result<(), Failure> {
+        match message {
+            FrontendMessage::Query(sql) => self.simple_query(sql).await,
+            FrontendMessage::Parse {
+                name,
+                sql,
+                parameter_oids,
+            } => {
+                let parse = self.session.parse(name, sql, &parameter_oids);
+                parse.await?;
+                self.io.output.parse_complete();
+                Ok(())
+            }
+            FrontendMessage::Bind(bind) => self.bind(bind),
+            FrontendMessage::Describe(target) => self.describe(target),
+            FrontendMessage::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
+            FrontendMessage::Close(target) => {
+                match target {
+                    Target::Statement(name) => self.session.close_statement(name),
+                    Target::Portal(name) => self.session.close_portal(name),
+                }
+                self.io.output.close_complete();
+                Ok(())
+            }
+            FrontendMessage::Flush => {
+                self.io.output.mark_awaited();
+                Ok(self.io.flush().await?)
+            }
+            FrontendMessage::Sync => {
+                self.skipping = false;
+                self.sync().await
+            }
+            // What is left of a COPY that failed.
+            FrontendMessage::CopyData(_)
+            | FrontendMessage::CopyDone
+            | FrontendMessage::CopyFail(_) => Ok(()),
+            FrontendMessage::FunctionCall => {
+                self.session.fail();
+                Err(Error::unsupported("the function call protocol").into())
+            }
+            FrontendMessage::Terminate => Err(Failure::End(End::Closed)),
+        }
+    }
+
+    // ---- simple protocol --------------------------------------------------------------------
+
+    async fn simple_query(&mut self, sql: &str) -> Result<(), Failure> {
+        self.server.metrics.statement();
+        let mut query = self.session.simple(sql);
+        loop {
+            let on_gone = self.server.canceler(&self.session);
+            let next = self.session.next_simple(&mut query);
+            let Some(response) = self.io.run(on_gone, next).await else {
+                break;
+            };
+            self.respond(response?, &[], true).await?;
+        }
+        self.ready();
+        Ok(())
+    }
+
+    /// Tells that the next query may come.
+    fn ready(&mut self) {
+        self.say_notices();
+        for (name, value) in self.session.take_parameter_changes() {
+            self.io.output.parameter_status(&name, &value);
+        }
+        self.io.output.ready_for_query(self.session.status());
+        self.io.output.mark_awaited();
+        self.at_rest = true;
+    }
+
+    pub(super) fn say_notices(&mut self) {
+        for notice in self.session.take_notices() {
+            self.io.output.notice(&notice);
+        }
+    }
+
+    // ---- extended protocol ------------------------------------------------------------------
+
+    fn bind(&mut self, bind: Bind<'_>) -> Result<(), Failure> {
+        self.session.bind(
+            bind.portal,
+            bind.statement,
+            &bind.parameter_formats,
+            &bind.parameters,
+            &bind.result_formats,
+        )?;
+        self.io.output.bind_complete();
+        Ok(())
+    }
+
+    fn describe(&mut self, target: Target<'_>) -> Result<(), Failure> {
+        let output = &mut self.io.output;
+        match target {
+            Target::Statement(name) => {
+                let (parameters, columns) = self.session.describe_statement(name)?;
+                output.parameter_description(&parameters);
+                match columns {
+                    Some(columns) => output.row_description(&columns, &[]),
+                    None => output.no_data(),
+                }
+            }
+            Target::Portal(name) => match self.session.describe_portal(name)? {
+                Some(columns) => {
+                    output.row_description(&columns, self.session.portal_formats(name));
+                }
+                None => output.no_data(),
+            },
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, portal: &str, max_rows: u32) -> Result<(), Failure> {
+        self.server.metrics.statement();
+        let on_gone = self.server.canceler(&self.session);
+        let execute = self.session.execute(portal, max_rows);
+        let executed = self.io.run(on_gone, execute).await?;
+        let formats = self.session.portal_formats(portal).to_vec();
+        self.respond(executed.response, &formats, false).await
+    }
+
+    async fn sync(&mut self) -> Result<(), Failure> {
+        let on_gone = self.server.canceler(&self.session);
+        let sync = self.session.sync();
+        self.io.run(on_gone, sync).await?;
+        self.ready();
+        Ok(())
+    }
+
+    // ---- responses --------------------------------------------------------------------------
+
+    /// Sends a statement's answer. An error on the way is the session's to know.
+    async fn respond(
+        &mut self,
+        response: Response,
+        formats: &[i16],
+        describe: bool,
+    ) -> Result<(), Failure> {
+        self.say_notices();
+        let tag = match response {
+            Response::Complete(tag) => tag,
+            Response::Empty => {
+                self.io.output.empty_query();
+                return Ok(());
+            }
+            Response::Rows { set, tag } => {
+                if describe {
+                    self.io.output.row_description(&set.columns, formats);
+                }
+                let sent = self.send_rows(set, formats).await;
+                if matches!(sent, Err(Failure::Statement(_))) {
+                    self.session.fail();
+                }
+                tag.with_count(sent?)
+            }
+            Response::CopyIn(format) => self.copy_in(format).await?,
+            Response::CopyOut { format, data } => {
+                let sent = self.copy_out(format, data).await;
+                if matches!(sent, Err(Failure::Statement(_))) {
+                    self.session.fail();
+                }
+                sent?
+            }
+        };
+        self.say_notices();
+        self.io.output.command_complete(&tag);
+        Ok(())
+    }
+
+    /// Sends rows as they come and as the client takes them. Returns their number.
+    async fn send_rows(&mut self, set: RowSet, formats: &[i16]) -> Result<u64, Failure> {
+        let context = self.session.encode_context();
+        let encoder = RowEncoder::new(&set.columns, formats, &context);
+        let mut sent = 0;
+        match set.rows {
+            RowSource::Ready(rows) => {
+                for row in &rows {
+                    encoder.row(row, &mut self.io.output)?;
+                    self.push_full_buffer().await?;
+                }
+                sent += rows.len() as u64;
+            }
+            RowSource::Stream(mut chunks) => loop {
+                let on_gone = self.server.canceler(&self.session);
+                match self.io.run(on_gone, chunks.next()).await.transpose()? {
+                    None => break,
+                    Some(RowChunk::Rows(rows)) => {
+                        for row in &rows {
+                            encoder.row(row, &mut self.io.output)?;
+                            self.push_full_buffer().await?;
+                        }
+                        sent += rows.len() as u64;
+                    }
+                    Some(RowChunk::Batch(batch)) => {
+                        let view = BatchView::new(&batch, &set.columns)?;
+                        for row in 0..batch.num_rows() {
+                            encoder.batch_row(&view, row, &mut self.io.output)?;
+                            self.push_full_buffer().await?;
+                        }
+                        sent += batch.num_rows() as u64;
+                    }
+                }
+            },
+        }
+        Ok(sent)
+    }
+
+    pub(super) async fn push_full_buffer(&mut self) -> Result<(), Gone> {
+        if self.io.output.len() >= FLUSH_BYTES {
+            self.io.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+fn shutting_down() -> Error {
+    Error::new(
+        SqlState::ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command",
+    )
+}
+
+async fn idle_too_long(limit: Option<(Duration, Error)>) -> Error {
+    match limit {
+        Some((limit, error)) => {
+            tokio::time::sleep(limit).await;
+            error
+        }
+        None => std::future::pending().await,
+    }
+}
