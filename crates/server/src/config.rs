@@ -120,7 +120,11 @@ impl Config {
                 .0
                 .ok_or(ConfigError::NoSqlAddress)?,
             http_addr: address(&args.http_addr, file.http_addr, DEFAULT_HTTP_ADDR).0,
-            cache_bytes: args.cache_size.or(file.cache_size).unwrap_or(DEFAULT_CACHE).0,
+            cache_bytes: args
+                .cache_size
+                .or(file.cache_size)
+                .unwrap_or(DEFAULT_CACHE)
+                .0,
             memory_limit_bytes: args
                 .memory_limit
                 .or(file.memory_limit)
@@ -130,10 +134,11 @@ impl Config {
                 .max_connections
                 .or(file.max_connections)
                 .unwrap_or(DEFAULT_MAX_CONNECTIONS),
-            max_message_bytes: file.max_message_size.map_or(
-                crate::wire::limits::MAX_MESSAGE_BYTES,
-                |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX),
-            ),
+            max_message_bytes: file
+                .max_message_size
+                .map_or(crate::wire::limits::MAX_MESSAGE_BYTES, |Bytes(bytes)| {
+                    usize::try_from(bytes).unwrap_or(usize::MAX)
+                }),
             gc_ttl: args.gc_ttl.or(file.gc_ttl).unwrap_or(DEFAULT_GC_TTL).0,
             tls,
             insecure: args.insecure || file.insecure.unwrap_or(false),

@@ -53,7 +53,10 @@ async fn health() -> &'static str {
 async fn is_ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
     match (http.ready)() {
         Ok(()) => (StatusCode::OK, "ready\n".to_string()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        Err(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {why}\n"),
+        ),
     }
 }
 

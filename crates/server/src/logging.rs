@@ -5,8 +5,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Switches logging on for the process. `filter` is a level or a `tracing` filter.
 pub fn install(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| format!("--log {filter}: {error}"))?;
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

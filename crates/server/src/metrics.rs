@@ -26,24 +26,24 @@ pub struct WireMetrics {
 
 impl Default for WireMetrics {
     fn default() -> Self {
-        describe_gauge!("phantom_sql_connections", "Client sessions that are open");
+        describe_gauge!("phantomdb_sql_connections", "Client sessions that are open");
         describe_counter!(
-            "phantom_sql_connections_opened_total",
+            "phantomdb_sql_connections_opened_total",
             "Client sessions since start"
         );
         describe_counter!(
-            "phantom_sql_connections_refused_total",
+            "phantomdb_sql_connections_refused_total",
             "Sessions refused because too many were open"
         );
         describe_counter!(
-            "phantom_sql_statements_total",
+            "phantomdb_sql_statements_total",
             "Query and Execute messages since start"
         );
         WireMetrics {
-            open: gauge!("phantom_sql_connections"),
-            opened: counter!("phantom_sql_connections_opened_total"),
-            refused: counter!("phantom_sql_connections_refused_total"),
-            statements: counter!("phantom_sql_statements_total"),
+            open: gauge!("phantomdb_sql_connections"),
+            opened: counter!("phantomdb_sql_connections_opened_total"),
+            refused: counter!("phantomdb_sql_connections_refused_total"),
+            statements: counter!("phantomdb_sql_statements_total"),
         }
     }
 }

@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::metrics::{self, ProcessMetrics, WireMetrics};
+use crate::stub::{Instance, InstanceOptions};
 use crate::tls::{Tls, TlsError};
 use crate::wire::{WireServer, is_loopback};
 use metrics_exporter_prometheus::PrometheusHandle;
 use node::Store;
-use crate::stub::{Instance, InstanceOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -86,7 +86,10 @@ async fn run_node(config: Config) -> Result<(), StartError> {
     };
     for address in exposed_addresses(&config) {
         if tls.is_none() && !config.insecure {
-            return Err(StartError::Exposed(exposed(address, "TLS is not configured")));
+            return Err(StartError::Exposed(exposed(
+                address,
+                "TLS is not configured",
+            )));
         }
     }
     // Ports first: a second node on the same ports fails before it waits for anything.
@@ -102,7 +105,10 @@ async fn run_node(config: Config) -> Result<(), StartError> {
         && !instance.has_login_with_password()
     {
         store.shutdown().await;
-        return Err(StartError::Exposed(exposed(address, "no role has a password")));
+        return Err(StartError::Exposed(exposed(
+            address,
+            "no role has a password",
+        )));
     }
     let sql_addr = sql_listener.local_addr()?;
     let http_addr = match &http_listener {

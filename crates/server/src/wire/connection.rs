@@ -1,5 +1,6 @@
 //! One client connection from accept to close.
 
+use crate::stub::{Session, StartupParams};
 use crate::wire::WireServer;
 use crate::wire::backend::{Output, Severity};
 use crate::wire::conversation::{Conversation, End};
@@ -10,7 +11,6 @@ use crate::wire::scram;
 use crate::wire::startup::{self, Opening, Refusal, StartupParameters};
 use crate::wire::stream::{Stream, Transport};
 use futures::FutureExt;
-use crate::stub::{Session, StartupParams};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -138,7 +138,10 @@ async fn greet<S: Transport>(
             &mut io.output,
             &parameters.user,
             known.as_ref().and_then(|role| role.verifier.as_deref()),
-            server.tls.as_ref().map(|tls| tls.certificate_pem.as_slice()),
+            server
+                .tls
+                .as_ref()
+                .map(|tls| tls.certificate_pem.as_slice()),
         );
         if !proved.await? {
             return Ok(None);

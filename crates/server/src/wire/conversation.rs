@@ -8,6 +8,7 @@
 //! After an error in the extended protocol everything up to the next Sync is skipped; the session
 //! ends or fails its transaction by itself, [`Session::fail`] tells it of errors made here.
 
+use crate::stub::Session;
 use crate::wire::WireServer;
 use crate::wire::backend::Severity;
 use crate::wire::frontend::{self, Bind, Frame, FrontendMessage, Target};
@@ -16,7 +17,6 @@ use crate::wire::limits::FLUSH_BYTES;
 use crate::wire::rows::{BatchView, RowEncoder};
 use crate::wire::stream::Transport;
 use futures::StreamExt;
-use crate::stub::Session;
 use sql::response::{Response, RowChunk, RowSet, RowSource, TransactionStatus};
 use std::time::Duration;
 use tokio::sync::watch;

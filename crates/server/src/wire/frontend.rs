@@ -198,9 +198,10 @@ impl<'a> Reader<'a> {
 
     /// A NUL-terminated string, which must be UTF-8.
     pub fn text(&mut self) -> Result<&'a str> {
-        let end = self.rest.iter().position(|b| *b == 0).ok_or_else(|| {
-            Error::new(SqlState::PROTOCOL_VIOLATION, "invalid string in message")
-        })?;
+        let end =
+            self.rest.iter().position(|b| *b == 0).ok_or_else(|| {
+                Error::new(SqlState::PROTOCOL_VIOLATION, "invalid string in message")
+            })?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         std::str::from_utf8(text).map_err(|error| invalid_utf8(text, error))
@@ -266,7 +267,11 @@ pub fn invalid_utf8(text: &[u8], error: std::str::Utf8Error) -> Error {
     let bad = &text[error.valid_up_to()..];
     // The bytes of the broken sequence, as many as were read of it.
     let shown = error.error_len().unwrap_or(bad.len()).clamp(1, 4);
-    let bytes: Vec<String> = bad.iter().take(shown).map(|b| format!("0x{b:02x}")).collect();
+    let bytes: Vec<String> = bad
+        .iter()
+        .take(shown)
+        .map(|b| format!("0x{b:02x}"))
+        .collect();
     Error::new(
         SqlState::CHARACTER_NOT_IN_REPERTOIRE,
         format!(

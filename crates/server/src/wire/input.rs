@@ -120,7 +120,9 @@ impl Input {
         if length < 4 || length > limit {
             return Err(Error::new(
                 SqlState::PROTOCOL_VIOLATION,
-                format!("invalid message length {length}: this message may have 4 to {limit} bytes"),
+                format!(
+                    "invalid message length {length}: this message may have 4 to {limit} bytes"
+                ),
             ));
         }
         if self.buffer.len() < prefix + length {

@@ -30,8 +30,8 @@ pub mod io;
 pub mod limits;
 pub mod rows;
 pub mod scram;
+mod server;
 pub mod startup;
 pub mod stream;
-mod server;
 
 pub use server::{WireServer, is_loopback};

@@ -1,8 +1,8 @@
 //! What all connections of a node share.
 
 use crate::metrics::WireMetrics;
-use crate::tls::Tls;
 use crate::stub::{Instance, Session};
+use crate::tls::Tls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

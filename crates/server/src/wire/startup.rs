@@ -29,7 +29,10 @@ const PROTOCOL_MINOR: u32 = 0;
 #[derive(Debug, PartialEq)]
 pub enum Opening {
     Session(StartupParameters),
-    Cancel { pid: i32, secret: i32 },
+    Cancel {
+        pid: i32,
+        secret: i32,
+    },
     /// Closed before it said.
     Closed,
 }
@@ -137,10 +140,7 @@ async fn next_packet<S: Transport>(
     }
 }
 
-async fn send<S: Transport>(
-    stream: &mut Stream<S>,
-    output: &mut Output,
-) -> Result<(), Refusal<S>> {
+async fn send<S: Transport>(stream: &mut Stream<S>, output: &mut Output) -> Result<(), Refusal<S>> {
     let sent = stream.write_all(output.bytes()).await;
     output.clear();
     sent.map_err(|_| Refusal::Silent)
@@ -187,7 +187,9 @@ fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParameters> {
                 }
             }
             name if name.starts_with("_pq_.") => unknown_extensions.push(name.to_string()),
-            name => parameters.options.push((name.to_string(), value.to_string())),
+            name => parameters
+                .options
+                .push((name.to_string(), value.to_string())),
         }
     }
     if !reader.is_empty() {
