@@ -151,6 +151,16 @@ impl Config {
         config.checked()
     }
 
+    /// Of the memory limit, what statements may use to sort, join and aggregate.
+    pub fn query_memory_bytes(&self) -> usize {
+        usize::try_from(self.memory_limit_bytes / 4 * 3).unwrap_or(usize::MAX)
+    }
+
+    /// Of the memory limit, what open transactions may keep of their writes.
+    pub fn transaction_memory_bytes(&self) -> usize {
+        usize::try_from(self.memory_limit_bytes / 4).unwrap_or(usize::MAX)
+    }
+
     /// Bounds below which a node can't work.
     fn checked(self) -> Result<Config, ConfigError> {
         if self.cache_bytes < 1 << 20 {

@@ -180,7 +180,9 @@ async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError
         store.shards(),
         env,
         InstanceOptions {
-            memory_limit_bytes: config.memory_limit_bytes,
+            query_memory_bytes: config.query_memory_bytes(),
+            transaction_memory_bytes: config.transaction_memory_bytes(),
+            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
         },
     )
     .await

@@ -7,12 +7,12 @@ use types::{Error, Result, SqlType};
 pub struct Instance;
 pub struct StartupParams {
     pub user: String,
-    pub database: String,
-    pub application_name: String,
+    pub database: Option<String>,
     pub options: Vec<(String, String)>,
-    pub client_addr: Option<std::net::SocketAddr>,
+    pub client_addr: String,
 }
 pub struct RoleAuth {
+    pub can_login: bool,
     pub verifier: Option<String>,
 }
 impl Instance {
@@ -30,7 +30,7 @@ pub struct Session {
     context: FormatContext,
 }
 pub struct SimpleQuery(bool);
-pub struct Executed {
+pub struct Execution {
     pub response: Response,
     pub suspended: bool,
 }
@@ -96,10 +96,13 @@ impl Session {
     ) -> Result<()> {
         Ok(())
     }
-    pub fn portal_formats(&self, _: &str) -> &[i16] {
-        &[]
+    pub fn portal_formats(&self, _: &str) -> Result<Arc<[i16]>> {
+        Ok(Arc::new([]))
     }
-    pub async fn execute(&mut self, _: &str, _: u32) -> Result<Executed> {
+    pub fn cancel_token(&self) -> sql::context::CancelToken {
+        Default::default()
+    }
+    pub async fn execute(&mut self, _: &str, _: u32) -> Result<Execution> {
         Err(Error::unsupported("x"))
     }
     pub async fn sync(&mut self) -> Result<()> {
@@ -107,13 +110,13 @@ impl Session {
     }
     pub fn close_statement(&mut self, _: &str) {}
     pub fn close_portal(&mut self, _: &str) {}
-    pub async fn copy_in_data(&mut self, _: Bytes) -> Result<()> {
-        Ok(())
-    }
+    pub async fn copy_in_data(&mut self, _: Bytes) {}
     pub async fn copy_in_done(&mut self) -> Result<String> {
         Ok("COPY 0".into())
     }
-    pub async fn copy_in_fail(&mut self, _: &str) {}
+    pub fn copy_in_fail(&mut self, m: &str) -> Error {
+        Error::internal(m)
+    }
     pub fn fail(&mut self) {}
     pub fn encode_context(&self) -> FormatContext {
         self.context.clone()
@@ -130,7 +133,9 @@ pub fn datum_at(
     Ok(types::Datum::Null)
 }
 pub struct InstanceOptions {
-    pub memory_limit_bytes: u64,
+    pub query_memory_bytes: usize,
+    pub transaction_memory_bytes: usize,
+    pub parallelism: usize,
 }
 impl Instance {
     pub async fn open(

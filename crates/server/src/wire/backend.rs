@@ -200,7 +200,7 @@ impl Output {
             self.put_i32(column.table as i32);
             self.put_i16(column.attribute);
             self.put_i32(column.sql_type.oid() as i32);
-            self.put_i16(column.sql_type.len());
+            self.put_i16(column.sql_type.typlen());
             self.put_i32(column.sql_type.typmod());
             self.put_i16(formats.get(at).copied().unwrap_or(0));
         }

@@ -131,13 +131,16 @@ async fn greet<S: Transport>(
             )
             .hint("Connect with sslmode=require."));
         }
-        let known = server.instance.role_password(&parameters.user);
+        let role = server.instance.role_password(&parameters.user);
+        let verifier = role
+            .filter(|role| role.can_login)
+            .and_then(|role| role.verifier);
         let proved = scram::authenticate(
             &mut io.stream,
             &mut io.input,
             &mut io.output,
             &parameters.user,
-            known.as_ref().and_then(|role| role.verifier.as_deref()),
+            verifier.as_deref(),
             server
                 .tls
                 .as_ref()
@@ -158,9 +161,8 @@ async fn greet<S: Transport>(
     let session = server.instance.connect(StartupParams {
         user: parameters.user,
         database: parameters.database,
-        application_name: parameters.application_name,
         options: parameters.options,
-        client_addr: peer,
+        client_addr: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
     })?;
     let output = &mut io.output;
     output.authentication_ok();

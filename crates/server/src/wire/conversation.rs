@@ -14,9 +14,10 @@ use crate::wire::backend::Severity;
 use crate::wire::frontend::{self, Bind, Frame, FrontendMessage, Target};
 use crate::wire::io::{Gone, Io};
 use crate::wire::limits::FLUSH_BYTES;
-use crate::wire::rows::{BatchView, RowEncoder};
+use crate::wire::rows::{BatchView, RowEncoder, expand_formats};
 use crate::wire::stream::Transport;
 use futures::StreamExt;
+use sql::context::CancelToken;
 use sql::response::{Response, RowChunk, RowSet, RowSource, TransactionStatus};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -61,7 +62,9 @@ impl From<Gone> for End {
 pub struct Conversation<'a, S> {
     pub(super) io: &'a mut Io<S>,
     pub(super) session: Session,
-    pub(super) server: &'a WireServer,
+    /// Stops the statement that runs.
+    pub(super) cancel: CancelToken,
+    server: &'a WireServer,
     draining: watch::Receiver<bool>,
     /// An extended message failed: nothing is done until Sync.
     skipping: bool,
@@ -78,6 +81,7 @@ impl<'a, S: Transport> Conversation<'a, S> {
     ) -> Self {
         Conversation {
             io,
+            cancel: session.cancel_token(),
             session,
             server,
             draining,
@@ -230,12 +234,14 @@ impl<'a, S: Transport> Conversation<'a, S> {
         self.server.metrics.statement();
         let mut query = self.session.simple(sql);
         loop {
-            let on_gone = self.server.canceler(&self.session);
+            let cancel = &self.cancel;
             let next = self.session.next_simple(&mut query);
-            let Some(response) = self.io.run(on_gone, next).await else {
+            let Some(response) = self.io.run(|| cancel.cancel(false), next).await else {
                 break;
             };
-            self.respond(response?, &[], true).await?;
+            if let Some(tag) = self.respond(response?, None).await? {
+                self.complete(&tag);
+            }
         }
         self.ready();
         Ok(())
@@ -285,7 +291,9 @@ impl<'a, S: Transport> Conversation<'a, S> {
             }
             Target::Portal(name) => match self.session.describe_portal(name)? {
                 Some(columns) => {
-                    output.row_description(&columns, self.session.portal_formats(name));
+                    let formats = self.session.portal_formats(name)?;
+                    let formats = expand_formats(&formats, columns.len())?;
+                    output.row_description(&columns, &formats);
                 }
                 None => output.no_data(),
             },
@@ -295,59 +303,76 @@ impl<'a, S: Transport> Conversation<'a, S> {
 
     async fn execute(&mut self, portal: &str, max_rows: u32) -> Result<(), Failure> {
         self.server.metrics.statement();
-        let on_gone = self.server.canceler(&self.session);
+        let cancel = &self.cancel;
+        // Now, since a statement that ends its transaction takes the portal with it.
+        let formats = self.session.portal_formats(portal)?;
         let execute = self.session.execute(portal, max_rows);
-        let executed = self.io.run(on_gone, execute).await?;
-        let formats = self.session.portal_formats(portal).to_vec();
-        self.respond(executed.response, &formats, false).await
+        let executed = self.io.run(|| cancel.cancel(false), execute).await?;
+        let completion = self.respond(executed.response, Some(&formats)).await?;
+        match completion {
+            // The rest of the rows waits for the next Execute.
+            Some(_) if executed.suspended => self.io.output.portal_suspended(),
+            Some(tag) => self.complete(&tag),
+            None => {}
+        }
+        Ok(())
     }
 
     async fn sync(&mut self) -> Result<(), Failure> {
-        let on_gone = self.server.canceler(&self.session);
+        let cancel = &self.cancel;
         let sync = self.session.sync();
-        self.io.run(on_gone, sync).await?;
+        self.io.run(|| cancel.cancel(false), sync).await?;
         self.ready();
         Ok(())
     }
 
     // ---- responses --------------------------------------------------------------------------
 
-    /// Sends a statement's answer. An error on the way is the session's to know.
+    /// Sends a statement's answer but for its completion: the command tag, if there is one.
+    /// `formats` as Bind gave them; `None` in the simple protocol, which describes its rows.
     async fn respond(
         &mut self,
         response: Response,
-        formats: &[i16],
-        describe: bool,
-    ) -> Result<(), Failure> {
+        formats: Option<&[i16]>,
+    ) -> Result<Option<String>, Failure> {
+        let result = self.send_response(response, formats).await;
+        if matches!(result, Err(Failure::Statement(_))) {
+            self.session.fail();
+        }
+        result
+    }
+
+    async fn send_response(
+        &mut self,
+        response: Response,
+        formats: Option<&[i16]>,
+    ) -> Result<Option<String>, Failure> {
         self.say_notices();
-        let tag = match response {
+        Ok(Some(match response {
             Response::Complete(tag) => tag,
             Response::Empty => {
                 self.io.output.empty_query();
-                return Ok(());
+                return Ok(None);
             }
             Response::Rows { set, tag } => {
-                if describe {
-                    self.io.output.row_description(&set.columns, formats);
+                if formats.is_none() {
+                    self.io.output.row_description(&set.columns, &[]);
                 }
-                let sent = self.send_rows(set, formats).await;
-                if matches!(sent, Err(Failure::Statement(_))) {
-                    self.session.fail();
-                }
-                tag.with_count(sent?)
+                let formats = match formats.unwrap_or_default() {
+                    [] => Vec::new(),
+                    codes => expand_formats(codes, set.columns.len())?,
+                };
+                let sent = self.send_rows(set, &formats).await?;
+                tag.with_count(sent)
             }
             Response::CopyIn(format) => self.copy_in(format).await?,
-            Response::CopyOut { format, data } => {
-                let sent = self.copy_out(format, data).await;
-                if matches!(sent, Err(Failure::Statement(_))) {
-                    self.session.fail();
-                }
-                sent?
-            }
-        };
+            Response::CopyOut { format, data } => self.copy_out(format, data).await?,
+        }))
+    }
+
+    fn complete(&mut self, tag: &str) {
         self.say_notices();
-        self.io.output.command_complete(&tag);
-        Ok(())
+        self.io.output.command_complete(tag);
     }
 
     /// Sends rows as they come and as the client takes them. Returns their number.
@@ -364,8 +389,13 @@ impl<'a, S: Transport> Conversation<'a, S> {
                 sent += rows.len() as u64;
             }
             RowSource::Stream(mut chunks) => loop {
-                let on_gone = self.server.canceler(&self.session);
-                match self.io.run(on_gone, chunks.next()).await.transpose()? {
+                let cancel = &self.cancel;
+                match self
+                    .io
+                    .run(|| cancel.cancel(false), chunks.next())
+                    .await
+                    .transpose()?
+                {
                     None => break,
                     Some(RowChunk::Rows(rows)) => {
                         for row in &rows {

@@ -24,42 +24,38 @@ impl<S: Transport> Conversation<'_, S> {
             let frame = self.io.input.next_frame();
             let Some(frame) = frame.map_err(|error| Failure::End(End::Fatal(error)))? else {
                 if !batch.is_empty() {
-                    self.copy_batch(batch.split().freeze()).await?;
+                    self.copy_batch(batch.split().freeze()).await;
                 }
                 self.wait_for_input().await.map_err(Failure::End)?;
                 continue;
             };
             let message = match frontend::decode(&frame) {
                 Ok(message) => message,
-                Err(error) => return Err(self.copy_failed(error).await),
+                Err(error) => return Err(self.copy_broken(error)),
             };
             match message {
                 FrontendMessage::CopyData(data) if data.len() >= COPY_BATCH_BYTES => {
                     if !batch.is_empty() {
-                        self.copy_batch(batch.split().freeze()).await?;
+                        self.copy_batch(batch.split().freeze()).await;
                     }
-                    self.copy_batch(data).await?;
+                    self.copy_batch(data).await;
                 }
                 FrontendMessage::CopyData(data) => {
                     batch.extend_from_slice(&data);
                     if batch.len() >= COPY_BATCH_BYTES {
-                        self.copy_batch(batch.split().freeze()).await?;
+                        self.copy_batch(batch.split().freeze()).await;
                     }
                 }
                 FrontendMessage::CopyDone => {
                     if !batch.is_empty() {
-                        self.copy_batch(batch.freeze()).await?;
+                        self.copy_batch(batch.freeze()).await;
                     }
-                    let on_gone = self.server.canceler(&self.session);
+                    let cancel = &self.cancel;
                     let done = self.session.copy_in_done();
-                    return Ok(self.io.run(on_gone, done).await?);
+                    return Ok(self.io.run(|| cancel.cancel(false), done).await?);
                 }
                 FrontendMessage::CopyFail(reason) => {
-                    let error = Error::new(
-                        SqlState::QUERY_CANCELED,
-                        format!("COPY from stdin failed: {reason}"),
-                    );
-                    return Err(self.copy_failed(error).await);
+                    return Err(Failure::Statement(self.session.copy_in_fail(reason)));
                 }
                 FrontendMessage::Flush | FrontendMessage::Sync => {}
                 FrontendMessage::Terminate => return Err(Failure::End(End::Closed)),
@@ -71,21 +67,22 @@ impl<S: Transport> Conversation<'_, S> {
                             frame.tag
                         ),
                     );
-                    return Err(self.copy_failed(error).await);
+                    return Err(self.copy_broken(error));
                 }
             }
         }
     }
 
-    async fn copy_batch(&mut self, data: Bytes) -> Result<()> {
-        let on_gone = self.server.canceler(&self.session);
+    /// An error in the data shows at CopyDone: the session drops what follows it.
+    async fn copy_batch(&mut self, data: Bytes) {
+        let cancel = &self.cancel;
         let take = self.session.copy_in_data(data);
-        self.io.run(on_gone, take).await
+        self.io.run(|| cancel.cancel(false), take).await;
     }
 
-    /// Ends the session's side of the COPY.
-    async fn copy_failed(&mut self, error: Error) -> Failure {
-        self.session.copy_in_fail(error.message.as_str()).await;
+    /// The conversation went wrong, not the data.
+    fn copy_broken(&mut self, error: Error) -> Failure {
+        self.session.copy_in_fail(&error.message);
         Failure::Statement(error)
     }
 
@@ -98,8 +95,9 @@ impl<S: Transport> Conversation<'_, S> {
         self.io.output.copy_out_response(format);
         let mut rows = 0u64;
         loop {
-            let on_gone = self.server.canceler(&self.session);
-            let Some(piece) = self.io.run(on_gone, data.next()).await.transpose()? else {
+            let cancel = &self.cancel;
+            let next = self.io.run(|| cancel.cancel(false), data.next()).await;
+            let Some(piece) = next.transpose()? else {
                 break;
             };
             rows += 1;

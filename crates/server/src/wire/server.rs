@@ -1,7 +1,7 @@
 //! What all connections of a node share.
 
 use crate::metrics::WireMetrics;
-use crate::stub::{Instance, Session};
+use crate::stub::Instance;
 use crate::tls::Tls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,12 +24,6 @@ impl WireServer {
     /// Whether the client needs no password. A pipe within the process counts as this machine.
     pub fn trusts(&self, peer: Option<SocketAddr>) -> bool {
         self.insecure || peer.is_none_or(|peer| is_loopback(peer.ip()))
-    }
-
-    /// What to do when a session's client is gone while its statement runs.
-    pub fn canceler(&self, session: &Session) -> impl Fn() + use<'_> {
-        let (pid, secret) = (session.pid(), session.secret());
-        move || self.instance.cancel(pid, secret)
     }
 }
 

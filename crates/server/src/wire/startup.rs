@@ -40,10 +40,9 @@ pub enum Opening {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StartupParameters {
     pub user: String,
-    /// Defaults to the user's name.
-    pub database: String,
-    pub application_name: String,
-    /// Other settings, those in `options` included, in their order.
+    /// The user's name is the default.
+    pub database: Option<String>,
+    /// Settings, those in `options` included, in their order.
     pub options: Vec<(String, String)>,
 }
 
@@ -178,8 +177,8 @@ fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParameters> {
         let value = reader.text()?;
         match name {
             "user" => parameters.user = value.to_string(),
-            "database" => parameters.database = value.to_string(),
-            "application_name" => parameters.application_name = value.to_string(),
+            "database" if value.is_empty() => {}
+            "database" => parameters.database = Some(value.to_string()),
             "options" => parameters.options.extend(command_line_options(value)?),
             "replication" => {
                 if !matches!(value, "false" | "off" | "no" | "0") {
@@ -207,9 +206,6 @@ fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParameters> {
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             "no PostgreSQL user name specified in startup packet",
         ));
-    }
-    if parameters.database.is_empty() {
-        parameters.database.clone_from(&parameters.user);
     }
     Ok(parameters)
 }
@@ -279,7 +275,7 @@ mod tests {
             ],
         );
         let parameters = startup(&packet, &mut output).expect("well formed");
-        assert_eq!(parameters.database, "ann");
+        assert_eq!(parameters.database, None);
         let options: Vec<(&str, &str)> = parameters
             .options
             .iter()
