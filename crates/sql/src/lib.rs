@@ -12,6 +12,7 @@ pub mod copy;
 pub mod ddl;
 pub mod functions;
 pub mod pg_catalog;
+pub mod query;
 pub mod response;
 pub mod session;
 pub mod statement;

@@ -4,6 +4,7 @@
 //! [`crate::query`] wraps all overloads of a name in one `ScalarUDF`. An overload may also bring an
 //! Arrow kernel for speed; a property test holds the two to the same answers.
 
+pub mod aggregates;
 pub mod arithmetic;
 pub mod comparison;
 pub mod operators;

@@ -1,0 +1,139 @@
+//! Which type may become which, and the type that several expressions share.
+
+use types::{Error, Result, SqlState, SqlType};
+
+pub use types::cast::CastContext;
+
+/// Whether `context` allows the conversion.
+pub fn can_cast(from: &SqlType, to: &SqlType, context: CastContext) -> bool {
+    types::cast::can_cast(from, to).is_some_and(|need| need <= context)
+}
+
+/// The numeric type that holds the values of both at their own scales.
+pub fn wider_numeric(a: &SqlType, b: &SqlType) -> SqlType {
+    match (numeric_shape(a), numeric_shape(b)) {
+        (Some((ap, asc)), Some((bp, bsc))) => {
+            let scale = asc.max(bsc);
+            let whole = (ap - asc).max(bp - bsc);
+            numeric_of(whole + scale, scale)
+        }
+        _ => SqlType::Numeric(None),
+    }
+}
+
+/// Digits and scale of a type's values when both are bounded.
+pub fn numeric_shape(sql_type: &SqlType) -> Option<(i32, i32)> {
+    match sql_type {
+        SqlType::Int2 => Some((5, 0)),
+        SqlType::Int4 => Some((10, 0)),
+        SqlType::Int8 => Some((19, 0)),
+        SqlType::Numeric(Some((p, s))) => {
+            let (p, s) = (i32::from(*p), i32::from(*s));
+            if s < 0 { Some((p - s, 0)) } else { Some((p.max(s), s)) }
+        }
+        _ => None,
+    }
+}
+
+/// A numeric with these bounds, or an unconstrained one if a plan cannot carry them.
+pub fn numeric_of(precision: i32, scale: i32) -> SqlType {
+    let widest = i32::from(crate::arrow_bridge::DECIMAL256_PRECISION);
+    let finest = i32::from(crate::arrow_bridge::UNCONSTRAINED_SCALE);
+    if scale > finest || precision - scale > widest - finest {
+        return SqlType::Numeric(None);
+    }
+    SqlType::Numeric(Some((precision.max(1) as u16, scale as i16)))
+}
+
+/// The one type that the branches of a CASE, UNION, ARRAY, VALUES … take, as PostgreSQL chooses it
+/// (manual, section 10.5). `construct` is the word its error uses.
+pub fn common_type<'a>(
+    types: impl IntoIterator<Item = &'a SqlType>,
+    construct: &str,
+) -> Result<SqlType> {
+    let mut chosen: Option<SqlType> = None;
+    for next in types {
+        if matches!(next, SqlType::Unknown) {
+            continue;
+        }
+        let Some(current) = &chosen else {
+            chosen = Some(next.clone());
+            continue;
+        };
+        if current == next {
+            continue;
+        }
+        if current.same_base(next) {
+            chosen = Some(match (current, next) {
+                (SqlType::Numeric(_), _) => wider_numeric(current, next),
+                (SqlType::Array(_), _) => current.clone(),
+                _ => current.without_typmod(),
+            });
+            continue;
+        }
+        if current.category() != next.category() {
+            return Err(Error::new(
+                SqlState::DATATYPE_MISMATCH,
+                format!(
+                    "{construct} types {} and {} cannot be matched",
+                    current.bare_name(),
+                    next.bare_name()
+                ),
+            ));
+        }
+        let forward = can_cast(current, next, CastContext::Implicit);
+        let backward = can_cast(next, current, CastContext::Implicit);
+        if !current.is_preferred() && forward && !backward {
+            chosen = Some(if matches!(next, SqlType::Numeric(_)) {
+                wider_numeric(current, next)
+            } else {
+                next.clone()
+            });
+        } else if !backward {
+            return Err(Error::new(
+                SqlState::CANNOT_COERCE,
+                format!(
+                    "{construct} could not convert type {} to {}",
+                    next.bare_name(),
+                    current.bare_name()
+                ),
+            ));
+        } else if matches!(current, SqlType::Numeric(_)) {
+            chosen = Some(wider_numeric(current, next));
+        }
+    }
+    Ok(chosen.unwrap_or(SqlType::Text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use SqlType as T;
+
+    #[test]
+    fn branches_share_a_type() {
+        let common = |types: &[SqlType]| common_type(types, "CASE");
+        assert_eq!(common(&[T::Int4, T::Int8]), Ok(T::Int8));
+        assert_eq!(common(&[T::Int8, T::Int4]), Ok(T::Int8));
+        assert_eq!(common(&[T::Unknown, T::Unknown]), Ok(T::Text));
+        assert_eq!(common(&[T::Unknown, T::Date]), Ok(T::Date));
+        assert_eq!(common(&[T::Varchar(Some(3)), T::Text]), Ok(T::Text));
+        assert_eq!(
+            common(&[T::Int4, T::Numeric(Some((4, 2)))]),
+            Ok(T::Numeric(Some((12, 2))))
+        );
+        let error = common(&[T::Int4, T::Text]).expect_err("no common type");
+        assert_eq!(error.message, "CASE types integer and text cannot be matched");
+    }
+
+    #[test]
+    fn contexts() {
+        assert!(can_cast(&T::Int4, &T::Int8, CastContext::Implicit));
+        assert!(!can_cast(&T::Int8, &T::Int4, CastContext::Implicit));
+        assert!(can_cast(&T::Int8, &T::Int4, CastContext::Assignment));
+        assert!(can_cast(&T::Int4, &T::Text, CastContext::Assignment));
+        assert!(!can_cast(&T::Text, &T::Int4, CastContext::Assignment));
+        assert!(can_cast(&T::Text, &T::Int4, CastContext::Explicit));
+        assert!(!can_cast(&T::Bool, &T::Date, CastContext::Explicit));
+    }
+}

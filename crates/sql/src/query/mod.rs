@@ -1,0 +1,61 @@
+//! Queries: PostgreSQL's semantics on DataFusion.
+//!
+//! A statement's query goes through three steps.
+//!
+//! 1. **Binding** ([`planner::Planner`]). Syntax becomes a typed `LogicalPlan`. Names are resolved by
+//!    PostgreSQL's rules ([`scope`]), unknown literals and parameters take types from their context,
+//!    every operator and function is resolved to one overload ([`overload`]) with explicit
+//!    conversions ([`casts`]) around its arguments. Errors are PostgreSQL's because they are found
+//!    here, where PostgreSQL finds them.
+//! 2. The plan is cached or not, runs on the direct road if it is simple enough, or
+//! 3. **Execution** ([`runtime::Runtime`]): parameters are filled in, DataFusion optimises and runs
+//!    the plan over our table provider ([`provider`]) at the statement's snapshot.
+//!
+//! What a plan's parts mean to other modules:
+//!
+//! | In the plan | It is |
+//! | --- | --- |
+//! | a scan whose source holds a [`provider::TableData`] | a stored table ([`provider::table_of`]) |
+//! | a call of a [`functions::FunctionUdf`] | one overload of a registry function or operator |
+//! | a call of a [`casts::CastUdf`] | a conversion with PostgreSQL's rules |
+//! | a DataFusion `Cast` | a conversion that Arrow makes alike and that cannot fail |
+//! | `=`, `<` … as a `BinaryExpr` | a comparison of two values of one type |
+//! | `Like` | LIKE with `\` as escape |
+//!
+//! **Numerics.** In a plan a numeric is a decimal of known scale wherever the scale follows from the
+//! expression: `numeric(15,2) * (1 - numeric(15,2))` has scale 4, as PostgreSQL shows it. Where it
+//! does not (an unconstrained column, a quotient) the plan carries 76 digits, 38 of them after the
+//! point, and shows the value without trailing zeros.
+
+pub(crate) mod aggregates;
+pub(crate) mod binder;
+pub(crate) mod calls;
+pub mod casts;
+pub mod coerce;
+pub(crate) mod decode;
+pub(crate) mod comparisons;
+pub mod errors;
+pub(crate) mod expressions;
+pub(crate) mod from;
+pub mod functions;
+pub(crate) mod kernels;
+pub mod names;
+pub mod object_names;
+pub(crate) mod operators;
+pub mod overload;
+pub mod planner;
+pub mod provider;
+pub mod runtime;
+pub(crate) mod scope;
+pub(crate) mod select;
+pub(crate) mod set_functions;
+pub mod statement;
+pub mod type_names;
+pub mod virtual_table;
+
+pub use casts::CastUdf;
+pub use coerce::CastContext;
+pub use functions::FunctionUdf;
+pub use planner::{AnalyzedQuery, LockStrength, LockWait, Locking, Planner};
+pub use provider::{TableData, table_of};
+pub use runtime::Runtime;

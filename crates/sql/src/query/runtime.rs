@@ -1,0 +1,225 @@
+//! Execution of analysed queries by DataFusion.
+//!
+//! One [`Runtime`] per instance owns what queries share: the memory pool, the configuration, the
+//! optimiser's rules. A query gets a session state of its own, whose options carry the statement's
+//! context to all functions and scans.
+
+use super::errors::{external, from_datafusion};
+use super::planner::AnalyzedQuery;
+use super::statement::Statement;
+use crate::arrow_bridge::{datum_at, scalar_value};
+use crate::context::StatementContext;
+use crate::response::{RowChunk, RowSet, RowSource};
+use datafusion::common::{DFSchema, ParamValues};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
+use std::sync::Arc;
+use types::{Datum, Error, Result, SqlType};
+
+/// Rows in a batch: large enough to amortise a kernel's call, small enough for the cache.
+const BATCH_ROWS: usize = 8192;
+
+/// What all queries of an instance share.
+pub struct Runtime {
+    environment: Arc<RuntimeEnv>,
+    template: SessionState,
+}
+
+impl Runtime {
+    /// `memory_bytes` bounds what all queries together may hold; `partitions` is the number of cores
+    /// that one query may use.
+    pub fn new(memory_bytes: usize, partitions: usize) -> Result<Self> {
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory_bytes));
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(pool)
+            .build_arc()
+            .map_err(from_datafusion)?;
+        let mut config = SessionConfig::new()
+            .with_target_partitions(partitions.max(1))
+            .with_batch_size(BATCH_ROWS)
+            .with_information_schema(false)
+            .with_collect_statistics(true);
+        let options = config.options_mut();
+        options.sql_parser.parse_float_as_decimal = true;
+        options.sql_parser.default_null_ordering = "nulls_max".into();
+        options.execution.time_zone = Some("UTC".into());
+        let template = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(environment.clone())
+            .with_default_features()
+            .build();
+        Ok(Runtime {
+            environment,
+            template,
+        })
+    }
+
+    /// Bytes that running queries hold now.
+    pub fn memory_used(&self) -> usize {
+        self.environment.memory_pool.reserved()
+    }
+
+    /// A session state in the name of a statement.
+    pub fn state(&self, context: &Arc<StatementContext>) -> SessionState {
+        let mut config = self.template.config().clone();
+        config
+            .options_mut()
+            .extensions
+            .insert(Statement(context.clone()));
+        SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_config(config)
+            .build()
+    }
+
+    /// The optimised physical plan of a query with its parameters filled in.
+    pub async fn physical_plan(
+        &self,
+        query: &AnalyzedQuery,
+        params: &[Datum],
+        state: &SessionState,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = bind_parameters(&query.plan, &query.parameter_types, params)?;
+        state
+            .create_physical_plan(&plan)
+            .await
+            .map_err(from_datafusion)
+    }
+
+    /// Starts a query and streams its rows. The stream owns the snapshot.
+    pub async fn execute(
+        &self,
+        query: &AnalyzedQuery,
+        params: &[Datum],
+        context: StatementContext,
+    ) -> Result<RowSet> {
+        let context = Arc::new(context);
+        context.cancel.check()?;
+        let state = self.state(&context);
+        let plan = self.physical_plan(query, params, &state).await?;
+        let batches = execute_stream(plan, state.task_ctx()).map_err(from_datafusion)?;
+        let cancel = context.cancel.clone();
+        let stop = cancel.clone();
+        let rows = batches
+            .take_until(async move { stop.canceled().await })
+            .map(|batch| batch.map(RowChunk::Batch).map_err(from_datafusion))
+            .chain(futures::stream::once(futures::future::lazy(move |_| {
+                // The batches may have ended because of a cancel: then the rows are not all.
+                cancel.check().map(|()| RowChunk::Rows(Vec::new()))
+            })))
+            .filter(|chunk| {
+                let empty = matches!(chunk, Ok(RowChunk::Rows(rows)) if rows.is_empty());
+                futures::future::ready(!empty)
+            })
+            .map(move |chunk| {
+                let _snapshot = &context;
+                chunk
+            });
+        Ok(RowSet {
+            columns: query.columns.clone(),
+            rows: RowSource::Stream(rows.boxed()),
+        })
+    }
+
+    /// Evaluates an analysed expression on one row: for expressions that the direct road does not
+    /// compile.
+    pub fn evaluate(
+        &self,
+        expr: &Expr,
+        sql_type: &SqlType,
+        schema: &DFSchema,
+        row: &[Datum],
+        params: &[Datum],
+        parameter_types: &[SqlType],
+        context: &Arc<StatementContext>,
+    ) -> Result<Datum> {
+        use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+        let state = self.state(context);
+        let expr = bind_expr(expr.clone(), parameter_types, params)?;
+        let physical = state
+            .create_physical_expr(expr, schema)
+            .map_err(from_datafusion)?;
+        let mut arrays = Vec::with_capacity(row.len());
+        for (value, field) in row.iter().zip(schema.fields()) {
+            let ty = crate::arrow_bridge::sql_type_of(field);
+            arrays.push(crate::arrow_bridge::array_from_datums(
+                std::iter::once(value),
+                &ty,
+            )?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let batch =
+            RecordBatch::try_new_with_options(schema.inner().clone(), arrays, &options)
+                .map_err(|e| Error::internal(e.to_string()))?;
+        let result = physical
+            .evaluate(&batch)
+            .and_then(|value| value.into_array(1))
+            .map_err(from_datafusion)?;
+        datum_at(&result, 0, sql_type)
+    }
+}
+
+/// Parameter values as DataFusion takes them.
+fn parameter_values(types: &[SqlType], params: &[Datum]) -> Result<ParamValues> {
+    if params.len() < types.len() {
+        return Err(Error::new(
+            types::SqlState::PROTOCOL_VIOLATION,
+            format!(
+                "bind message supplies {} parameters, but prepared statement requires {}",
+                params.len(),
+                types.len()
+            ),
+        ));
+    }
+    let mut values = Vec::with_capacity(types.len());
+    for (ty, value) in types.iter().zip(params) {
+        values.push(scalar_value(value, ty)?);
+    }
+    Ok(ParamValues::from(values))
+}
+
+fn bind_parameters(
+    plan: &LogicalPlan,
+    types: &[SqlType],
+    params: &[Datum],
+) -> Result<LogicalPlan> {
+    if types.is_empty() {
+        return Ok(plan.clone());
+    }
+    let values = parameter_values(types, params)?;
+    plan.clone()
+        .replace_params_with_values(&values)
+        .map_err(from_datafusion)
+}
+
+fn bind_expr(expr: Expr, types: &[SqlType], params: &[Datum]) -> Result<Expr> {
+    use datafusion::common::tree_node::{Transformed, TreeNode};
+    if types.is_empty() {
+        return Ok(expr);
+    }
+    expr.transform_up(|e| match &e {
+        Expr::Placeholder(p) => {
+            let index = p
+                .id
+                .trim_start_matches('$')
+                .parse::<usize>()
+                .ok()
+                .and_then(|n| n.checked_sub(1));
+            let found = index.and_then(|i| Some((types.get(i)?, params.get(i)?)));
+            match found {
+                Some((ty, value)) => {
+                    let scalar = scalar_value(value, ty).map_err(external)?;
+                    Ok(Transformed::yes(Expr::Literal(scalar, None)))
+                }
+                None => Ok(Transformed::no(e)),
+            }
+        }
+        _ => Ok(Transformed::no(e)),
+    })
+    .map(|t| t.data)
+    .map_err(from_datafusion)
+}
