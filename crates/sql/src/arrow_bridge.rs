@@ -20,9 +20,18 @@
 //! modifier and the distinctions that Arrow lacks (varchar(n), name, regclass …) for columns that
 //! come straight from a table.
 
-use datafusion::arrow::array::*;
+use datafusion::arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BinaryViewArray, BooleanArray, Date32Array,
+    Decimal128Array, Decimal256Array, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float32Array,
+    Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeBinaryArray,
+    LargeBinaryBuilder, LargeStringArray, LargeStringBuilder, ListArray, NullArray, StringArray,
+    StringBuilder, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt32Array,
+    UInt64Array,
+};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::datatypes::*;
+use datafusion::arrow::datatypes::{
+    DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit, i256,
+};
 use datafusion::scalar::ScalarValue;
 use num_bigint::BigInt;
 use std::sync::Arc;
@@ -234,7 +243,9 @@ pub fn datum_at(array: &dyn Array, row: usize, sql_type: &SqlType) -> Result<Dat
             array, row, sql_type,
         )?)),
         SqlType::Date => Datum::Date(cast_ref::<Date32Array>(array, sql_type)?.value(row)),
-        SqlType::Time => Datum::Time(cast_ref::<Time64MicrosecondArray>(array, sql_type)?.value(row)),
+        SqlType::Time => {
+            Datum::Time(cast_ref::<Time64MicrosecondArray>(array, sql_type)?.value(row))
+        }
         SqlType::Timestamp => {
             Datum::Timestamp(cast_ref::<TimestampMicrosecondArray>(array, sql_type)?.value(row))
         }
@@ -322,8 +333,7 @@ fn numeric_at(array: &dyn Array, row: usize, sql_type: &SqlType) -> Result<Numer
                     *scale as u16,
                 ),
             };
-            let unconstrained =
-                *precision == DECIMAL256_PRECISION && *scale == UNCONSTRAINED_SCALE;
+            let unconstrained = *precision == DECIMAL256_PRECISION && *scale == UNCONSTRAINED_SCALE;
             Ok(if unconstrained {
                 exact.trim_scale()
             } else {
@@ -362,10 +372,14 @@ pub fn decimal256_mantissa(value: &Numeric, scale: i8) -> Result<i256> {
             SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
             "value overflows numeric format",
         )
-        .detail("This kind of query holds numerics of at most 76 digits, 38 of them after the point.")
+        .detail(
+            "This kind of query holds numerics of at most 76 digits, 38 of them after the point.",
+        )
     };
     if !value.is_finite() {
-        return Err(Error::unsupported("NaN or infinite numeric in this kind of query"));
+        return Err(Error::unsupported(
+            "NaN or infinite numeric in this kind of query",
+        ));
     }
     let rounded;
     let value = if i32::from(value.scale()) > i32::from(scale) {
@@ -394,26 +408,30 @@ pub fn decimal256_mantissa(value: &Numeric, scale: i8) -> Result<i256> {
 /// A numeric as the mantissa of a Decimal128 with this scale, rounded to it.
 pub fn decimal128_mantissa(value: &Numeric, precision: u8, scale: i8) -> Result<i128> {
     if !value.is_finite() {
-        return Err(Error::unsupported("NaN or infinite numeric in this kind of query"));
+        return Err(Error::unsupported(
+            "NaN or infinite numeric in this kind of query",
+        ));
     }
     let mantissa = match value.to_i128_at_scale(scale as u16) {
         Some(mantissa) => Some(mantissa),
-        None => value
-            .round(i32::from(scale))
-            .to_i128_at_scale(scale as u16),
+        None => value.round(i32::from(scale)).to_i128_at_scale(scale as u16),
     };
     mantissa
         .filter(|m| m.unsigned_abs() < 10u128.pow(u32::from(precision)))
         .ok_or_else(|| {
-            Error::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow")
+            Error::new(
+                SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+                "numeric field overflow",
+            )
         })
 }
 
 /// An interval in Arrow's form.
 pub fn arrow_interval(value: &Interval) -> Result<IntervalMonthDayNano> {
-    let nanos = value.micros.checked_mul(NANOS_PER_MICRO).ok_or_else(|| {
-        Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range")
-    })?;
+    let nanos = value
+        .micros
+        .checked_mul(NANOS_PER_MICRO)
+        .ok_or_else(|| Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
     Ok(IntervalMonthDayNano::new(value.months, value.days, nanos))
 }
 
@@ -646,7 +664,10 @@ mod tests {
             assert_eq!(&datum_at(&array, row, &sql_type).expect("datum"), value);
             let scalar = scalar_value(value, &sql_type).expect("scalar");
             assert_eq!(scalar.data_type(), arrow_type(&sql_type));
-            assert_eq!(&datum_from_scalar(&scalar, &sql_type).expect("datum"), value);
+            assert_eq!(
+                &datum_from_scalar(&scalar, &sql_type).expect("datum"),
+                value
+            );
         }
     }
 
@@ -699,7 +720,10 @@ mod tests {
     #[test]
     fn arrays_return() {
         let array = |elements| {
-            Datum::Array(Arc::new(types::Array::from_elements(SqlType::Int4, elements)))
+            Datum::Array(Arc::new(types::Array::from_elements(
+                SqlType::Int4,
+                elements,
+            )))
         };
         there_and_back(
             SqlType::Array(Box::new(SqlType::Int4)),

@@ -93,13 +93,16 @@ impl TableCodec {
             missing.push(match &column.missing {
                 Some(text) if !column.dropped => {
                     Datum::parse_text(text, &column.sql_type, &FormatContext::default())?
-                },
+                }
                 _ => Datum::Null,
             });
         }
         let key_column = |position: usize| -> Result<KeyColumn> {
             let column = table.columns.get(position).ok_or_else(|| {
-                Error::internal(format!("key column {position} of table {} is not there", table.oid))
+                Error::internal(format!(
+                    "key column {position} of table {} is not there",
+                    table.oid
+                ))
             })?;
             Ok(KeyColumn {
                 column: Some(position),
@@ -419,7 +422,10 @@ mod tests {
             owner: 1,
             version: 1,
             data_id: 500,
-            columns: vec![Column::new("a", SqlType::Int4), Column::new("b", SqlType::Char(3))],
+            columns: vec![
+                Column::new("a", SqlType::Int4),
+                Column::new("b", SqlType::Char(3)),
+            ],
             primary_key: Some(PrimaryKey {
                 oid: 20001,
                 constraint_oid: 20002,
@@ -461,10 +467,26 @@ mod tests {
         let codec = TableCodec::new(Arc::new(table())).unwrap();
         let key = |n: i32| codec.row_key_of(&[Datum::Int4(n)]);
         let five = Datum::Int4(5);
-        let span = codec.range(Access::Primary, &[], Bound::Excluded(&five), Bound::Unbounded);
-        assert!(!contains(&span, &key(5)) && contains(&span, &key(6)) && !contains(&span, &key(-1)));
-        let span = codec.range(Access::Primary, &[], Bound::Unbounded, Bound::Included(&five));
-        assert!(contains(&span, &key(5)) && contains(&span, &key(i32::MIN)) && !contains(&span, &key(6)));
+        let span = codec.range(
+            Access::Primary,
+            &[],
+            Bound::Excluded(&five),
+            Bound::Unbounded,
+        );
+        assert!(
+            !contains(&span, &key(5)) && contains(&span, &key(6)) && !contains(&span, &key(-1))
+        );
+        let span = codec.range(
+            Access::Primary,
+            &[],
+            Bound::Unbounded,
+            Bound::Included(&five),
+        );
+        assert!(
+            contains(&span, &key(5))
+                && contains(&span, &key(i32::MIN))
+                && !contains(&span, &key(6))
+        );
     }
 
     #[test]
@@ -474,7 +496,11 @@ mod tests {
         let row = codec.row_key_of(&[Datum::Int4(1)]);
         let entry = |b: &str| codec.index_key(0, &[Datum::Text(b.into())], &row);
         assert!(entry("x  ").unique);
-        assert_eq!(entry("x  "), entry("x"), "char(n) is keyed without trailing blanks");
+        assert_eq!(
+            entry("x  "),
+            entry("x"),
+            "char(n) is keyed without trailing blanks"
+        );
         let null = codec.index_key(0, &[Datum::Null], &row);
         assert!(!null.unique);
         let b = Datum::Text("b".into());
@@ -498,11 +524,17 @@ mod tests {
         let row = vec![Datum::Int4(7), Datum::Text("q  ".into())];
         let bytes = codec.encode_row(&row).unwrap();
         assert_eq!(codec.decode_whole_row(&bytes).unwrap(), row);
-        assert_eq!(codec.decode_row(&bytes, &[1]).unwrap(), vec![row[1].clone()]);
+        assert_eq!(
+            codec.decode_row(&bytes, &[1]).unwrap(),
+            vec![row[1].clone()]
+        );
         let mut added = Column::new("c", SqlType::Int8);
         added.missing = Some("42".into());
         old.columns.push(added);
         let codec = TableCodec::new(Arc::new(old)).unwrap();
-        assert_eq!(codec.decode_row(&bytes, &[2, 0]).unwrap(), vec![Datum::Int8(42), Datum::Int4(7)]);
+        assert_eq!(
+            codec.decode_row(&bytes, &[2, 0]).unwrap(),
+            vec![Datum::Int8(42), Datum::Int4(7)]
+        );
     }
 }

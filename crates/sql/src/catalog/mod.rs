@@ -321,7 +321,9 @@ pub fn table_index_names(table: &Table) -> impl Iterator<Item = (&str, ObjectId)
 impl Table {
     /// A constraint's name belongs to one of the table's keys, checks or foreign keys.
     pub fn has_constraint(&self, name: &str) -> bool {
-        self.primary_key.as_ref().is_some_and(|key| key.name == name)
+        self.primary_key
+            .as_ref()
+            .is_some_and(|key| key.name == name)
             || self.checks.iter().any(|check| check.name == name)
             || self.foreign_keys.iter().any(|key| key.name == name)
             || self

@@ -175,7 +175,9 @@ pub async fn load(view: &ReadView) -> Result<Catalog> {
     let mut catalog = Catalog::default();
     let mut span = span_of(&key::table_prefix(DESCRIPTORS));
     loop {
-        let page = view.scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES).await?;
+        let page = view
+            .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
+            .await?;
         for (_, value, _) in page.rows {
             catalog.put(decode(&value)?);
         }

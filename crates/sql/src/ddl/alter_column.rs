@@ -108,10 +108,7 @@ pub(super) async fn drop_identity(
             column.name, table.name
         );
         if !if_exists {
-            return Err(Error::new(
-                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                text,
-            ));
+            return Err(Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text));
         }
         d.notice(format!("{text}, skipping"));
         return Ok(());
@@ -230,9 +227,7 @@ fn is_widening(old: &SqlType, new: &SqlType) -> bool {
         (SqlType::Varchar(_) | SqlType::Text, SqlType::Text | SqlType::Varchar(None)) => true,
         (SqlType::Varchar(Some(a)), SqlType::Varchar(Some(b))) => a <= b,
         (SqlType::Numeric(_), SqlType::Numeric(None)) => true,
-        (SqlType::Numeric(Some((p, s))), SqlType::Numeric(Some((q, t)))) => {
-            s == t && p <= q
-        }
+        (SqlType::Numeric(Some((p, s))), SqlType::Numeric(Some((q, t)))) => s == t && p <= q,
         _ => false,
     }
 }

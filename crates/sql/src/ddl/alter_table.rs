@@ -488,12 +488,7 @@ fn mentions(text: &str, word: &str) -> bool {
         || text.contains('*')
 }
 
-fn rename_column(
-    d: &mut DdlContext<'_>,
-    table: &Arc<Table>,
-    old: &str,
-    new: String,
-) -> Result<()> {
+fn rename_column(d: &mut DdlContext<'_>, table: &Arc<Table>, old: &str, new: String) -> Result<()> {
     let position = table.column_position(old).ok_or_else(|| {
         Error::new(
             SqlState::UNDEFINED_COLUMN,
@@ -509,7 +504,8 @@ fn rename_column(
             ),
         ));
     }
-    let used = |view: &Arc<View>| view.depends_on.contains(&table.oid) && mentions(&view.query, old);
+    let used =
+        |view: &Arc<View>| view.depends_on.contains(&table.oid) && mentions(&view.query, old);
     if d.catalog.views(table.database).any(used) {
         return Err(Error::unsupported("renaming a column that a view uses"));
     }
@@ -602,11 +598,7 @@ fn no_constraint(table: &Table, name: &str, what: &str) -> Error {
     Error::new(SqlState::UNDEFINED_OBJECT, message)
 }
 
-async fn validate_constraint(
-    d: &mut DdlContext<'_>,
-    table: &Arc<Table>,
-    name: &str,
-) -> Result<()> {
+async fn validate_constraint(d: &mut DdlContext<'_>, table: &Arc<Table>, name: &str) -> Result<()> {
     let mut changed = (**table).clone();
     if let Some(check) = changed.checks.iter_mut().find(|check| check.name == name) {
         check.not_valid = false;
@@ -721,14 +713,7 @@ pub(super) async fn set_schema(
                 .collect();
             for sequence in owned {
                 let sequence = d.lock_sequence(sequence.oid).await?;
-                move_name(
-                    d,
-                    sequence.schema,
-                    schema.oid,
-                    &sequence.name,
-                    sequence.oid,
-                )
-                .await?;
+                move_name(d, sequence.schema, schema.oid, &sequence.name, sequence.oid).await?;
                 let mut changed = (*sequence).clone();
                 changed.schema = schema.oid;
                 changed.version += 1;
@@ -759,7 +744,12 @@ pub(super) async fn add_identity(
     options: &[ast::SequenceOptions],
 ) -> Result<()> {
     let column = &table.columns[position];
-    let refuse = |message: String| Err(Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message));
+    let refuse = |message: String| {
+        Err(Error::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            message,
+        ))
+    };
     if column.identity.is_some() {
         return refuse(format!(
             "column \"{}\" of relation \"{}\" is already an identity column",

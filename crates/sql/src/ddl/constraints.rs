@@ -79,11 +79,9 @@ pub(super) async fn add(
         TableConstraint::PrimaryKeyUsingIndex(_) | TableConstraint::UniqueUsingIndex(_) => {
             Err(Error::unsupported("ADD CONSTRAINT USING INDEX"))
         }
-        TableConstraint::Index(_) | TableConstraint::FulltextOrSpatial(_) => {
-            Err(Error::syntax(format!(
-                "syntax error at or near \"{constraint}\""
-            )))
-        }
+        TableConstraint::Index(_) | TableConstraint::FulltextOrSpatial(_) => Err(Error::syntax(
+            format!("syntax error at or near \"{constraint}\""),
+        )),
     }
 }
 
@@ -135,7 +133,9 @@ fn key_columns(columns: &[ast::IndexColumn]) -> Result<Vec<String>> {
         .iter()
         .map(|column| match &column.column.expr {
             Expr::Identifier(name) => Ok(ident(name)),
-            other => Err(Error::syntax(format!("syntax error at or near \"{other}\""))),
+            other => Err(Error::syntax(format!(
+                "syntax error at or near \"{other}\""
+            ))),
         })
         .collect()
 }
@@ -518,8 +518,7 @@ fn keys_compare(from: &SqlType, to: &SqlType) -> bool {
 }
 
 fn deferral(given: Option<&ConstraintCharacteristics>) -> (bool, bool) {
-    let deferred =
-        given.is_some_and(|given| given.initially == Some(DeferrableInitial::Deferred));
+    let deferred = given.is_some_and(|given| given.initially == Some(DeferrableInitial::Deferred));
     let deferrable = given.and_then(|given| given.deferrable).unwrap_or(deferred);
     (deferrable, deferred)
 }
@@ -562,9 +561,7 @@ pub(super) fn columns_used(table: &Table, expr: &Expr) -> BTreeSet<usize> {
 
 pub(super) fn has_subquery(expr: &Expr) -> bool {
     let found = ast::visit_expressions(expr, |part| match part {
-        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-            ControlFlow::Break(())
-        }
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
     found.is_break()

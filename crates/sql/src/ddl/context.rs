@@ -11,8 +11,8 @@ use crate::response::Notice;
 use crate::table_codec::table_lock_key;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use txn::kv::{LockMode, WaitPolicy};
 use txn::Transaction;
+use txn::kv::{LockMode, WaitPolicy};
 use types::{Error, Result, SqlState};
 
 /// A statement's surroundings. See [`super`] for how its parts play together.
@@ -152,7 +152,8 @@ impl DdlContext<'_> {
         new: &str,
         oid: ObjectId,
     ) -> Result<()> {
-        self.claim_name(NameKind::Relation, schema, new, oid).await?;
+        self.claim_name(NameKind::Relation, schema, new, oid)
+            .await?;
         self.free_name(NameKind::Relation, schema, old).await
     }
 
@@ -225,7 +226,13 @@ impl DdlContext<'_> {
                 let path = self.statement.settings.search_path.clone();
                 let user = self.statement.settings.user.clone();
                 path.iter()
-                    .map(|name| if name == "$user" { &user } else { name.as_str() })
+                    .map(|name| {
+                        if name == "$user" {
+                            &user
+                        } else {
+                            name.as_str()
+                        }
+                    })
                     .find_map(|name| self.catalog.schema_by_name(self.database, name).cloned())
                     .ok_or_else(|| {
                         Error::new(

@@ -10,8 +10,8 @@ use crate::catalog::store::{self, NameKind};
 use crate::functions::Volatility;
 use crate::response::ResultColumn;
 use datafusion::sql::sqlparser::ast::{
-    self, ColumnOption, CreateTableOptions, DataType, Expr, GeneratedAs, SequenceOptions, SqlOption,
-    TableConstraint,
+    self, ColumnOption, CreateTableOptions, DataType, Expr, GeneratedAs, SequenceOptions,
+    SqlOption, TableConstraint,
 };
 use std::sync::Arc;
 use types::row::MAX_COLUMNS;
@@ -121,7 +121,9 @@ fn refuse_unsupported(create: &ast::CreateTable) -> Result<()> {
 async fn begin(d: &mut DdlContext<'_>, create: &ast::CreateTable) -> Result<Option<Table>> {
     let (schema, name) = object_name(d, &create.name)?;
     let schema = d.creation_schema(schema.as_deref()).await?;
-    if d.name_is_taken(NameKind::Relation, schema.oid, &name).await? {
+    if d.name_is_taken(NameKind::Relation, schema.oid, &name)
+        .await?
+    {
         let taken = store::name_taken(NameKind::Relation, &name);
         if !create.if_not_exists {
             return Err(taken);
@@ -364,8 +366,7 @@ pub(super) async fn define_column(
         )));
     }
     if let Some(sql_type) = serial {
-        let sequence =
-            sequence::owned_sequence(d, table, position, sql_type, &[], pending).await?;
+        let sequence = sequence::owned_sequence(d, table, position, sql_type, &[], pending).await?;
         let column = &mut table.columns[position];
         column.not_null = true;
         column.default = Some(sequence::nextval_text(sequence));
@@ -455,7 +456,11 @@ pub(super) fn default_text(
 
 /// Generated columns may use other columns, but no generated ones, and only immutable functions.
 pub(super) fn check_generated(d: &DdlContext<'_>, table: &Table) -> Result<()> {
-    if table.columns.iter().all(|column| column.generated.is_none()) {
+    if table
+        .columns
+        .iter()
+        .all(|column| column.generated.is_none())
+    {
         return Ok(());
     }
     let shared = Arc::new(table.clone());
@@ -476,9 +481,12 @@ pub(super) fn check_generated(d: &DdlContext<'_>, table: &Table) -> Result<()> {
                 .detail("A generated column cannot reference another generated column."));
             }
         }
-        let found =
-            d.analyser
-                .expression(d.catalog, Some(&shared), &expression, Some(&column.sql_type))?;
+        let found = d.analyser.expression(
+            d.catalog,
+            Some(&shared),
+            &expression,
+            Some(&column.sql_type),
+        )?;
         if found.volatility != Volatility::Immutable {
             return Err(Error::new(
                 SqlState::INVALID_TABLE_DEFINITION,
@@ -490,18 +498,11 @@ pub(super) fn check_generated(d: &DdlContext<'_>, table: &Table) -> Result<()> {
 }
 
 /// `LIKE other`: names, types and NOT NULL; defaults with INCLUDING DEFAULTS.
-fn copy_like(
-    d: &DdlContext<'_>,
-    table: &mut Table,
-    like: &ast::CreateTableLikeKind,
-) -> Result<()> {
+fn copy_like(d: &DdlContext<'_>, table: &mut Table, like: &ast::CreateTableLikeKind) -> Result<()> {
     let (ast::CreateTableLikeKind::Parenthesized(like) | ast::CreateTableLikeKind::Plain(like)) =
         like;
     let (schema, name) = object_name(d, &like.name)?;
-    let with_defaults = matches!(
-        like.defaults,
-        Some(ast::CreateTableLikeDefaults::Including)
-    );
+    let with_defaults = matches!(like.defaults, Some(ast::CreateTableLikeDefaults::Including));
     match d.require(schema.as_deref(), &name)? {
         Relation::Table(source) => {
             for (_, column) in source.live_columns() {

@@ -209,7 +209,10 @@ impl Plan {
             }
         }
         for sequence in d.catalog.sequences(table.database) {
-            if sequence.owned_by.is_some_and(|(owner, _)| owner == table.oid) {
+            if sequence
+                .owned_by
+                .is_some_and(|(owner, _)| owner == table.oid)
+            {
                 self.sequences.insert(sequence.oid);
             }
         }
@@ -288,9 +291,7 @@ impl Plan {
             if !cascade {
                 return Err(Error::new(
                     SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
-                    format!(
-                        "cannot drop {what} because other objects depend on it"
-                    ),
+                    format!("cannot drop {what} because other objects depend on it"),
                 )
                 .detail(self.details.join("\n"))
                 .hint("Use DROP ... CASCADE to drop the dependent objects too."));
@@ -496,9 +497,7 @@ async fn drop_schema(
         if is_built_in_schema(name) {
             return Err(Error::new(
                 SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
-                format!(
-                    "cannot drop schema {name} because it is required by the database system"
-                ),
+                format!("cannot drop schema {name} because it is required by the database system"),
             ));
         }
         if !if_exists {
@@ -541,8 +540,10 @@ async fn drop_schema(
     for sequence in &sequences {
         if plan.sequences.insert(sequence.oid) {
             plan.cascaded.push(format!("sequence {}", sequence.name));
-            plan.details
-                .push(format!("sequence {} depends on schema {name}", sequence.name));
+            plan.details.push(format!(
+                "sequence {} depends on schema {name}",
+                sequence.name
+            ));
             plan.depend_on_sequence(d, sequence)?;
         }
     }

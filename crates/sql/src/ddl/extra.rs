@@ -99,7 +99,9 @@ pub fn parse(text: &str) -> Result<Option<ExtraStatement>> {
     if found.is_some() {
         words.accept_token(&Token::SemiColon);
         if let Some(token) = words.peek() {
-            return Err(Error::syntax(format!("syntax error at or near \"{token}\"")));
+            return Err(Error::syntax(format!(
+                "syntax error at or near \"{token}\""
+            )));
         }
     }
     Ok(found)
@@ -522,7 +524,9 @@ fn role_attributes(words: &mut Words, mut change: RoleChange) -> Result<RoleChan
                 "replication" | "bypassrls" | "in" | "role" | "user" | "admin" | "sysid" => {
                     Err(Error::unsupported(format!("role option {word}")))
                 }
-                _ => Err(Error::syntax(format!("unrecognized role option \"{word}\""))),
+                _ => Err(Error::syntax(format!(
+                    "unrecognized role option \"{word}\""
+                ))),
             };
         }
     }
@@ -573,7 +577,10 @@ fn database_statement(words: &mut Words) -> Result<ExtraStatement> {
                     Ok(text) => text,
                     Err(_) => words.ident()?.value,
                 };
-                if !matches!(encoding.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "default") {
+                if !matches!(
+                    encoding.to_ascii_lowercase().as_str(),
+                    "utf8" | "utf-8" | "default"
+                ) {
                     return Err(Error::unsupported(format!("encoding {encoding}")));
                 }
             }
@@ -585,9 +592,7 @@ fn database_statement(words: &mut Words) -> Result<ExtraStatement> {
                 }
             }
             _ => {
-                return Err(Error::syntax(format!(
-                    "option \"{option}\" not recognized"
-                )));
+                return Err(Error::syntax(format!("option \"{option}\" not recognized")));
             }
         }
     }

@@ -40,7 +40,11 @@ pub(super) async fn create_index(
     let mut include = Vec::new();
     for column in &create.include {
         let name = ident(column);
-        include.push(table.column_position(&name).ok_or_else(|| missing_column(&name))?);
+        include.push(
+            table
+                .column_position(&name)
+                .ok_or_else(|| missing_column(&name))?,
+        );
     }
     let name = match &create.name {
         Some(name) => {
@@ -50,7 +54,9 @@ pub(super) async fn create_index(
                     "syntax error at or near \".\": an index goes into the schema of its table, \"{name}\""
                 )));
             }
-            if d.name_is_taken(NameKind::Relation, table.schema, &name).await? {
+            if d.name_is_taken(NameKind::Relation, table.schema, &name)
+                .await?
+            {
                 let taken = store::name_taken(NameKind::Relation, &name);
                 if !create.if_not_exists {
                     return Err(taken);
@@ -194,9 +200,9 @@ fn predicate(d: &DdlContext<'_>, table: &Arc<Table>, condition: &Expr) -> Result
             "cannot use subquery in index predicate",
         ));
     }
-    let found =
-        d.analyser
-            .expression(d.catalog, Some(table), condition, Some(&SqlType::Bool))?;
+    let found = d
+        .analyser
+        .expression(d.catalog, Some(table), condition, Some(&SqlType::Bool))?;
     if found.volatility != Volatility::Immutable {
         return Err(Error::new(
             SqlState::INVALID_TABLE_DEFINITION,

@@ -238,11 +238,7 @@ pub(super) async fn alter_user(
     Ok("ALTER ROLE")
 }
 
-pub(super) async fn drop_role(
-    d: &mut DdlContext<'_>,
-    name: &str,
-    if_exists: bool,
-) -> Result<()> {
+pub(super) async fn drop_role(d: &mut DdlContext<'_>, name: &str, if_exists: bool) -> Result<()> {
     let Some(role) = d.catalog.role_by_name(name).cloned() else {
         let text = format!("role \"{name}\" does not exist");
         if !if_exists {

@@ -46,9 +46,7 @@ impl Rows {
                 break;
             };
             ctx.cancel.check()?;
-            let page = txn
-                .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
-                .await?;
+            let page = txn.scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES).await?;
             out.reserve(page.rows.len());
             for (key, value, _) in page.rows {
                 out.push((key, self.codec.decode_whole_row(&value)?));
@@ -439,12 +437,10 @@ pub(super) async fn rewrite(
             for (position, value) in replaced {
                 row[*position] = match value {
                     NewValue::Of(expression) => expression.evaluate(&old_row, d.statement)?,
-                    NewValue::Nextval(sequence) => {
-                        integer_datum(
-                            d.statement.effects.nextval(*sequence).await?,
-                            &new.columns[*position].sql_type,
-                        )
-                    }
+                    NewValue::Nextval(sequence) => integer_datum(
+                        d.statement.effects.nextval(*sequence).await?,
+                        &new.columns[*position].sql_type,
+                    ),
                 };
             }
             for (position, column) in new.live_columns() {

@@ -104,7 +104,12 @@ mod tests {
 
     #[test]
     fn other_texts_are_not_verifiers() {
-        for text in ["", "md5abc", "SCRAM-SHA-256$0:AA==$AA==:AA==", "SCRAM-SHA-256$x"] {
+        for text in [
+            "",
+            "md5abc",
+            "SCRAM-SHA-256$0:AA==$AA==:AA==",
+            "SCRAM-SHA-256$x",
+        ] {
             assert_eq!(Verifier::parse(text), None);
         }
     }

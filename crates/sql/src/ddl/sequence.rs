@@ -27,7 +27,9 @@ pub(super) async fn create_sequence(
 ) -> Result<&'static str> {
     let (schema, name) = object_name(d, create.name)?;
     let schema = d.creation_schema(schema.as_deref()).await?;
-    if d.name_is_taken(NameKind::Relation, schema.oid, &name).await? {
+    if d.name_is_taken(NameKind::Relation, schema.oid, &name)
+        .await?
+    {
         let taken = store::name_taken(NameKind::Relation, &name);
         if !create.if_not_exists {
             return Err(taken);
@@ -160,11 +162,7 @@ fn invalid(message: String) -> Error {
 }
 
 /// Applies options to a new sequence, or to an old one (then only what is said changes).
-pub(super) fn apply(
-    sequence: &mut Sequence,
-    options: &[SequenceOptions],
-    new: bool,
-) -> Result<()> {
+pub(super) fn apply(sequence: &mut Sequence, options: &[SequenceOptions], new: bool) -> Result<()> {
     let (type_min, type_max) = type_bounds(&sequence.sql_type)?;
     let mut start = None;
     let (mut min, mut max) = (None, None);
@@ -221,7 +219,13 @@ pub(super) fn apply(
     }
     match start {
         Some(value) => sequence.start = value,
-        None if new => sequence.start = if ascending { sequence.min } else { sequence.max },
+        None if new => {
+            sequence.start = if ascending {
+                sequence.min
+            } else {
+                sequence.max
+            }
+        }
         None => {}
     }
     check_bounds(sequence, "START", sequence.start)

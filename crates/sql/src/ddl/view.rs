@@ -154,10 +154,7 @@ impl VisitorMut for Binder<'_, '_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_table_factor(
-        &mut self,
-        factor: &mut ast::TableFactor,
-    ) -> ControlFlow<Error> {
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Error> {
         // A table function is not a relation; a relation keeps the name it goes by.
         if let ast::TableFactor::Table {
             name, alias, args, ..

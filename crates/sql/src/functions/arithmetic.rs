@@ -200,22 +200,34 @@ fn numeric_operators(registry: &mut Registry) {
     let numeric = SqlType::Numeric(None);
     macro_rules! binary {
         ($name:literal, $method:ident) => {
-            add(registry, $name, &[numeric.clone(), numeric.clone()], numeric.clone(), |_, args| {
-                let [Datum::Numeric(a), Datum::Numeric(b)] = args else {
-                    return Err(wrong_arguments($name));
-                };
-                a.$method(b).map(Datum::Numeric)
-            })
+            add(
+                registry,
+                $name,
+                &[numeric.clone(), numeric.clone()],
+                numeric.clone(),
+                |_, args| {
+                    let [Datum::Numeric(a), Datum::Numeric(b)] = args else {
+                        return Err(wrong_arguments($name));
+                    };
+                    a.$method(b).map(Datum::Numeric)
+                },
+            )
         };
     }
     macro_rules! unary {
         ($name:literal, $method:ident) => {
-            add(registry, $name, &[numeric.clone()], numeric.clone(), |_, args| {
-                let [Datum::Numeric(a)] = args else {
-                    return Err(wrong_arguments($name));
-                };
-                Ok(Datum::Numeric(Numeric::$method(a)))
-            })
+            add(
+                registry,
+                $name,
+                &[numeric.clone()],
+                numeric.clone(),
+                |_, args| {
+                    let [Datum::Numeric(a)] = args else {
+                        return Err(wrong_arguments($name));
+                    };
+                    Ok(Datum::Numeric(Numeric::$method(a)))
+                },
+            )
         };
     }
     binary!("op +", add);
@@ -310,9 +322,9 @@ pub fn timestamp_difference(a: i64, b: i64) -> Result<Interval> {
             "cannot subtract infinite timestamps",
         ));
     }
-    let micros = a.checked_sub(b).ok_or_else(|| {
-        Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range")
-    })?;
+    let micros = a
+        .checked_sub(b)
+        .ok_or_else(|| Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
     let days = (micros / MICROS_PER_DAY) as i32;
     Ok(Interval::new(0, days, micros % MICROS_PER_DAY))
 }
@@ -382,30 +394,54 @@ fn time_operators(registry: &mut Registry) {
         one("op +", &[Span, when.clone()], plus_interval);
         one("op -", &[when.clone(), Span], minus_interval);
     }
-    add(registry, "op +", &[Date, Int4], Date, |_, args| match args {
-        [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, i64::from(*days)),
-        _ => Err(wrong_arguments("op +")),
-    });
-    add(registry, "op +", &[Int4, Date], Date, |_, args| match args {
-        [Datum::Int4(days), Datum::Date(date)] => date_plus_days(*date, i64::from(*days)),
-        _ => Err(wrong_arguments("op +")),
-    });
-    add(registry, "op -", &[Date, Int4], Date, |_, args| match args {
-        [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, -i64::from(*days)),
-        _ => Err(wrong_arguments("op -")),
-    });
-    add(registry, "op -", &[Date, Date], Int4, |_, args| match args {
-        [Datum::Date(a), Datum::Date(b)] => {
-            if !datetime::date_is_finite(*a) || !datetime::date_is_finite(*b) {
-                return Err(Error::new(
-                    SqlState::DATETIME_FIELD_OVERFLOW,
-                    "cannot subtract infinite dates",
-                ));
+    add(
+        registry,
+        "op +",
+        &[Date, Int4],
+        Date,
+        |_, args| match args {
+            [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, i64::from(*days)),
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
+    add(
+        registry,
+        "op +",
+        &[Int4, Date],
+        Date,
+        |_, args| match args {
+            [Datum::Int4(days), Datum::Date(date)] => date_plus_days(*date, i64::from(*days)),
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
+    add(
+        registry,
+        "op -",
+        &[Date, Int4],
+        Date,
+        |_, args| match args {
+            [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, -i64::from(*days)),
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
+    add(
+        registry,
+        "op -",
+        &[Date, Date],
+        Int4,
+        |_, args| match args {
+            [Datum::Date(a), Datum::Date(b)] => {
+                if !datetime::date_is_finite(*a) || !datetime::date_is_finite(*b) {
+                    return Err(Error::new(
+                        SqlState::DATETIME_FIELD_OVERFLOW,
+                        "cannot subtract infinite dates",
+                    ));
+                }
+                Ok(Datum::Int4(a - b))
             }
-            Ok(Datum::Int4(a - b))
-        }
-        _ => Err(wrong_arguments("op -")),
-    });
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
     fn date_time(date: i32, time: i64) -> Result<Datum> {
         let start = datetime::date_to_timestamp(date)?;
         if !datetime::timestamp_is_finite(start) {
@@ -413,47 +449,101 @@ fn time_operators(registry: &mut Registry) {
         }
         datetime::check_timestamp(start + time).map(Datum::Timestamp)
     }
-    add(registry, "op +", &[Date, Time], Timestamp, |_, args| match args {
-        [Datum::Date(date), Datum::Time(time)] => date_time(*date, *time),
-        _ => Err(wrong_arguments("op +")),
-    });
-    add(registry, "op +", &[Time, Date], Timestamp, |_, args| match args {
-        [Datum::Time(time), Datum::Date(date)] => date_time(*date, *time),
-        _ => Err(wrong_arguments("op +")),
-    });
+    add(
+        registry,
+        "op +",
+        &[Date, Time],
+        Timestamp,
+        |_, args| match args {
+            [Datum::Date(date), Datum::Time(time)] => date_time(*date, *time),
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
+    add(
+        registry,
+        "op +",
+        &[Time, Date],
+        Timestamp,
+        |_, args| match args {
+            [Datum::Time(time), Datum::Date(date)] => date_time(*date, *time),
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
     for when in [Timestamp, TimestampTz] {
-        add(registry, "op -", &[when.clone(), when], Span, |_, args| match args {
-            [Datum::Timestamp(a), Datum::Timestamp(b)]
-            | [Datum::TimestampTz(a), Datum::TimestampTz(b)] => {
-                timestamp_difference(*a, *b).map(Datum::Interval)
-            }
-            _ => Err(wrong_arguments("op -")),
-        });
+        add(
+            registry,
+            "op -",
+            &[when.clone(), when],
+            Span,
+            |_, args| match args {
+                [Datum::Timestamp(a), Datum::Timestamp(b)]
+                | [Datum::TimestampTz(a), Datum::TimestampTz(b)] => {
+                    timestamp_difference(*a, *b).map(Datum::Interval)
+                }
+                _ => Err(wrong_arguments("op -")),
+            },
+        );
     }
-    add(registry, "op -", &[Time, Time], Span, |_, args| match args {
-        [Datum::Time(a), Datum::Time(b)] => Ok(Datum::Interval(Interval::new(0, 0, a - b))),
-        _ => Err(wrong_arguments("op -")),
-    });
-    add(registry, "op +", &[Span, Span], Span, |_, args| match args {
-        [Datum::Interval(a), Datum::Interval(b)] => a.checked_add(b).map(Datum::Interval),
-        _ => Err(wrong_arguments("op +")),
-    });
-    add(registry, "op -", &[Span, Span], Span, |_, args| match args {
-        [Datum::Interval(a), Datum::Interval(b)] => a.checked_sub(b).map(Datum::Interval),
-        _ => Err(wrong_arguments("op -")),
-    });
-    add(registry, "op *", &[Span, Float8], Span, |_, args| match args {
-        [Datum::Interval(a), Datum::Float8(b)] => a.checked_mul(*b).map(Datum::Interval),
-        _ => Err(wrong_arguments("op *")),
-    });
-    add(registry, "op *", &[Float8, Span], Span, |_, args| match args {
-        [Datum::Float8(b), Datum::Interval(a)] => a.checked_mul(*b).map(Datum::Interval),
-        _ => Err(wrong_arguments("op *")),
-    });
-    add(registry, "op /", &[Span, Float8], Span, |_, args| match args {
-        [Datum::Interval(a), Datum::Float8(b)] => a.checked_div(*b).map(Datum::Interval),
-        _ => Err(wrong_arguments("op /")),
-    });
+    add(
+        registry,
+        "op -",
+        &[Time, Time],
+        Span,
+        |_, args| match args {
+            [Datum::Time(a), Datum::Time(b)] => Ok(Datum::Interval(Interval::new(0, 0, a - b))),
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
+    add(
+        registry,
+        "op +",
+        &[Span, Span],
+        Span,
+        |_, args| match args {
+            [Datum::Interval(a), Datum::Interval(b)] => a.checked_add(b).map(Datum::Interval),
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
+    add(
+        registry,
+        "op -",
+        &[Span, Span],
+        Span,
+        |_, args| match args {
+            [Datum::Interval(a), Datum::Interval(b)] => a.checked_sub(b).map(Datum::Interval),
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
+    add(
+        registry,
+        "op *",
+        &[Span, Float8],
+        Span,
+        |_, args| match args {
+            [Datum::Interval(a), Datum::Float8(b)] => a.checked_mul(*b).map(Datum::Interval),
+            _ => Err(wrong_arguments("op *")),
+        },
+    );
+    add(
+        registry,
+        "op *",
+        &[Float8, Span],
+        Span,
+        |_, args| match args {
+            [Datum::Float8(b), Datum::Interval(a)] => a.checked_mul(*b).map(Datum::Interval),
+            _ => Err(wrong_arguments("op *")),
+        },
+    );
+    add(
+        registry,
+        "op /",
+        &[Span, Float8],
+        Span,
+        |_, args| match args {
+            [Datum::Interval(a), Datum::Float8(b)] => a.checked_div(*b).map(Datum::Interval),
+            _ => Err(wrong_arguments("op /")),
+        },
+    );
     add(registry, "op -u", &[Span], Span, |_, args| match args {
         [Datum::Interval(a)] => a.checked_neg().map(Datum::Interval),
         _ => Err(wrong_arguments("op -u")),
@@ -478,16 +568,28 @@ pub(super) fn register(registry: &mut Registry) {
             _ => Err(wrong_arguments("op ^")),
         },
     );
-    add(registry, "op |/u", &[SqlType::Float8], SqlType::Float8, |_, args| match args {
-        [Datum::Float8(a)] if *a < 0.0 => Err(Error::new(
-            SqlState::INVALID_ARGUMENT_FOR_POWER,
-            "cannot take square root of a negative number",
-        )),
-        [Datum::Float8(a)] => Ok(Datum::Float8(a.sqrt())),
-        _ => Err(wrong_arguments("op |/u")),
-    });
-    add(registry, "op ||/u", &[SqlType::Float8], SqlType::Float8, |_, args| match args {
-        [Datum::Float8(a)] => Ok(Datum::Float8(a.cbrt())),
-        _ => Err(wrong_arguments("op ||/u")),
-    });
+    add(
+        registry,
+        "op |/u",
+        &[SqlType::Float8],
+        SqlType::Float8,
+        |_, args| match args {
+            [Datum::Float8(a)] if *a < 0.0 => Err(Error::new(
+                SqlState::INVALID_ARGUMENT_FOR_POWER,
+                "cannot take square root of a negative number",
+            )),
+            [Datum::Float8(a)] => Ok(Datum::Float8(a.sqrt())),
+            _ => Err(wrong_arguments("op |/u")),
+        },
+    );
+    add(
+        registry,
+        "op ||/u",
+        &[SqlType::Float8],
+        SqlType::Float8,
+        |_, args| match args {
+            [Datum::Float8(a)] => Ok(Datum::Float8(a.cbrt())),
+            _ => Err(wrong_arguments("op ||/u")),
+        },
+    );
 }

@@ -3,8 +3,8 @@
 //! DataFusion compares columns of equal types itself; the direct executor asks [`compare`]. Both
 //! follow [`types::compare`].
 
-use super::arithmetic::{add, wrong_arguments};
 use super::Registry;
+use super::arithmetic::{add, wrong_arguments};
 use std::cmp::Ordering;
 use types::{Datum, Error, Result, SqlState, SqlType};
 
@@ -164,10 +164,18 @@ fn like_operator(
 
 pub(super) fn register(registry: &mut Registry) {
     let text = [SqlType::Text, SqlType::Text];
-    add(registry, "op ~~", &text, SqlType::Bool, |_, args| like_operator("op ~~", args, like, false));
-    add(registry, "op !~~", &text, SqlType::Bool, |_, args| like_operator("op !~~", args, like, true));
-    add(registry, "op ~~*", &text, SqlType::Bool, |_, args| like_operator("op ~~*", args, ilike, false));
-    add(registry, "op !~~*", &text, SqlType::Bool, |_, args| like_operator("op !~~*", args, ilike, true));
+    add(registry, "op ~~", &text, SqlType::Bool, |_, args| {
+        like_operator("op ~~", args, like, false)
+    });
+    add(registry, "op !~~", &text, SqlType::Bool, |_, args| {
+        like_operator("op !~~", args, like, true)
+    });
+    add(registry, "op ~~*", &text, SqlType::Bool, |_, args| {
+        like_operator("op ~~*", args, ilike, false)
+    });
+    add(registry, "op !~~*", &text, SqlType::Bool, |_, args| {
+        like_operator("op !~~*", args, ilike, true)
+    });
 }
 
 #[cfg(test)]

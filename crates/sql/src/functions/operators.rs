@@ -39,7 +39,9 @@ fn text_operators(registry: &mut Registry) {
         &[SqlType::Bytea, SqlType::Bytea],
         SqlType::Bytea,
         |_, args| match args {
-            [Datum::Bytea(a), Datum::Bytea(b)] => Ok(Datum::Bytea([&a[..], &b[..]].concat().into())),
+            [Datum::Bytea(a), Datum::Bytea(b)] => {
+                Ok(Datum::Bytea([&a[..], &b[..]].concat().into()))
+            }
             _ => Err(wrong_arguments("op ||")),
         },
     );
@@ -68,36 +70,80 @@ fn polymorphic(
 fn array_operators(registry: &mut Registry) {
     use ArgType::{AnyArray, AnyElement};
     let bool_result = || ReturnType::Exact(SqlType::Bool);
-    polymorphic(registry, "op @>", [AnyArray, AnyArray], bool_result(), true, |_, args| {
-        let (a, b) = two_arrays("op @>", args)?;
-        Ok(Datum::Bool(array_contains(a, b)))
-    });
-    polymorphic(registry, "op <@", [AnyArray, AnyArray], bool_result(), true, |_, args| {
-        let (a, b) = two_arrays("op <@", args)?;
-        Ok(Datum::Bool(array_contains(b, a)))
-    });
-    polymorphic(registry, "op &&", [AnyArray, AnyArray], bool_result(), true, |_, args| {
-        let (a, b) = two_arrays("op &&", args)?;
-        Ok(Datum::Bool(b.elements.iter().any(|element| array_has(a, element))))
-    });
+    polymorphic(
+        registry,
+        "op @>",
+        [AnyArray, AnyArray],
+        bool_result(),
+        true,
+        |_, args| {
+            let (a, b) = two_arrays("op @>", args)?;
+            Ok(Datum::Bool(array_contains(a, b)))
+        },
+    );
+    polymorphic(
+        registry,
+        "op <@",
+        [AnyArray, AnyArray],
+        bool_result(),
+        true,
+        |_, args| {
+            let (a, b) = two_arrays("op <@", args)?;
+            Ok(Datum::Bool(array_contains(b, a)))
+        },
+    );
+    polymorphic(
+        registry,
+        "op &&",
+        [AnyArray, AnyArray],
+        bool_result(),
+        true,
+        |_, args| {
+            let (a, b) = two_arrays("op &&", args)?;
+            Ok(Datum::Bool(
+                b.elements.iter().any(|element| array_has(a, element)),
+            ))
+        },
+    );
     let array = || ReturnType::ArrayOfElement;
-    polymorphic(registry, "op ||", [AnyArray, AnyArray], array(), false, |_, args| match args {
-        [Datum::Null, other] | [other, Datum::Null] => Ok(other.clone()),
-        [Datum::Array(a), Datum::Array(b)] => concatenate(a, b).map(Datum::Array),
-        _ => Err(wrong_arguments("op ||")),
-    });
-    polymorphic(registry, "op ||", [AnyArray, AnyElement], array(), false, |_, args| match args {
-        [Datum::Array(a), element] => append(a, element).map(Datum::Array),
-        [Datum::Null, Datum::Null] => Ok(Datum::Null),
-        [Datum::Null, element] => Ok(single(element)),
-        _ => Err(wrong_arguments("op ||")),
-    });
-    polymorphic(registry, "op ||", [AnyElement, AnyArray], array(), false, |_, args| match args {
-        [element, Datum::Array(a)] => prepend(element, a).map(Datum::Array),
-        [Datum::Null, Datum::Null] => Ok(Datum::Null),
-        [element, Datum::Null] => Ok(single(element)),
-        _ => Err(wrong_arguments("op ||")),
-    });
+    polymorphic(
+        registry,
+        "op ||",
+        [AnyArray, AnyArray],
+        array(),
+        false,
+        |_, args| match args {
+            [Datum::Null, other] | [other, Datum::Null] => Ok(other.clone()),
+            [Datum::Array(a), Datum::Array(b)] => concatenate(a, b).map(Datum::Array),
+            _ => Err(wrong_arguments("op ||")),
+        },
+    );
+    polymorphic(
+        registry,
+        "op ||",
+        [AnyArray, AnyElement],
+        array(),
+        false,
+        |_, args| match args {
+            [Datum::Array(a), element] => append(a, element).map(Datum::Array),
+            [Datum::Null, Datum::Null] => Ok(Datum::Null),
+            [Datum::Null, element] => Ok(single(element)),
+            _ => Err(wrong_arguments("op ||")),
+        },
+    );
+    polymorphic(
+        registry,
+        "op ||",
+        [AnyElement, AnyArray],
+        array(),
+        false,
+        |_, args| match args {
+            [element, Datum::Array(a)] => prepend(element, a).map(Datum::Array),
+            [Datum::Null, Datum::Null] => Ok(Datum::Null),
+            [element, Datum::Null] => Ok(single(element)),
+            _ => Err(wrong_arguments("op ||")),
+        },
+    );
 }
 
 fn two_arrays<'a>(name: &str, args: &'a [Datum]) -> Result<(&'a Array, &'a Array)> {

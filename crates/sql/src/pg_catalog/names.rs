@@ -66,7 +66,10 @@ mod tests {
             Ok((schema.map(ToString::to_string), name.to_string()))
         };
         assert_eq!(split_qualified("T"), pair(None, "t"));
-        assert_eq!(split_qualified("Public.\"A.b\"\"c\""), pair(Some("public"), "A.b\"c"));
+        assert_eq!(
+            split_qualified("Public.\"A.b\"\"c\""),
+            pair(Some("public"), "A.b\"c")
+        );
         assert_eq!(split_qualified("db.s.t"), pair(Some("s"), "t"));
         for bad in ["", ".", "a.", "\"a", "a b", "a.b.c.d"] {
             assert!(split_qualified(bad).is_err(), "{bad}");

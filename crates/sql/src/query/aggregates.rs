@@ -18,8 +18,8 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, NullTreatment, Sort, WindowFunction, WindowFunctionParams,
 };
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, WindowFrame, WindowFrameBound, WindowFrameUnits,
-    WindowFunctionDefinition, WindowUDF,
+    AggregateUDF, Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    WindowUDF,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
@@ -43,11 +43,43 @@ struct Resolved {
 }
 
 const AGGREGATES: [&str; 38] = [
-    "count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "string_agg", "array_agg",
-    "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "stddev", "stddev_samp",
-    "stddev_pop", "variance", "var_samp", "var_pop", "corr", "covar_pop", "covar_samp",
-    "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx",
-    "regr_sxy", "regr_syy", "bit_and", "bit_or", "bit_xor", "percentile_cont", "percentile_disc",
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "bool_and",
+    "bool_or",
+    "every",
+    "string_agg",
+    "array_agg",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "stddev",
+    "stddev_samp",
+    "stddev_pop",
+    "variance",
+    "var_samp",
+    "var_pop",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "percentile_cont",
+    "percentile_disc",
     "mode",
 ];
 
@@ -129,7 +161,13 @@ fn resolve(name: &str, types: &[SqlType]) -> Result<Resolved> {
             udaf: df::count::count_udaf(),
             arguments: types
                 .iter()
-                .map(|t| if matches!(t, T::Unknown) { T::Text } else { t.clone() })
+                .map(|t| {
+                    if matches!(t, T::Unknown) {
+                        T::Text
+                    } else {
+                        t.clone()
+                    }
+                })
                 .collect(),
             produces: T::Int8,
             returns: T::Int8,
@@ -203,8 +241,16 @@ fn resolve(name: &str, types: &[SqlType]) -> Result<Resolved> {
         },
         _ if matches!(
             name,
-            "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg" | "percentile_cont"
-                | "percentile_disc" | "mode" | "array_agg" | "min" | "max"
+            "json_agg"
+                | "jsonb_agg"
+                | "json_object_agg"
+                | "jsonb_object_agg"
+                | "percentile_cont"
+                | "percentile_disc"
+                | "mode"
+                | "array_agg"
+                | "min"
+                | "max"
         ) =>
         {
             return Err(Error::unsupported(format!(
@@ -240,9 +286,7 @@ fn decimal_sum(ty: &SqlType) -> Resolved {
                     let sum = numeric_of((digits + DATAFUSION_SUM_DIGITS).min(wide), s);
                     match sum {
                         // The precision is only a label; stay with the widest that has a name.
-                        SqlType::Numeric(None) => {
-                            (SqlType::Numeric(None), SqlType::Numeric(None))
-                        }
+                        SqlType::Numeric(None) => (SqlType::Numeric(None), SqlType::Numeric(None)),
                         sum => (bounded, sum),
                     }
                 }
@@ -321,7 +365,9 @@ impl Binder<'_> {
             },
         };
         let filter = match &function.filter {
-            Some(filter) => Some(self.condition(filter, &Site::plain(site.scope, "FILTER"), "FILTER")?),
+            Some(filter) => {
+                Some(self.condition(filter, &Site::plain(site.scope, "FILTER"), "FILTER")?)
+            }
             None => None,
         };
         let mut arguments = Vec::new();
@@ -334,7 +380,14 @@ impl Binder<'_> {
                 return Err(undefined_function(&call.name, &[]));
             }
             let one = Expr::Literal(ScalarValue::Int64(Some(1)), None);
-            let expr = make(df::count::count_udaf(), vec![one], false, filter, order_by, form)?;
+            let expr = make(
+                df::count::count_udaf(),
+                vec![one],
+                false,
+                filter,
+                order_by,
+                form,
+            )?;
             return Ok(Typed::new(expr, SqlType::Int8));
         }
         if call.name == "count" && arguments.is_empty() {
@@ -351,7 +404,8 @@ impl Binder<'_> {
             return self.exact_average(arguments, call.distinct, filter, form);
         }
         let resolved = resolve(&call.name, &types)?;
-        let expr = self.aggregate_expr(resolved, arguments, call.distinct, filter, order_by, form)?;
+        let expr =
+            self.aggregate_expr(resolved, arguments, call.distinct, filter, order_by, form)?;
         Ok(expr)
     }
 
@@ -400,8 +454,7 @@ impl Binder<'_> {
             form,
         )?;
         let count = resolve("count", std::slice::from_ref(&argument.ty))?;
-        let count =
-            self.aggregate_expr(count, arguments, distinct, filter, Vec::new(), form)?;
+        let count = self.aggregate_expr(count, arguments, distinct, filter, Vec::new(), form)?;
         let sum = self.coerce(sum, &SqlType::Numeric(None), false)?;
         let count = self.coerce(count, &SqlType::Numeric(None), false)?;
         self.operator("/", sum, count)
@@ -491,7 +544,11 @@ impl Binder<'_> {
         &mut self,
         name: &str,
         arguments: Vec<Typed>,
-    ) -> Result<(Vec<Expr>, Option<datafusion::arrow::datatypes::DataType>, SqlType)> {
+    ) -> Result<(
+        Vec<Expr>,
+        Option<datafusion::arrow::datatypes::DataType>,
+        SqlType,
+    )> {
         use datafusion::arrow::datatypes::DataType;
         let types: Vec<SqlType> = arguments.iter().map(|a| a.ty.clone()).collect();
         let missing = || undefined_function(name, &types);
@@ -608,11 +665,7 @@ impl Binder<'_> {
     }
 
     /// ORDER BY inside a call or a window: expressions only.
-    pub fn sort_list(
-        &mut self,
-        items: &[ast::OrderByExpr],
-        site: &Site<'_>,
-    ) -> Result<Vec<Sort>> {
+    pub fn sort_list(&mut self, items: &[ast::OrderByExpr], site: &Site<'_>) -> Result<Vec<Sort>> {
         let mut sorts = Vec::with_capacity(items.len());
         for item in items {
             let typed = self.settled_expr(&item.expr, site)?;

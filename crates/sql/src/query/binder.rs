@@ -123,7 +123,10 @@ impl<'p> Binder<'p> {
         scope: &Scope<'_>,
         target: Option<(&SqlType, CastContext)>,
     ) -> Result<Typed> {
-        let typed = self.expr(expr, &super::expressions::Site::plain(scope, "this expression"))?;
+        let typed = self.expr(
+            expr,
+            &super::expressions::Site::plain(scope, "this expression"),
+        )?;
         match target {
             Some((to, context)) => {
                 if typed.is_unknown() || can_cast(&typed.ty, to, context) {
@@ -228,9 +231,10 @@ impl<'p> Binder<'p> {
         }
         match &typed.expr {
             Expr::Placeholder(p) => {
-                let number: usize = p.id.trim_start_matches('$').parse().map_err(|_| {
-                    Error::internal(format!("a parameter called {}", p.id))
-                })?;
+                let number: usize =
+                    p.id.trim_start_matches('$')
+                        .parse()
+                        .map_err(|_| Error::internal(format!("a parameter called {}", p.id)))?;
                 match self.parameters.get(number - 1) {
                     Some(Some(known)) if *known != SqlType::Unknown => {
                         let known = placeholder(number, known.clone());
@@ -253,10 +257,7 @@ impl<'p> Binder<'p> {
                 let text = match scalar {
                     ScalarValue::Utf8(Some(text)) => text,
                     _ => {
-                        return Ok(Typed::new(
-                            Expr::Literal(null_scalar(to), None),
-                            to.clone(),
-                        ));
+                        return Ok(Typed::new(Expr::Literal(null_scalar(to), None), to.clone()));
                     }
                 };
                 let (value, to) = self.read_literal(text, to, explicit)?;
@@ -271,11 +272,15 @@ impl<'p> Binder<'p> {
     }
 
     /// A string literal as a value of `to`; a numeric literal brings its own scale.
-    fn read_literal(&mut self, text: &str, to: &SqlType, explicit: bool) -> Result<(Datum, SqlType)> {
+    fn read_literal(
+        &mut self,
+        text: &str,
+        to: &SqlType,
+        explicit: bool,
+    ) -> Result<(Datum, SqlType)> {
         let settings = self.planner.settings;
         if to.is_oid() && *to != SqlType::Oid {
-            let value =
-                super::object_names::parse(text, to, self.planner.catalog, settings)?;
+            let value = super::object_names::parse(text, to, self.planner.catalog, settings)?;
             return Ok((value, to.clone()));
         }
         let format = format_context(settings);
@@ -344,7 +349,10 @@ impl<'p> Binder<'p> {
 pub(crate) fn placeholder(number: usize, ty: SqlType) -> Typed {
     let id = format!("${number}");
     let known = (!matches!(ty, SqlType::Unknown)).then(|| Arc::new(field(&id, &ty, true)));
-    Typed::new(Expr::Placeholder(Placeholder::new_with_field(id, known)), ty)
+    Typed::new(
+        Expr::Placeholder(Placeholder::new_with_field(id, known)),
+        ty,
+    )
 }
 
 pub(crate) fn literal(value: &Datum, ty: &SqlType) -> Result<Expr> {
@@ -354,9 +362,7 @@ pub(crate) fn literal(value: &Datum, ty: &SqlType) -> Result<Expr> {
 /// The value of a typed literal.
 pub(crate) fn constant(typed: &Typed) -> Option<Datum> {
     match &typed.expr {
-        Expr::Literal(scalar, _) => {
-            crate::arrow_bridge::datum_from_scalar(scalar, &typed.ty).ok()
-        }
+        Expr::Literal(scalar, _) => crate::arrow_bridge::datum_from_scalar(scalar, &typed.ty).ok(),
         _ => None,
     }
 }

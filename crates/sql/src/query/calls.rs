@@ -8,7 +8,6 @@ use super::names::object_name;
 use super::overload::{choose, undefined_function};
 use super::scope::Typed;
 use crate::functions::ScalarFunction;
-use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
@@ -46,7 +45,9 @@ fn parts<'a>(function: &'a ast::Function) -> Result<CallParts<'a>> {
     match &function.args {
         ast::FunctionArguments::None => {}
         ast::FunctionArguments::Subquery(_) => {
-            return Err(Error::unsupported("a subquery as all arguments of a function"));
+            return Err(Error::unsupported(
+                "a subquery as all arguments of a function",
+            ));
         }
         ast::FunctionArguments::List(list) => {
             found.distinct = matches!(
@@ -140,7 +141,8 @@ impl Binder<'_> {
                     .into_iter()
                     .map(|b| (Box::new(Expr::IsNotNull(Box::new(b.clone()))), Box::new(b)))
                     .collect();
-                let case = datafusion::logical_expr::expr::Case::new(None, whens, last.map(Box::new));
+                let case =
+                    datafusion::logical_expr::expr::Case::new(None, whens, last.map(Box::new));
                 Ok(Typed::new(Expr::Case(case), ty))
             }
             "nullif" if arguments.len() == 2 => {
@@ -159,7 +161,8 @@ impl Binder<'_> {
             }
             "greatest" | "least" if !arguments.is_empty() => {
                 let greatest = name == "greatest";
-                let bound = self.coalesce(arguments, if greatest { "GREATEST" } else { "LEAST" })?;
+                let bound =
+                    self.coalesce(arguments, if greatest { "GREATEST" } else { "LEAST" })?;
                 let ty = bound[0].ty.clone();
                 let function = super::comparisons::extreme(greatest);
                 let types = vec![ty.clone(); bound.len()];
@@ -184,13 +187,18 @@ impl Binder<'_> {
         {
             return self.coerce(argument.clone(), &to, true);
         }
-        let chosen = choose(overloads, &types, false)?
-            .ok_or_else(|| undefined_function(name, &types))?;
+        let chosen =
+            choose(overloads, &types, false)?.ok_or_else(|| undefined_function(name, &types))?;
         let returns = match &chosen.returns {
             SqlType::Numeric(None) => rounded_type(name, &chosen.arguments, &arguments),
             other => other.clone(),
         };
-        self.invoke(chosen.function, chosen.arguments.clone(), returns, arguments)
+        self.invoke(
+            chosen.function,
+            chosen.arguments.clone(),
+            returns,
+            arguments,
+        )
     }
 
     /// The call of one overload, with its arguments converted.
@@ -220,7 +228,9 @@ impl Binder<'_> {
             return Err(Error::syntax("subquery must return only one column"));
         };
         let ty = SqlType::Array(Box::new(column.ty.clone()));
-        let value = Expr::Column(datafusion::common::Column::new_unqualified(&column.internal));
+        let value = Expr::Column(datafusion::common::Column::new_unqualified(
+            &column.internal,
+        ));
         let aggregate = super::aggregates::array_agg(value);
         let plan = datafusion::logical_expr::LogicalPlanBuilder::from(bound.plan)
             .aggregate(Vec::<Expr>::new(), vec![aggregate])
@@ -260,14 +270,4 @@ fn rounded_type(name: &str, types: &[SqlType], arguments: &[Typed]) -> SqlType {
         _ => return SqlType::Numeric(None),
     };
     numeric_of(precision - scale + 1 + digits, digits)
-}
-
-/// The Arrow type of an expression without outer context.
-pub(crate) fn is_null_literal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(ScalarValue::Null, _))
-}
-
-/// A schema without columns.
-pub(crate) fn no_columns() -> DFSchema {
-    DFSchema::empty()
 }

@@ -91,7 +91,10 @@ fn is_arrow_cast(from: &SqlType, to: &SqlType) -> bool {
             }
         }
         (T::Numeric(Some(_)), T::Numeric(Some(_))) => {
-            match (super::coerce::numeric_shape(from), super::coerce::numeric_shape(to)) {
+            match (
+                super::coerce::numeric_shape(from),
+                super::coerce::numeric_shape(to),
+            ) {
                 (Some((fp, fs)), Some((tp, ts))) => ts >= fs && tp - ts >= fp - fs,
                 _ => false,
             }
@@ -162,8 +165,8 @@ impl CastUdf {
                 if !finite {
                     return None;
                 }
-                let micros: TimestampMicrosecondArray = days
-                    .unary(|d| i64::from(d).wrapping_mul(types::interval::MICROS_PER_DAY));
+                let micros: TimestampMicrosecondArray =
+                    days.unary(|d| i64::from(d).wrapping_mul(types::interval::MICROS_PER_DAY));
                 Some(Arc::new(micros))
             }
             _ => None,
@@ -197,8 +200,8 @@ impl ScalarUDFImpl for CastUdf {
         };
         match args.args.first() {
             Some(ColumnarValue::Scalar(scalar)) => {
-                let value = crate::arrow_bridge::datum_from_scalar(scalar, &self.from)
-                    .map_err(external)?;
+                let value =
+                    crate::arrow_bridge::datum_from_scalar(scalar, &self.from).map_err(external)?;
                 let result = scalar_value(&cast(&value)?, &self.to).map_err(external)?;
                 Ok(ColumnarValue::Scalar(result))
             }

@@ -29,7 +29,11 @@ pub fn numeric_shape(sql_type: &SqlType) -> Option<(i32, i32)> {
         SqlType::Int8 => Some((19, 0)),
         SqlType::Numeric(Some((p, s))) => {
             let (p, s) = (i32::from(*p), i32::from(*s));
-            if s < 0 { Some((p - s, 0)) } else { Some((p.max(s), s)) }
+            if s < 0 {
+                Some((p - s, 0))
+            } else {
+                Some((p.max(s), s))
+            }
         }
         _ => None,
     }
@@ -123,7 +127,10 @@ mod tests {
             Ok(T::Numeric(Some((12, 2))))
         );
         let error = common(&[T::Int4, T::Text]).expect_err("no common type");
-        assert_eq!(error.message, "CASE types integer and text cannot be matched");
+        assert_eq!(
+            error.message,
+            "CASE types integer and text cannot be matched"
+        );
     }
 
     #[test]

@@ -68,7 +68,11 @@ fn with_elements<const OP: u8, const ALL: bool>(
             return Ok(Datum::Bool(!ALL));
         }
     }
-    Ok(if unknown { Datum::Null } else { Datum::Bool(ALL) })
+    Ok(if unknown {
+        Datum::Null
+    } else {
+        Datum::Bool(ALL)
+    })
 }
 
 fn function(
@@ -141,7 +145,9 @@ fn build_array(_: &StatementContext, arguments: &[Datum]) -> Result<Datum> {
         .collect();
     if let Some(first) = nested.first() {
         let element = first.element_type.clone();
-        return Ok(Datum::Array(Arc::new(types::Array::nest(element, &nested)?)));
+        return Ok(Datum::Array(Arc::new(types::Array::nest(
+            element, &nested,
+        )?)));
     }
     let element = arguments
         .iter()
@@ -216,7 +222,11 @@ fn pick<const GREATEST: bool>(_: &StatementContext, arguments: &[Datum]) -> Resu
         let better = match best {
             Datum::Null => true,
             current => {
-                let wanted = if GREATEST { Ordering::Greater } else { Ordering::Less };
+                let wanted = if GREATEST {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                };
                 candidate.compare(current) == wanted
             }
         };

@@ -2,7 +2,11 @@
 
 use crate::arrow_bridge::{array_from_datums, arrow_type};
 use crate::catalog::descriptor::Table;
-use datafusion::arrow::array::*;
+use datafusion::arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int16Builder, Int32Builder, Int64Builder, LargeBinaryBuilder,
+    LargeStringBuilder, StringBuilder, TimestampMicrosecondBuilder, UInt32Builder,
+};
 use datafusion::arrow::datatypes::DataType;
 use std::sync::Arc;
 use types::text::FormatContext;
@@ -58,7 +62,9 @@ impl ColumnDecoder {
             DataType::Float32 => Builder::Float32(Float32Builder::with_capacity(rows)),
             DataType::Float64 => Builder::Float64(Float64Builder::with_capacity(rows)),
             data_type @ DataType::Decimal128(..) if is_fixed_decimal(&sql_type) => {
-                Builder::Decimal128(Decimal128Builder::with_capacity(rows).with_data_type(data_type))
+                Builder::Decimal128(
+                    Decimal128Builder::with_capacity(rows).with_data_type(data_type),
+                )
             }
             DataType::Utf8 if !matches!(sql_type, SqlType::InternalChar) => {
                 Builder::Text(StringBuilder::with_capacity(rows, rows * TEXT_GUESS))

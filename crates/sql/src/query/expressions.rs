@@ -228,8 +228,7 @@ impl Binder<'_> {
                     Some(escape) => self.value(&escape.value)?,
                     None => unknown_text("\\"),
                 };
-                let regex =
-                    self.call("similar_to_escape", vec![pattern, escape])?;
+                let regex = self.call("similar_to_escape", vec![pattern, escape])?;
                 let op = if *negated { "!~" } else { "~" };
                 self.operator(op, value, regex)
             }
@@ -241,9 +240,7 @@ impl Binder<'_> {
             } => self.case(operand.as_deref(), conditions, else_result.as_deref(), site),
             E::Function(function) => self.function(function, site),
             E::Array(array) => self.array(&array.elem, site),
-            E::CompoundFieldAccess { root, access_chain } => {
-                self.access(root, access_chain, site)
-            }
+            E::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, site),
             E::Extract { field, expr, .. } => {
                 let value = self.settled_expr(expr, site)?;
                 let field = text_literal(&field.to_string().to_lowercase());
@@ -286,7 +283,10 @@ impl Binder<'_> {
                         }
                     }
                     (None, Some(length)) => {
-                        arguments.push(Typed::new(literal(&Datum::Int4(1), &SqlType::Int4)?, SqlType::Int4));
+                        arguments.push(Typed::new(
+                            literal(&Datum::Int4(1), &SqlType::Int4)?,
+                            SqlType::Int4,
+                        ));
                         arguments.push(self.expr(length, site)?);
                     }
                     (None, None) => {}
@@ -331,7 +331,10 @@ impl Binder<'_> {
             }
             E::Collate { expr, collation } => {
                 let name = object_name(collation).pop().unwrap_or_default();
-                if !matches!(name.as_str(), "c" | "C" | "posix" | "POSIX" | "default" | "ucs_basic") {
+                if !matches!(
+                    name.as_str(),
+                    "c" | "C" | "posix" | "POSIX" | "default" | "ucs_basic"
+                ) {
                     return Err(Error::unsupported(format!("collation \"{name}\"")));
                 }
                 self.settled_expr(expr, site)
@@ -348,8 +351,16 @@ impl Binder<'_> {
         // Words that are functions without parentheses in PostgreSQL's grammar.
         if matches!(
             name,
-            "current_date" | "current_time" | "current_timestamp" | "localtime" | "localtimestamp"
-                | "current_user" | "session_user" | "user" | "current_role" | "current_catalog"
+            "current_date"
+                | "current_time"
+                | "current_timestamp"
+                | "localtime"
+                | "localtimestamp"
+                | "current_user"
+                | "session_user"
+                | "user"
+                | "current_role"
+                | "current_catalog"
                 | "current_schema"
         ) && !self.planner.registry.overloads(name).is_empty()
         {
@@ -370,7 +381,8 @@ impl Binder<'_> {
         let found = match parts.as_slice() {
             [relation, column] => site.scope.qualified_column(None, relation, column)?,
             [schema, relation, column] => {
-                site.scope.qualified_column(Some(schema), relation, column)?
+                site.scope
+                    .qualified_column(Some(schema), relation, column)?
             }
             [database, schema, relation, column] => {
                 if *database != self.planner.settings.database.as_ref() {
@@ -379,7 +391,8 @@ impl Binder<'_> {
                         parts.join(".")
                     )));
                 }
-                site.scope.qualified_column(Some(schema), relation, column)?
+                site.scope
+                    .qualified_column(Some(schema), relation, column)?
             }
             _ => return Err(Error::syntax("improper qualified name")),
         };
@@ -418,7 +431,9 @@ impl Binder<'_> {
         };
         if let Some(unit) = &interval.leading_field {
             if interval.last_field.is_some() {
-                return Err(Error::unsupported("interval literal with a range of fields"));
+                return Err(Error::unsupported(
+                    "interval literal with a range of fields",
+                ));
             }
             if text.trim().parse::<f64>().is_ok() {
                 text = format!("{} {}", text.trim(), unit.to_string().to_lowercase());
@@ -527,7 +542,11 @@ impl Binder<'_> {
                 );
             }
             let any = balanced(tests, Operator::Or);
-            let expr = if negated { Expr::Not(Box::new(any)) } else { any };
+            let expr = if negated {
+                Expr::Not(Box::new(any))
+            } else {
+                any
+            };
             return Ok(Typed::new(expr, SqlType::Bool));
         }
         let value = self.expr(value, site)?;
@@ -545,7 +564,11 @@ impl Binder<'_> {
                     tests.push(self.compare(value.clone(), Operator::Eq, item)?.expr);
                 }
                 let any = balanced(tests, Operator::Or);
-                let expr = if negated { Expr::Not(Box::new(any)) } else { any };
+                let expr = if negated {
+                    Expr::Not(Box::new(any))
+                } else {
+                    any
+                };
                 return Ok(Typed::new(expr, SqlType::Bool));
             }
         };
@@ -600,7 +623,13 @@ impl Binder<'_> {
         };
         let common = match comparison_type(&value.ty, &column.ty) {
             Some(common) => common,
-            None => return Err(super::overload::undefined_operator("=", Some(&value.ty), &column.ty)),
+            None => {
+                return Err(super::overload::undefined_operator(
+                    "=",
+                    Some(&value.ty),
+                    &column.ty,
+                ));
+            }
         };
         let bound = self.coerce_columns(bound, std::slice::from_ref(&common))?;
         let value = self.coerce_exactly(value, &common)?;
@@ -643,7 +672,11 @@ impl Binder<'_> {
                 expr: Box::new(value),
                 subquery: subquery_of(bound.plan),
                 op: operator,
-                quantifier: if all { SetQuantifier::All } else { SetQuantifier::Any },
+                quantifier: if all {
+                    SetQuantifier::All
+                } else {
+                    SetQuantifier::Any
+                },
             });
             return Ok(Typed::new(expr, SqlType::Bool));
         }
@@ -701,7 +734,10 @@ impl Binder<'_> {
             vec![value.ty, list.ty],
             SqlType::Bool,
         );
-        Ok(Typed::new(call.call(vec![value.expr, list.expr]), SqlType::Bool))
+        Ok(Typed::new(
+            call.call(vec![value.expr, list.expr]),
+            SqlType::Bool,
+        ))
     }
 
     fn like(
@@ -780,10 +816,7 @@ impl Binder<'_> {
         }
         let otherwise = otherwise.map(|o| self.expr(o, site)).transpose()?;
         // PostgreSQL lets the ELSE branch speak first.
-        let types = otherwise
-            .iter()
-            .chain(results.iter())
-            .map(|r| &r.ty);
+        let types = otherwise.iter().chain(results.iter()).map(|r| &r.ty);
         let common = common_type(types, "CASE")?;
         let mut branches = Vec::with_capacity(tests.len());
         for (test, result) in tests.into_iter().zip(results) {
@@ -989,15 +1022,27 @@ pub(crate) fn comparison_type(left: &SqlType, right: &SqlType) -> Option<SqlType
         (T::Char(_), T::Varchar(_) | T::Text) | (T::Varchar(_) | T::Text, T::Char(_)) => T::Text,
         _ if left.is_string() && right.is_string() => T::Text,
         _ if left.is_oid() && (right.is_oid() || right.is_integer()) => {
-            if matches!(right, T::Int8) { T::Int8 } else { T::Oid }
+            if matches!(right, T::Int8) {
+                T::Int8
+            } else {
+                T::Oid
+            }
         }
         _ if right.is_oid() && left.is_integer() => {
-            if matches!(left, T::Int8) { T::Int8 } else { T::Oid }
+            if matches!(left, T::Int8) {
+                T::Int8
+            } else {
+                T::Oid
+            }
         }
-        _ if can_cast(left, right, CastContext::Implicit) && left.category() == right.category() => {
+        _ if can_cast(left, right, CastContext::Implicit)
+            && left.category() == right.category() =>
+        {
             right.without_typmod()
         }
-        _ if can_cast(right, left, CastContext::Implicit) && left.category() == right.category() => {
+        _ if can_cast(right, left, CastContext::Implicit)
+            && left.category() == right.category() =>
+        {
             left.without_typmod()
         }
         _ => return None,
@@ -1035,10 +1080,16 @@ fn number(text: &str) -> Result<Typed> {
     let text: String = text.chars().filter(|c| *c != '_').collect();
     if text.bytes().all(|b| b.is_ascii_digit()) {
         if let Ok(v) = text.parse::<i32>() {
-            return Ok(Typed::new(literal(&Datum::Int4(v), &SqlType::Int4)?, SqlType::Int4));
+            return Ok(Typed::new(
+                literal(&Datum::Int4(v), &SqlType::Int4)?,
+                SqlType::Int4,
+            ));
         }
         if let Ok(v) = text.parse::<i64>() {
-            return Ok(Typed::new(literal(&Datum::Int8(v), &SqlType::Int8)?, SqlType::Int8));
+            return Ok(Typed::new(
+                literal(&Datum::Int8(v), &SqlType::Int8)?,
+                SqlType::Int8,
+            ));
         }
     }
     let value = Numeric::parse(&text)

@@ -12,13 +12,13 @@ use super::virtual_table::VirtualData;
 use crate::catalog::Relation as CatalogRelation;
 use crate::catalog::descriptor::{Table, View};
 use crate::pg_catalog::VirtualTable;
+use datafusion::common::TableReference;
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{
     Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TableSource,
 };
-use datafusion::sql::TableReference;
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};
@@ -48,7 +48,9 @@ impl Binder<'_> {
             if is_lateral(&item.relation) || item.joins.is_empty() {
                 current = Some(self.cross(current, &item.relation, parent)?);
                 for join in &item.joins {
-                    let left = current.take().ok_or_else(|| Error::internal("an empty FROM"))?;
+                    let left = current
+                        .take()
+                        .ok_or_else(|| Error::internal("an empty FROM"))?;
                     current = Some(self.join(left, join, parent)?);
                 }
                 continue;
@@ -177,7 +179,9 @@ impl Binder<'_> {
                 return Ok((right.plan, names));
             }
             if kind != JoinType::Inner {
-                return Err(Error::unsupported("LEFT JOIN LATERAL of a function with a condition"));
+                return Err(Error::unsupported(
+                    "LEFT JOIN LATERAL of a function with a condition",
+                ));
             }
             let filter = super::expressions::balanced(rest, Operator::And);
             let plan = LogicalPlanBuilder::from(right.plan)
@@ -222,7 +226,9 @@ impl Binder<'_> {
                 if found.next().is_some() {
                     return Err(Error::new(
                         SqlState::AMBIGUOUS_COLUMN,
-                        format!("common column name \"{name}\" appears more than once in {side} table"),
+                        format!(
+                            "common column name \"{name}\" appears more than once in {side} table"
+                        ),
                     ));
                 }
                 Ok(first)
@@ -386,18 +392,12 @@ impl Binder<'_> {
         }
     }
 
-    fn table(
-        &mut self,
-        name: &ast::ObjectName,
-        alias: Option<&ast::TableAlias>,
-    ) -> Result<Factor> {
+    fn table(&mut self, name: &ast::ObjectName, alias: Option<&ast::TableAlias>) -> Result<Factor> {
         let names = object_name(name);
         let (schema, relation) = match names.as_slice() {
             [relation] => (None, relation.as_str()),
             [schema, relation] => (Some(schema.as_str()), relation.as_str()),
-            [database, schema, relation]
-                if *database == *self.planner.settings.database =>
-            {
+            [database, schema, relation] if *database == *self.planner.settings.database => {
                 (Some(schema.as_str()), relation.as_str())
             }
             _ => {
@@ -452,7 +452,13 @@ impl Binder<'_> {
             .settings
             .search_path
             .iter()
-            .map(|s| if s == "$user" { user.to_string() } else { s.clone() })
+            .map(|s| {
+                if s == "$user" {
+                    user.to_string()
+                } else {
+                    s.clone()
+                }
+            })
             .collect()
     }
 
@@ -546,7 +552,6 @@ impl Binder<'_> {
             schema,
             columns,
             source: table,
-            qualifier,
         })?;
         Ok(Factor {
             plan,
@@ -615,7 +620,6 @@ impl Binder<'_> {
             schema: None,
             columns,
             source: None,
-            qualifier,
         })?;
         Ok(Factor {
             plan,
@@ -698,10 +702,7 @@ impl Binder<'_> {
                 .collect();
             let keep = uses_left && kind == JoinType::Left;
             builder = builder
-                .unnest_columns_with_options(
-                    sets,
-                    UnnestOptions::new().with_preserve_nulls(keep),
-                )
+                .unnest_columns_with_options(sets, UnnestOptions::new().with_preserve_nulls(keep))
                 .map_err(from_datafusion)?;
         }
         let relation = TableReference::bare(qualifier.clone());
@@ -733,7 +734,6 @@ impl Binder<'_> {
             schema: None,
             columns,
             source: None,
-            qualifier,
         })?;
         Ok(Factor {
             plan,

@@ -161,9 +161,8 @@ impl ScalarUDFImpl for FunctionUdf {
             .map(|value| value.into_array(rows))
             .collect::<DfResult<Vec<_>>>()?;
         let result = match self.function.kernel {
-            Some(kernel) => kernel(context, &arrays, rows).and_then(|array| {
-                kernels::as_type(array, &arrow_type(&self.return_type))
-            }),
+            Some(kernel) => kernel(context, &arrays, rows)
+                .and_then(|array| kernels::as_type(array, &arrow_type(&self.return_type))),
             None => self.evaluate_rows(context, &arrays, rows),
         }
         .map_err(external)?;

@@ -59,14 +59,18 @@ pub(crate) fn as_type(array: ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
     // A result at the right scale only needs its declared precision changed.
     match (array.data_type(), to) {
-        (DataType::Decimal128(_, from), DataType::Decimal128(precision, scale)) if from == scale => {
+        (DataType::Decimal128(_, from), DataType::Decimal128(precision, scale))
+            if from == scale =>
+        {
             let same = array.as_primitive::<Decimal128Type>().clone();
             return match same.with_precision_and_scale(*precision, *scale) {
                 Ok(array) => Ok(Arc::new(array)),
                 Err(e) => Err(Error::internal(e.to_string())),
             };
         }
-        (DataType::Decimal256(_, from), DataType::Decimal256(precision, scale)) if from == scale => {
+        (DataType::Decimal256(_, from), DataType::Decimal256(precision, scale))
+            if from == scale =>
+        {
             let same = array.as_primitive::<Decimal256Type>().clone();
             return match same.with_precision_and_scale(*precision, *scale) {
                 Ok(array) => Ok(Arc::new(array)),
@@ -165,8 +169,8 @@ fn finish(left: &Side, right: &Side, to: &DataType, kernel: ArrowKernel) -> Resu
     })?;
     let result = as_type(result, to)?;
     if left.is_constant() && right.is_constant() {
-        let scalar = ScalarValue::try_from_array(&result, 0)
-            .map_err(|e| Error::internal(e.to_string()))?;
+        let scalar =
+            ScalarValue::try_from_array(&result, 0).map_err(|e| Error::internal(e.to_string()))?;
         Ok(ColumnarValue::Scalar(scalar))
     } else {
         Ok(ColumnarValue::Array(result))

@@ -30,9 +30,8 @@ pub fn parse(
         _ => return Err(Error::syntax(format!("invalid name syntax: \"{text}\""))),
     };
     let database = catalog.database_by_name(&settings.database).map(|d| d.oid);
-    let undefined = |state, kind: &str| {
-        Error::new(state, format!("{kind} \"{text}\" does not exist"))
-    };
+    let undefined =
+        |state, kind: &str| Error::new(state, format!("{kind} \"{text}\" does not exist"));
     let oid = match to {
         SqlType::Regclass => {
             let built_in = schema.is_none_or(|s| s == "pg_catalog" || s == "information_schema");
@@ -41,7 +40,9 @@ pub fn parse(
                     return None;
                 }
                 let tables = crate::pg_catalog::virtual_tables();
-                tables.lookup(schema.unwrap_or("pg_catalog"), name).map(|t| t.oid)
+                tables
+                    .lookup(schema.unwrap_or("pg_catalog"), name)
+                    .map(|t| t.oid)
             };
             let stored = database.and_then(|database| {
                 catalog
@@ -136,7 +137,12 @@ pub fn quote(name: &str) -> String {
 
 /// Splits `schema."Name"` into folded parts.
 fn split_name(text: &str) -> Result<Vec<String>> {
-    let bad = || Error::new(SqlState::INVALID_NAME, format!("invalid name syntax: \"{text}\""));
+    let bad = || {
+        Error::new(
+            SqlState::INVALID_NAME,
+            format!("invalid name syntax: \"{text}\""),
+        )
+    };
     let mut parts = Vec::new();
     let mut current = String::new();
     let mut chars = text.chars().peekable();

@@ -113,7 +113,10 @@ impl Binder<'_> {
                 vec![left.ty.clone(), right.ty.clone()],
                 SqlType::Bool,
             );
-            return Ok(Typed::new(call.call(vec![left.expr, right.expr]), SqlType::Bool));
+            return Ok(Typed::new(
+                call.call(vec![left.expr, right.expr]),
+                SqlType::Bool,
+            ));
         }
         Ok(Typed::new(
             binary_expr(left.expr, operator, right.expr),
@@ -173,13 +176,22 @@ impl Binder<'_> {
         let value = self.expr(expr, site)?;
         let name = format!("op {symbol}u");
         let registry = self.planner.registry.clone();
-        let chosen = choose(registry.overloads(&name), std::slice::from_ref(&value.ty), true)?
-            .ok_or_else(|| undefined_operator(symbol, None, &value.ty))?;
+        let chosen = choose(
+            registry.overloads(&name),
+            std::slice::from_ref(&value.ty),
+            true,
+        )?
+        .ok_or_else(|| undefined_operator(symbol, None, &value.ty))?;
         let returns = match (&chosen.returns, chosen.arguments.first()) {
             (SqlType::Numeric(None), Some(argument)) => argument.clone(),
             (other, _) => other.clone(),
         };
-        let typed = self.invoke(chosen.function, chosen.arguments.clone(), returns, vec![value])?;
+        let typed = self.invoke(
+            chosen.function,
+            chosen.arguments.clone(),
+            returns,
+            vec![value],
+        )?;
         Ok(typed)
     }
 
@@ -190,9 +202,8 @@ impl Binder<'_> {
         };
         use types::{Datum, Numeric};
         let text: String = text.chars().filter(|c| *c != '_').collect();
-        let make = |datum: Datum, ty: SqlType| {
-            Ok(Typed::new(super::binder::literal(&datum, &ty)?, ty))
-        };
+        let make =
+            |datum: Datum, ty: SqlType| Ok(Typed::new(super::binder::literal(&datum, &ty)?, ty));
         let digits = text.trim_start_matches('-');
         if digits.bytes().all(|b| b.is_ascii_digit()) {
             if digits.parse::<i32>().is_ok()

@@ -69,7 +69,11 @@ fn element_type(function: &ScalarFunction, arguments: &[SqlType]) -> Option<SqlT
             Some(current) => super::coerce::common_type([&current, &candidate], "argument").ok()?,
         });
     }
-    if seen { Some(found.unwrap_or(SqlType::Text)) } else { None }
+    if seen {
+        Some(found.unwrap_or(SqlType::Text))
+    } else {
+        None
+    }
 }
 
 fn resolve<'a>(function: &'a ScalarFunction, arguments: &[SqlType]) -> Option<Chosen<'a>> {
@@ -88,11 +92,13 @@ fn resolve<'a>(function: &'a ScalarFunction, arguments: &[SqlType]) -> Option<Ch
     for (index, argument) in arguments.iter().enumerate() {
         bound.push(match parameter(function, index)? {
             ArgType::Exact(wanted) if wanted.same_base(argument) => argument.clone(),
-            ArgType::Exact(SqlType::Numeric(None)) => match super::coerce::numeric_shape(argument) {
-                // Integers keep their bounds, so that sums and products stay narrow.
-                Some((precision, scale)) => super::coerce::numeric_of(precision, scale),
-                None => SqlType::Numeric(None),
-            },
+            ArgType::Exact(SqlType::Numeric(None)) => {
+                match super::coerce::numeric_shape(argument) {
+                    // Integers keep their bounds, so that sums and products stay narrow.
+                    Some((precision, scale)) => super::coerce::numeric_of(precision, scale),
+                    None => SqlType::Numeric(None),
+                }
+            }
             ArgType::Exact(wanted) => wanted.clone(),
             ArgType::Any if matches!(argument, SqlType::Unknown) => SqlType::Text,
             ArgType::Any => argument.clone(),
@@ -244,7 +250,9 @@ fn keep_by_category(candidates: &mut Vec<&ScalarFunction>, arguments: &[SqlType]
                 _ => None,
             })
             .collect();
-        let Some(first) = wanted.first() else { continue };
+        let Some(first) = wanted.first() else {
+            continue;
+        };
         let category = if wanted.iter().any(|t| t.category() == 'S') {
             'S'
         } else if wanted.iter().all(|t| t.category() == first.category()) {
@@ -256,9 +264,7 @@ fn keep_by_category(candidates: &mut Vec<&ScalarFunction>, arguments: &[SqlType]
             .iter()
             .any(|t| t.category() == category && t.is_preferred());
         candidates.retain(|f| match parameter(f, index) {
-            Some(ArgType::Exact(t)) => {
-                t.category() == category && (!preferred || t.is_preferred())
-            }
+            Some(ArgType::Exact(t)) => t.category() == category && (!preferred || t.is_preferred()),
             _ => false,
         });
     }

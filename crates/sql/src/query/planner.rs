@@ -65,11 +65,7 @@ pub enum LockWait {
 
 impl<'a> Planner<'a> {
     /// Analyses a query. `declared` are the parameter types the client gave; `None` is to be inferred.
-    pub fn query(
-        &self,
-        query: &ast::Query,
-        declared: &[Option<SqlType>],
-    ) -> Result<AnalyzedQuery> {
+    pub fn query(&self, query: &ast::Query, declared: &[Option<SqlType>]) -> Result<AnalyzedQuery> {
         let mut binder = Binder::new(self, declared.to_vec());
         let bound = binder.query(query, None)?;
         let bound = binder.settle_unknowns(bound)?;

@@ -152,9 +152,8 @@ impl Runtime {
             )?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let batch =
-            RecordBatch::try_new_with_options(schema.inner().clone(), arrays, &options)
-                .map_err(|e| Error::internal(e.to_string()))?;
+        let batch = RecordBatch::try_new_with_options(schema.inner().clone(), arrays, &options)
+            .map_err(|e| Error::internal(e.to_string()))?;
         let result = physical
             .evaluate(&batch)
             .and_then(|value| value.into_array(1))
@@ -182,11 +181,7 @@ fn parameter_values(types: &[SqlType], params: &[Datum]) -> Result<ParamValues> 
     Ok(ParamValues::from(values))
 }
 
-fn bind_parameters(
-    plan: &LogicalPlan,
-    types: &[SqlType],
-    params: &[Datum],
-) -> Result<LogicalPlan> {
+fn bind_parameters(plan: &LogicalPlan, types: &[SqlType], params: &[Datum]) -> Result<LogicalPlan> {
     if types.is_empty() {
         return Ok(plan.clone());
     }
@@ -203,12 +198,11 @@ fn bind_expr(expr: Expr, types: &[SqlType], params: &[Datum]) -> Result<Expr> {
     }
     expr.transform_up(|e| match &e {
         Expr::Placeholder(p) => {
-            let index = p
-                .id
-                .trim_start_matches('$')
-                .parse::<usize>()
-                .ok()
-                .and_then(|n| n.checked_sub(1));
+            let index =
+                p.id.trim_start_matches('$')
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|n| n.checked_sub(1));
             let found = index.and_then(|i| Some((types.get(i)?, params.get(i)?)));
             match found {
                 Some((ty, value)) => {

@@ -46,8 +46,6 @@ pub(crate) struct Relation {
     pub schema: Option<String>,
     pub columns: Vec<Visible>,
     pub source: Option<Arc<Table>>,
-    /// Its unique name in the plan.
-    pub qualifier: String,
 }
 
 /// The names of one query level, with those of the enclosing levels behind `parent`.
@@ -120,7 +118,6 @@ impl<'p> Scope<'p> {
                 match scope.relations.iter_mut().find(|r| r.alias == alias) {
                     Some(relation) => relation.columns.push(visible.clone()),
                     None => scope.relations.push(Relation {
-                        qualifier: alias.clone(),
                         alias,
                         schema: None,
                         columns: vec![visible.clone()],

@@ -14,7 +14,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder};
-use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use std::collections::BTreeSet;
 use types::{Datum, Error, Result, SqlState, SqlType};
@@ -59,7 +58,9 @@ impl Binder<'_> {
             None => &[],
             Some(order) => match &order.kind {
                 ast::OrderByKind::Expressions(items) => items,
-                ast::OrderByKind::All(_) => return Err(Error::syntax("syntax error at or near \"ALL\"")),
+                ast::OrderByKind::All(_) => {
+                    return Err(Error::syntax("syntax error at or near \"ALL\""));
+                }
             },
         };
         let bound = match query.body.as_ref() {
@@ -195,9 +196,7 @@ impl Binder<'_> {
             )
         };
         if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
-            return Err(Error::unsupported(
-                "ORDER BY or LIMIT in a recursive query",
-            ));
+            return Err(Error::unsupported("ORDER BY or LIMIT in a recursive query"));
         }
         if query.with.is_some() {
             return Err(Error::unsupported("WITH inside a recursive query"));
@@ -229,7 +228,7 @@ impl Binder<'_> {
         let table = datafusion::datasource::cte_worktable::CteWorkTable::new(&working, schema);
         let source = datafusion::datasource::provider_as_source(std::sync::Arc::new(table));
         let scan = LogicalPlanBuilder::scan(
-            datafusion::sql::TableReference::bare(working.clone()),
+            datafusion::common::TableReference::bare(working.clone()),
             source,
             None,
         )
@@ -276,17 +275,10 @@ impl Binder<'_> {
 
     /// The plan with fields that admit NULL.
     fn nullable(&mut self, plan: LogicalPlan, columns: &[OutputColumn]) -> Result<LogicalPlan> {
-        let fields = columns.iter().map(|column| {
-            let value = Expr::Column(Column::new_unqualified(&column.internal));
-            let target = std::sync::Arc::new(crate::arrow_bridge::field(
-                &column.internal,
-                &column.ty,
-                true,
-            ));
-            let _ = target;
-            value
-        });
-        let exprs: Vec<Expr> = fields.collect();
+        let exprs: Vec<Expr> = columns
+            .iter()
+            .map(|c| Expr::Column(Column::new_unqualified(&c.internal)))
+            .collect();
         LogicalPlanBuilder::from(plan)
             .project(exprs)
             .and_then(|b| b.build())
@@ -659,7 +651,9 @@ impl Binder<'_> {
                 ast::SelectItem::Wildcard(options) => {
                     refuse_wildcard_options(options)?;
                     if scope.relations.is_empty() {
-                        return Err(Error::syntax("SELECT * with no tables specified is not valid"));
+                        return Err(Error::syntax(
+                            "SELECT * with no tables specified is not valid",
+                        ));
                     }
                     items.extend(scope.visible.iter().map(item_of));
                 }
@@ -872,18 +866,24 @@ impl Binder<'_> {
     ) -> Result<(LogicalPlan, Vec<(Expr, Expr)>)> {
         // Grouping by a primary key determines the table's other columns.
         for relation in &scope.relations {
-            let Some(table) = &relation.source else { continue };
-            let Some(key) = &table.primary_key else { continue };
+            let Some(table) = &relation.source else {
+                continue;
+            };
+            let Some(key) = &table.primary_key else {
+                continue;
+            };
             let grouped = |name: &str| {
                 relation
                     .columns
                     .iter()
                     .any(|c| c.name == name && groups.contains(&c.value.expr))
             };
-            let whole_key = key
-                .columns
-                .iter()
-                .all(|position| table.columns.get(*position).is_some_and(|c| grouped(&c.name)));
+            let whole_key = key.columns.iter().all(|position| {
+                table
+                    .columns
+                    .get(*position)
+                    .is_some_and(|c| grouped(&c.name))
+            });
             if whole_key && !groups.iter().any(|g| matches!(g, Expr::GroupingSet(_))) {
                 let dependent: Vec<Expr> = relation
                     .columns
@@ -906,9 +906,7 @@ impl Binder<'_> {
             .map(|g| {
                 let above = match &g {
                     Expr::Column(_) => g.clone(),
-                    other => {
-                        Expr::Column(Column::new_unqualified(other.schema_name().to_string()))
-                    }
+                    other => Expr::Column(Column::new_unqualified(other.schema_name().to_string())),
                 };
                 (g, above)
             })
@@ -1137,7 +1135,9 @@ impl Binder<'_> {
                     let relation = scope.find_relation(None, &name).ok_or_else(|| {
                         Error::new(
                             SqlState::UNDEFINED_TABLE,
-                            format!("relation \"{name}\" in FOR UPDATE clause not found in FROM clause"),
+                            format!(
+                                "relation \"{name}\" in FOR UPDATE clause not found in FROM clause"
+                            ),
                         )
                     })?;
                     let table = relation.source.as_ref().ok_or_else(|| {
@@ -1238,10 +1238,7 @@ fn unaliased(expr: &Expr) -> &Expr {
 }
 
 /// All distinct subexpressions that fit, outermost first; subqueries are not entered.
-fn collect<'e>(
-    exprs: impl Iterator<Item = &'e Expr>,
-    fits: impl Fn(&Expr) -> bool,
-) -> Vec<Expr> {
+fn collect<'e>(exprs: impl Iterator<Item = &'e Expr>, fits: impl Fn(&Expr) -> bool) -> Vec<Expr> {
     let mut found: Vec<Expr> = Vec::new();
     for expr in exprs {
         let walked = expr.apply(|e| {
@@ -1343,7 +1340,9 @@ pub(crate) fn unqualified(plan: LogicalPlan, columns: &[OutputColumn]) -> Result
         .schema()
         .iter()
         .zip(columns)
-        .all(|((qualifier, field), column)| qualifier.is_none() && *field.name() == column.internal);
+        .all(|((qualifier, field), column)| {
+            qualifier.is_none() && *field.name() == column.internal
+        });
     if same {
         return Ok(plan);
     }
@@ -1411,12 +1410,9 @@ fn refuse_foreign_clauses(select: &ast::Select) -> Result<()> {
         || select.value_table_mode.is_some()
         || select.exclude.is_some();
     if foreign {
-        return Err(Error::syntax("syntax error: the query has a clause of another dialect"));
+        return Err(Error::syntax(
+            "syntax error: the query has a clause of another dialect",
+        ));
     }
     Ok(())
-}
-
-/// NULL as a literal of DataFusion's untyped kind.
-pub(crate) fn is_untyped_null(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(ScalarValue::Null, _))
 }

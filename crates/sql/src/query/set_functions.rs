@@ -71,7 +71,8 @@ impl Binder<'_> {
                 }
             }
             ("generate_series", 2 | 3) => {
-                let element = series_type(&types).ok_or_else(|| undefined_function(name, &types))?;
+                let element =
+                    series_type(&types).ok_or_else(|| undefined_function(name, &types))?;
                 let step = if element.is_numeric() {
                     element.clone()
                 } else {
@@ -117,10 +118,7 @@ impl Binder<'_> {
 fn series_type(types: &[SqlType]) -> Option<SqlType> {
     use SqlType as T;
     let ends = &types[..2];
-    let fits = |to: &SqlType| {
-        ends.iter()
-            .all(|t| can_cast(t, to, CastContext::Implicit))
-    };
+    let fits = |to: &SqlType| ends.iter().all(|t| can_cast(t, to, CastContext::Implicit));
     let step_fits = |to: &SqlType| {
         types
             .get(2)
@@ -223,11 +221,17 @@ fn series(context: &StatementContext, arguments: &[Datum]) -> Result<Datum> {
         }
         (Datum::Timestamp(from), Datum::Timestamp(to)) => {
             let values = instants(context, *from, *to, step, false)?;
-            (SqlType::Timestamp, values.into_iter().map(Datum::Timestamp).collect())
+            (
+                SqlType::Timestamp,
+                values.into_iter().map(Datum::Timestamp).collect(),
+            )
         }
         (Datum::TimestampTz(from), Datum::TimestampTz(to)) => {
             let values = instants(context, *from, *to, step, true)?;
-            (SqlType::TimestampTz, values.into_iter().map(Datum::TimestampTz).collect())
+            (
+                SqlType::TimestampTz,
+                values.into_iter().map(Datum::TimestampTz).collect(),
+            )
         }
         _ => return Err(Error::internal("a series of mixed types")),
     };
