@@ -4,8 +4,13 @@
 //!
 //! Each commit locks one row and writes four small values. Prints one line per number of tasks.
 
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use node::testing::real_env;
 use node::{Options, Store};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,10 +26,68 @@ const FOREVER: WaitPolicy = WaitPolicy::Wait {
     deadline_nanos: None,
 };
 
+/// Keeps count and sum of every histogram of the store.
+#[derive(Default)]
+struct Sums(Mutex<BTreeMap<String, Arc<Sum>>>);
+
+#[derive(Default)]
+struct Sum {
+    count: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl HistogramFn for Sum {
+    fn record(&self, value: f64) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.nanos
+            .fetch_add((value * 1e9) as u64, Ordering::Relaxed);
+    }
+}
+
+impl Recorder for &'static Sums {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, _: &metrics::Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+    fn register_gauge(&self, _: &metrics::Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, key: &metrics::Key, _: &Metadata<'_>) -> Histogram {
+        let sum = Arc::clone(self.0.lock().entry(key.name().to_owned()).or_default());
+        Histogram::from_arc(sum)
+    }
+}
+
+impl Sums {
+    /// Means since the last call.
+    fn print(&self) {
+        for (name, sum) in &*self.0.lock() {
+            let count = sum.count.swap(0, Ordering::Relaxed);
+            let total = sum.nanos.swap(0, Ordering::Relaxed);
+            if count == 0 {
+                continue;
+            }
+            let mean = total as f64 / count as f64 / 1e9;
+            if name.ends_with("_seconds") {
+                println!(
+                    "    {name:32} {count:>8} times, mean {:>9.1} us",
+                    mean * 1e6
+                );
+            } else {
+                println!("    {name:32} {count:>8} times, mean {mean:>9.1}");
+            }
+        }
+    }
+}
+
 type AnyResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> AnyResult<()> {
+    let sums: &'static Sums = Box::leak(Box::default());
+    metrics::set_global_recorder(sums)?;
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next();
     let seconds: f64 = arguments.next().map_or(Ok(3.0), |text| text.parse())?;
@@ -40,9 +103,11 @@ async fn main() -> AnyResult<()> {
     let store = Store::open(engine, real_env(), Options::default())?;
     let coordinator = store.coordinator(Limits::default());
     load(&coordinator).await?;
+    sums.print();
     for tasks in [1, 8, 32, 128] {
         let (count, latencies) = run(&coordinator, tasks, seconds, commits).await?;
         report("commits", tasks, count, seconds, latencies);
+        sums.print();
     }
     for tasks in [1, 8, 32] {
         let (count, latencies) = run(&coordinator, tasks, seconds, reads).await?;

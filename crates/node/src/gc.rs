@@ -10,6 +10,7 @@
 
 use crate::local_shards::LocalShards;
 use crate::metrics::Metrics;
+use crate::pipeline::Ended;
 use futures::future::{Either, select};
 use parking_lot::Mutex;
 use std::pin::pin;
@@ -38,13 +39,13 @@ pub(crate) struct Collector {
 
 impl Collector {
     /// Until `ended` says that the store has stopped.
-    pub(crate) async fn run(self: Arc<Self>, mut ended: watch::Receiver<bool>) {
+    pub(crate) async fn run(&self, mut ended: watch::Receiver<Ended>) {
         let pause = SWEEP_PAUSE.max(self.gc_ttl / 16);
         let mut swept = Timestamp::ZERO;
         loop {
             {
                 let sleep = self.shards.clock.sleep(pause);
-                let stopped = pin!(ended.wait_for(|ended| *ended));
+                let stopped = pin!(ended.wait_for(|ended| *ended >= Ended::Writer));
                 if let Either::Left(_) = select(stopped, sleep).await {
                     return;
                 }
@@ -63,7 +64,7 @@ impl Collector {
     }
 
     /// One pass. Returns its threshold.
-    pub(crate) async fn sweep(&self, ended: &watch::Receiver<bool>) -> Result<Timestamp> {
+    pub(crate) async fn sweep(&self, ended: &watch::Receiver<Ended>) -> Result<Timestamp> {
         let threshold = self.raise_threshold();
         let mut sweep = Sweep::default();
         loop {
@@ -82,7 +83,7 @@ impl Collector {
                 .gc_versions
                 .increment(step.progress.versions_removed);
             self.metrics.gc_bytes.increment(step.progress.bytes);
-            if step.progress.done || *ended.borrow() {
+            if step.progress.done || *ended.borrow() >= Ended::Writer {
                 return Ok(threshold);
             }
             self.shards.clock.sleep(STEP_PAUSE).await;

@@ -58,6 +58,21 @@ impl LocalShards {
     }
 
     fn submit(&self, mut request: CommitRequest) -> Result<crate::pipeline::Reply> {
+        // Before anything is proposed: what is in the log must be applicable.
+        if let Some((key, _)) = request
+            .writes
+            .iter()
+            .find(|(key, _)| key.is_empty() || key.len() > mvcc::MAX_KEY_BYTES)
+        {
+            return Err(Error::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                format!(
+                    "a key of {} bytes is outside of 1 to {} bytes",
+                    key.len(),
+                    mvcc::MAX_KEY_BYTES
+                ),
+            ));
+        }
         let wall_millis = u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0);
         let mut checked = request.read_at;
         for _ in 0..VALIDATION_ATTEMPTS {

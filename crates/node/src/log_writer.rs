@@ -302,6 +302,7 @@ fn load(engine: &dyn Engine, group: GroupId) -> Result<LogStore> {
 
 /// Drives the writer until the store closes or fails.
 pub(crate) async fn run(mut writer: LogWriter, pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) {
+    let end = End(Arc::clone(&pipeline));
     while let Some(work) = pipeline.next_work().await {
         let mut blocked = tell(&pipeline, writer.turn(work), &*clock);
         while blocked && !pipeline.is_closing() {
@@ -313,7 +314,18 @@ pub(crate) async fn run(mut writer: LogWriter, pipeline: Arc<Pipeline>, clock: A
     if let Err(error) = writer.engine.sync() {
         tracing::warn!(%error, "the last sync of the store failed");
     }
-    pipeline.writer_ended();
+    // The engine first: who waits for the end may want to open it again.
+    drop(writer);
+    drop(end);
+}
+
+/// Says that the writer is gone, also if a broken assertion ends it: nobody may wait for ever.
+struct End(Arc<Pipeline>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.writer_ended();
+    }
 }
 
 /// Tells the committers. Returns whether the writer is blocked.

@@ -59,13 +59,21 @@ impl Work {
     }
 }
 
+/// Which of the store's loops have ended, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ended {
+    None,
+    Writer,
+    All,
+}
+
 pub(crate) struct Pipeline {
     state: Mutex<State>,
     waker: AtomicWaker,
     /// The sequencer's safe timestamp, readable without the lock.
     safe: AtomicU64,
     failed: watch::Sender<Option<Error>>,
-    ended: watch::Sender<bool>,
+    ended: watch::Sender<Ended>,
     locks: Arc<LockManager>,
     metrics: Arc<Metrics>,
 }
@@ -92,7 +100,7 @@ impl Pipeline {
             waker: AtomicWaker::new(),
             safe: AtomicU64::new(last.0),
             failed: watch::Sender::new(None),
-            ended: watch::Sender::new(false),
+            ended: watch::Sender::new(Ended::None),
             locks,
             metrics,
         }
@@ -106,7 +114,7 @@ impl Pipeline {
         self.failed.subscribe()
     }
 
-    pub(crate) fn ended(&self) -> watch::Receiver<bool> {
+    pub(crate) fn ended(&self) -> watch::Receiver<Ended> {
         self.ended.subscribe()
     }
 
@@ -251,10 +259,7 @@ impl Pipeline {
             state.sequencer.abandon()
         };
         self.failed.send_replace(Some(error.clone()));
-        self.locks.unlock_all(open.iter().map(|c| c.txn));
-        for committer in open {
-            let _ = committer.reply.send(Err(unknown_outcome(&error)));
-        }
+        self.answer_unknown(open, &error);
         self.waker.wake();
     }
 
@@ -264,8 +269,29 @@ impl Pipeline {
         self.waker.wake();
     }
 
+    /// The writer is gone. What it leaves open is unknown, and nothing more will be written.
     pub(crate) fn writer_ended(&self) {
-        self.ended.send_replace(true);
+        let closing = self.is_closing();
+        let gone = Error::internal("the log writer has ended");
+        if closing {
+            let open = self.state.lock().sequencer.abandon();
+            self.answer_unknown(open, &gone);
+        } else {
+            self.fail(gone);
+        }
+        self.ended.send_replace(Ended::Writer);
+    }
+
+    /// The collector is gone, too: no loop holds the engine any more.
+    pub(crate) fn collector_ended(&self) {
+        self.ended.send_replace(Ended::All);
+    }
+
+    fn answer_unknown(&self, open: Vec<Committer>, cause: &Error) {
+        self.locks.unlock_all(open.iter().map(|c| c.txn));
+        for committer in open {
+            let _ = committer.reply.send(Err(unknown_outcome(cause)));
+        }
     }
 
     fn publish(&self, state: &State) {

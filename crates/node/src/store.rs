@@ -10,7 +10,7 @@ use crate::local_shards::LocalShards;
 use crate::lock_manager::LockManager;
 use crate::log_writer::{self, LogWriter};
 use crate::metrics::Metrics;
-use crate::pipeline::{Pipeline, Work};
+use crate::pipeline::{Ended, Pipeline, Work};
 use consensus::{GroupId, GroupOptions, LogStore, Membership, ReplicaId};
 use parking_lot::Mutex;
 use sharding::shard_map::FIRST_SHARD;
@@ -104,13 +104,22 @@ impl Store {
             snapshots: Mutex::default(),
             metrics,
         });
-        let ended = pipeline.ended();
         env.spawn.spawn_thread(
             "log-writer",
-            Box::pin(log_writer::run(writer, pipeline, Arc::clone(&env.clock))),
+            Box::pin(log_writer::run(
+                writer,
+                Arc::clone(&pipeline),
+                Arc::clone(&env.clock),
+            )),
         );
-        env.spawn
-            .spawn("gc", Box::pin(Arc::clone(&collector).run(ended)));
+        env.spawn.spawn("gc", {
+            let collector = Arc::clone(&collector);
+            Box::pin(async move {
+                collector.run(pipeline.ended()).await;
+                drop(collector);
+                pipeline.collector_ended();
+            })
+        });
         Ok(Arc::new(Store {
             identity,
             router: Router::new(ShardMap::single(Replica {
@@ -170,12 +179,13 @@ impl Store {
         self.collector.sweep(&self.shards.pipeline.ended()).await
     }
 
-    /// Refuses new commits, finishes those in hand, syncs, and stops the loops.
+    /// Refuses new commits, finishes those in hand, syncs, and stops the loops. Once this store and
+    /// its coordinators are dropped, the engine can be opened again.
     pub async fn shutdown(&self) {
         let mut ended = self.shards.pipeline.ended();
         self.shards.pipeline.close();
-        // Fails only if the writer is gone without a word, which is an end, too.
-        let _ = ended.wait_for(|ended| *ended).await;
+        // Fails only if the sender is gone, and this store holds it.
+        let _ = ended.wait_for(|ended| *ended == Ended::All).await;
     }
 }
 

@@ -5,7 +5,7 @@ use crate::testing::real_env;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::SimDisk;
+use storage::{FjallEngine, FjallOptions, SimDisk};
 use txn::kv::{Isolation, LockMode, Span, WaitPolicy};
 use txn::{Coordinator, Limits, LockedRow, Transaction};
 use types::{Result, SqlState};
@@ -273,4 +273,36 @@ async fn increments_are_never_lost() {
         task.await.unwrap();
     }
     assert_eq!(get(&c, "n").await.as_deref(), Some("400"));
+}
+
+#[tokio::test]
+async fn a_key_that_no_engine_takes_fails_its_own_commit_only() {
+    let (store, c) = open(&SimDisk::new());
+    for length in [0, 40_000] {
+        let mut txn = c.begin(Isolation::ReadCommitted, false);
+        txn.put(vec![b'x'; length], "1").unwrap();
+        let error = txn.commit().await.unwrap_err();
+        assert_eq!(error.state, SqlState::PROGRAM_LIMIT_EXCEEDED);
+    }
+    set(&c, "a", "1").await.unwrap();
+    assert!(store.failed().borrow().is_none());
+}
+
+#[tokio::test]
+async fn the_real_disk_can_be_opened_again_after_a_shutdown() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut identity = None;
+    for round in ["0", "1", "2"] {
+        let engine = FjallEngine::open(folder.path(), FjallOptions::default()).unwrap();
+        let store = Store::open(Arc::new(engine), real_env(), Options::default()).unwrap();
+        let c = store.coordinator(Limits::default());
+        assert_eq!(*identity.get_or_insert(store.identity()), store.identity());
+        let before = get(&c, "n").await;
+        assert_eq!(before.is_some(), round != "0");
+        for _ in 0..10 {
+            set(&c, "n", round).await.unwrap();
+        }
+        assert_eq!(get(&c, "n").await.as_deref(), Some(round));
+        store.shutdown().await;
+    }
 }

@@ -84,6 +84,10 @@ impl Charge {
         self.used = self.used.saturating_sub(bytes);
     }
 
+    pub(crate) fn is_taken(&self) -> bool {
+        self.reserved > 0
+    }
+
     pub(crate) fn clear(&mut self, node: &NodeBudget) {
         if self.reserved > 0 {
             node.give_back(self.reserved);

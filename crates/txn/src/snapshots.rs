@@ -81,13 +81,22 @@ impl ActiveSnapshots {
         Slot::Overflow(id)
     }
 
-    /// Fetches a timestamp and holds it, without a moment in which it could be collected.
-    pub(crate) fn choose(&self, slot: &Slot, fetch: impl FnOnce() -> Timestamp) -> Timestamp {
+    /// Fetches a timestamp and holds it, without a moment in which it could be collected. `fresh`:
+    /// the slot was just entered, and so holds back everything already.
+    pub(crate) fn choose(
+        &self,
+        slot: &Slot,
+        fresh: bool,
+        fetch: impl FnOnce() -> Timestamp,
+    ) -> Timestamp {
         match slot {
             Slot::Own(at) => {
-                self.slots[*at].store(CHOOSING, Ordering::SeqCst);
+                if !fresh {
+                    self.slots[*at].store(CHOOSING, Ordering::SeqCst);
+                }
                 let chosen = fetch();
-                self.slots[*at].store(chosen.0.max(CHOOSING), Ordering::SeqCst);
+                // Who still sees `CHOOSING` collects nothing, so this need not be seen at once.
+                self.slots[*at].store(chosen.0.max(CHOOSING), Ordering::Release);
                 chosen
             }
             Slot::Overflow(id) => {
@@ -120,7 +129,7 @@ mod tests {
         let mut slots: Vec<Slot> = (0..2000).map(|_| active.enter(7)).collect();
         assert!(slots.iter().any(|slot| matches!(slot, Slot::Overflow(_))));
         for (n, slot) in slots.iter().enumerate() {
-            active.choose(slot, || Timestamp(5000 - n as u64));
+            active.choose(slot, n % 2 == 0, || Timestamp(5000 - n as u64));
         }
         assert_eq!(active.oldest(), Some(Timestamp(3001)));
         assert_eq!(active.len(), 2000);

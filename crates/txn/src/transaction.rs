@@ -169,11 +169,8 @@ impl Transaction {
         if let Some(own) = self.buffer.get(key) {
             return MaybeReady::ready(Ok(own.clone()));
         }
-        if self.validates() {
-            if let Err(error) = self.pay(2 * key.len() + NOTE_BYTES) {
-                return MaybeReady::ready(Err(error));
-            }
-            self.reads.add_key(key);
+        if let Err(error) = self.note_key(key) {
+            return MaybeReady::ready(Err(error));
         }
         self.shared
             .shards
@@ -294,6 +291,13 @@ impl Transaction {
     ) -> MaybeReady<Result<LockedRow>> {
         let at = self.read_timestamp();
         let own = self.buffer.get(key).cloned();
+        // While the lock is held nobody else writes the row, but a rollback to a savepoint can
+        // release it, and `KeyShare` lets others change what is not the key.
+        if own.is_none()
+            && let Err(error) = self.note_key(key)
+        {
+            return MaybeReady::ready(Err(error));
+        }
         let locked = self.lock(key, mode, policy);
         let fixed = self.isolation != Isolation::ReadCommitted;
         match locked {
@@ -380,7 +384,7 @@ impl Transaction {
     pub fn hold_snapshot(&mut self) -> SnapshotGuard {
         let at = self.read_timestamp();
         let slot = self.shared.snapshots.enter(self.id.0 as u64);
-        self.shared.snapshots.choose(&slot, || at);
+        self.shared.snapshots.choose(&slot, true, || at);
         SnapshotGuard {
             shared: Arc::clone(&self.shared),
             slot: Some(slot),
@@ -422,9 +426,12 @@ impl Transaction {
             }
             self.leave_snapshot();
         }
-        self.buffer.clear();
-        self.reads.clear();
-        self.charge.clear(&self.shared.budget);
+        // Everything that takes memory is charged.
+        if self.charge.is_taken() {
+            self.buffer.clear();
+            self.reads.clear();
+            self.charge.clear(&self.shared.budget);
+        }
     }
 
     fn write(&mut self, key: Key, value: Option<Value>) -> Result<()> {
@@ -446,6 +453,14 @@ impl Transaction {
         self.isolation == Isolation::Serializable && !self.read_only
     }
 
+    fn note_key(&mut self, key: &[u8]) -> Result<()> {
+        if self.validates() {
+            self.pay(2 * key.len() + NOTE_BYTES)?;
+            self.reads.add_key(key);
+        }
+        Ok(())
+    }
+
     fn note_scan(&mut self, span: Span) -> Result<()> {
         if self.validates() {
             self.pay(span.start.len() + span.end.len() + NOTE_BYTES)?;
@@ -461,12 +476,13 @@ impl Transaction {
 
     fn take_snapshot(&mut self) {
         let shared = &self.shared;
+        let fresh = self.slot.is_none();
         let slot = self
             .slot
             .get_or_insert_with(|| shared.snapshots.enter(self.id.0 as u64));
         self.read_at = shared
             .snapshots
-            .choose(slot, || shared.shards.read_timestamp());
+            .choose(slot, fresh, || shared.shards.read_timestamp());
     }
 
     fn leave_snapshot(&mut self) {
