@@ -101,7 +101,7 @@ fn main() {
         .and_then(|rows| rows.parse().ok())
         .unwrap_or(ROWS_DEFAULT);
     let workers = arguments.next().and_then(|workers| workers.parse().ok());
-    let folder = tempfile::tempdir_in(std::env::temp_dir()).unwrap();
+    let mut folder = tempfile::tempdir_in(std::env::temp_dir()).unwrap();
     let mut options = FjallOptions::default();
     options.workers = workers.unwrap_or(options.workers);
     println!(
@@ -284,6 +284,10 @@ fn main() {
     println!("close {:?}", start.elapsed());
     // What an idle store costs is measured in a process that has done nothing else.
     let this = std::env::current_exe().unwrap();
+    if std::env::var_os("BENCH_KEEP").is_some() {
+        println!("kept in {}", folder.path().display());
+        folder.disable_cleanup(true);
+    }
     std::process::Command::new(this)
         .arg("open")
         .arg(folder.path())

@@ -13,6 +13,9 @@
 //! (tag 3, XXH3-64 of the items u64, magic). All numbers little-endian. Files are made 64 MiB long,
 //! so what follows the last batch is zeros.
 
+#[cfg(test)]
+mod tests;
+
 use crate::engine::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read};
