@@ -12,12 +12,13 @@ mod tokio_values;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::peer::{Target, TargetArgs, workspace_folder};
+use crate::peer::{Target, TargetArgs, within, workspace_folder};
 use crate::report;
 use scratch::Scratch;
 
@@ -54,6 +55,9 @@ impl Driver {
         }
     }
 }
+
+/// A tour's script that takes longer is ended.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(600);
 
 /// One line of a tour.
 #[derive(Debug, Deserialize)]
@@ -115,12 +119,12 @@ async fn tour(driver: Driver, scratch: &Scratch, dsn: &str) -> Result<Vec<Step>>
     let scripts = workspace_folder().join("xtask/clients");
     match driver {
         Driver::Psycopg => {
-            let mut command = Command::new(scratch.python_with_psycopg()?);
+            let mut command = within(SCRIPT_LIMIT, scratch.python_with_psycopg()?);
             command.arg(scripts.join("psycopg_tour.py")).arg(dsn);
             script_steps(command)
         }
         Driver::NodePostgres => {
-            let mut command = Command::new("node");
+            let mut command = within(SCRIPT_LIMIT, "node");
             command.current_dir(scratch.folder_with_node_postgres()?);
             command.arg(scripts.join("node_tour.js")).arg(dsn);
             script_steps(command)

@@ -46,6 +46,8 @@ const KILL_IN_RECOVERY_MS: std::ops::RangeInclusive<u64> = 1..=100;
 const RECOVERY_KILL_PROBABILITY: f64 = 0.2;
 /// Longest wait for the writers to notice that the server is gone.
 const WRITERS_END: Duration = Duration::from_secs(20);
+/// Longest check of one round: it reads every table once and looks a few hundred keys up.
+const CHECK_END: Duration = Duration::from_secs(180);
 /// How many violations are printed in full.
 const SHOWN_VIOLATIONS: usize = 20;
 
@@ -144,7 +146,13 @@ impl CrashTest {
                 .with_context(|| format!("restart after round {round}"))?;
             let session = connect(&server.dsn()).await?;
             check::prefer_indexes(&session).await;
-            check::settle_and_check(&session, &mut self.model, round, &mut self.findings).await?;
+            let check =
+                check::settle_and_check(&session, &mut self.model, round, &mut self.findings);
+            tokio::time::timeout(CHECK_END, check)
+                .await
+                .with_context(|| {
+                    format!("the check of round {round} did not end: a query hangs")
+                })??;
             bar.set_message(format!("{} violations", self.findings.violations().len()));
             bar.inc(1);
             if !self.findings.violations().is_empty() {

@@ -9,6 +9,8 @@
 mod anomalies;
 mod stage;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
@@ -50,6 +52,9 @@ impl Level {
         }
     }
 }
+
+/// Making the table anew takes longer only if an earlier play's session still holds it.
+const PREPARE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What one play showed.
 enum Verdict {
@@ -131,13 +136,14 @@ fn judge(
 
 async fn play(dsn: &str, anomaly: &Anomaly, level: Level) -> Result<Verdict> {
     let director = connect(dsn).await?;
-    director
-        .batch_execute(
-            "DROP TABLE IF EXISTS hermitage;
-             CREATE TABLE hermitage (id int PRIMARY KEY, value int);
-             INSERT INTO hermitage VALUES (1, 10), (2, 20);",
-        )
+    let prepare = director.batch_execute(
+        "DROP TABLE IF EXISTS hermitage;
+         CREATE TABLE hermitage (id int PRIMARY KEY, value int);
+         INSERT INTO hermitage VALUES (1, 10), (2, 20);",
+    );
+    tokio::time::timeout(PREPARE_LIMIT, prepare)
         .await
+        .context("the table is held by a transaction that should be over")?
         .map_err(|error| anyhow::anyhow!(crate::peer::describe(&error)))?;
     let script = stage::parse(anomaly.script)?;
     let Some(seen) = stage::perform(dsn, &script, level.sql(), &director).await? else {

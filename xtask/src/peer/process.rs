@@ -1,5 +1,6 @@
 //! Process ids, signals and `/proc`, by files and small programs (no `unsafe`).
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,6 +17,20 @@ pub fn tied_to_this_task(program: &Path, signal: &str) -> Command {
         Command::new(program)
     }
 }
+
+/// A command that is ended when it takes longer: a server that hangs must not hang the task. Its exit code is
+/// then [`OUT_OF_TIME`].
+pub fn within(limit: Duration, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command
+        .arg("--kill-after=5")
+        .arg(limit.as_secs().to_string())
+        .arg(program);
+    command
+}
+
+/// What coreutils' `timeout` exits with.
+pub const OUT_OF_TIME: i32 = 124;
 
 /// Sends a signal; a process that has ended already is not an error.
 pub fn signal(name: &str, pids: &[u32]) {
