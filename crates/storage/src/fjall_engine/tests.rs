@@ -120,3 +120,26 @@ fn oversized_keys_are_refused() {
     assert!(engine.write(put("", "v")).is_err());
     engine.write(put("k", "v")).unwrap();
 }
+
+#[test]
+fn a_failed_background_write_ends_writing_but_not_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    engine.write(put("a", "1")).unwrap();
+    engine.sync().unwrap();
+    let tables = folder.path().join(STORE_FOLDER).join("keyspaces/1/tables");
+    std::fs::remove_dir_all(tables).unwrap();
+    engine.opened().unwrap().data.rotate_memtable().unwrap();
+    // The flush fails in its own thread, some time during these writes.
+    let error = (0..1_000_000).find_map(|_| engine.write(put("b", "2")).err());
+    assert!(
+        matches!(&error, Some(Error::Io(what)) if what.contains("background")),
+        "{error:?}"
+    );
+    assert!(matches!(engine.sync(), Err(Error::Io(_))));
+    assert_eq!(engine.get(Keyspace::Data, b"a").unwrap().unwrap(), "1");
+    assert_eq!(
+        engine.snapshot().scan(Keyspace::Data, ALL, false).count(),
+        2
+    );
+}
