@@ -3,6 +3,10 @@
 //! `cargo run --release -p node --example commits [folder] [seconds]`
 //!
 //! Each commit locks one row and writes four small values. Prints one line per number of tasks.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement of real time on real threads"
+)]
 
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, KeyName, Metadata, Recorder, SharedString, Unit,

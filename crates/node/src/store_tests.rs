@@ -1,4 +1,8 @@
 //! The store over a disk in memory, with real threads and time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests with real threads; those in virtual time are in `sim`"
+)]
 
 use crate::store::{Options, Store};
 use crate::testing::real_env;

@@ -1,4 +1,8 @@
 //! A real [`Env`] on tokio and a store in memory, for tests of the layers above and for examples.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the real world for tests and examples; a server brings its own"
+)]
 
 use crate::store::{Options, Store};
 use rand::TryRngCore;
