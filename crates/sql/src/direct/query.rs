@@ -1,0 +1,621 @@
+//! Direct queries: from an analysed plan to steps over the rows of one table.
+
+use super::access::{AccessPath, OrderColumn, Reader};
+use super::scalar::{Input, Scalar};
+use super::steps::{Aggregate, AggregateKind, SortKey, Step, can_sum, limits, project};
+use crate::arrow_bridge::sql_type_of;
+use crate::catalog::descriptor::Table;
+use crate::context::{ReadView, StatementContext};
+use crate::query::planner::{AnalyzedQuery, LockStrength, LockWait};
+use crate::query::provider::StoredTable;
+use crate::table_codec::TableCodec;
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, TableScan};
+use std::sync::Arc;
+use txn::kv::{Key, LockMode, Value, WaitPolicy};
+use txn::{LockedRow, Transaction};
+use types::{Datum, Result, Row};
+
+/// Rows a direct query may read before it leaves the statement to DataFusion, whose work per row is
+/// less once it has started.
+const MAX_ROWS_READ: usize = 4096;
+/// The largest constant LIMIT for which a table is read in key order.
+const MAX_LIMIT: i64 = 1000;
+
+/// How rows are to be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowLock {
+    pub mode: LockMode,
+    pub wait: LockWait,
+}
+
+/// The rows to start from.
+enum Source {
+    /// One row of no columns: SELECT without FROM.
+    OneRow,
+    Table {
+        path: AccessPath,
+        /// Positions that the steps read.
+        wanted: Vec<usize>,
+    },
+}
+
+/// A compiled query. Shared by executions: parameters, settings and snapshot come with each.
+pub struct DirectQuery {
+    source: Source,
+    steps: Vec<Step>,
+    /// How many of the steps work row by row.
+    streaming: usize,
+    /// The steps are one projection to these columns, and nothing else.
+    plain: Option<Vec<usize>>,
+    lock: Option<RowLock>,
+    may_leave: bool,
+}
+
+/// The direct form of a query, if it has one.
+pub fn compile_query(query: &AnalyzedQuery) -> Option<DirectQuery> {
+    let mut builder = Builder::default();
+    builder.plan(&query.plan)?;
+    let lock = match query.locking.as_slice() {
+        [] => None,
+        [one] => Some(RowLock {
+            mode: match one.strength {
+                LockStrength::KeyShare => LockMode::KeyShare,
+                LockStrength::Share => LockMode::Share,
+                LockStrength::NoKeyUpdate => LockMode::NoKeyUpdate,
+                LockStrength::Update => LockMode::Update,
+            },
+            wait: one.wait,
+        }),
+        _ => return None,
+    };
+    builder.finish(lock)
+}
+
+#[derive(Default)]
+struct Builder {
+    table: Option<Arc<Table>>,
+    steps: Vec<Step>,
+}
+
+impl Builder {
+    fn plan(&mut self, plan: &LogicalPlan) -> Option<()> {
+        match plan {
+            LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
+            LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => Some(()),
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::Projection(projection) => {
+                self.plan(&projection.input)?;
+                let columns = self.scalars(&projection.input, projection.expr.iter())?;
+                self.steps.push(Step::Project(columns));
+                Some(())
+            }
+            LogicalPlan::Filter(filter) => {
+                self.plan(&filter.input)?;
+                let condition = self.scalar(&filter.input, &filter.predicate)?;
+                self.steps.push(Step::Filter(condition));
+                Some(())
+            }
+            LogicalPlan::Sort(sort) => {
+                self.plan(&sort.input)?;
+                let mut keys = Vec::with_capacity(sort.expr.len());
+                for key in &sort.expr {
+                    let (_, field) = key.expr.to_field(sort.input.schema().as_ref()).ok()?;
+                    keys.push(SortKey {
+                        value: self.scalar(&sort.input, &key.expr)?,
+                        sql_type: sql_type_of(&field),
+                        ascending: key.asc,
+                        nulls_first: key.nulls_first,
+                    });
+                }
+                self.steps.push(Step::Sort(keys));
+                if let Some(fetch) = sort.fetch {
+                    self.steps.push(Step::Limit {
+                        skip: None,
+                        fetch: Some(Scalar::Constant(Datum::Int8(fetch as i64))),
+                    });
+                }
+                Some(())
+            }
+            LogicalPlan::Limit(limit) => {
+                self.plan(&limit.input)?;
+                let part = |expr: &Option<Box<Expr>>| match expr {
+                    None => Some(None),
+                    Some(expr) => {
+                        let scalar = self.scalar(&limit.input, expr)?;
+                        scalar.is_row_independent().then_some(Some(scalar))
+                    }
+                };
+                let (skip, fetch) = (part(&limit.skip)?, part(&limit.fetch)?);
+                self.steps.push(Step::Limit { skip, fetch });
+                Some(())
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                self.plan(input)?;
+                let fields = input.schema().fields();
+                let types = fields.iter().map(|field| sql_type_of(field)).collect();
+                self.steps.push(Step::Distinct(types));
+                Some(())
+            }
+            LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
+                self.plan(&aggregate.input)?;
+                let list = aggregate
+                    .aggr_expr
+                    .iter()
+                    .map(|expr| self.aggregate(&aggregate.input, expr))
+                    .collect::<Option<Vec<_>>>()?;
+                self.steps.push(Step::Aggregate(list));
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Option<()> {
+        let table = StoredTable::of(scan.source.as_ref())?;
+        if !scan.filters.is_empty() || scan.fetch.is_some() {
+            return None;
+        }
+        self.table = Some(table.clone());
+        if let Some(projection) = &scan.projection {
+            let live: Vec<usize> = table.live_columns().map(|(position, _)| position).collect();
+            let columns = projection
+                .iter()
+                .map(|index| live.get(*index).map(|position| Scalar::Column(*position)))
+                .collect::<Option<Vec<_>>>()?;
+            self.steps.push(Step::Project(columns));
+        }
+        Some(())
+    }
+
+    /// Before the first projection a row has the table's columns by position.
+    fn places(&self) -> Option<Vec<usize>> {
+        let projected = self
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Project(_) | Step::Aggregate(_)));
+        let table = self.table.as_ref().filter(|_| !projected)?;
+        Some(table.live_columns().map(|(position, _)| position).collect())
+    }
+
+    fn scalar(&self, input: &LogicalPlan, expr: &Expr) -> Option<Scalar> {
+        let places = self.places();
+        Scalar::compile(
+            expr,
+            &Input {
+                schema: input.schema(),
+                places: places.as_deref(),
+            },
+        )
+    }
+
+    fn scalars<'e>(
+        &self,
+        input: &LogicalPlan,
+        exprs: impl Iterator<Item = &'e Expr>,
+    ) -> Option<Vec<Scalar>> {
+        exprs.map(|expr| self.scalar(input, expr)).collect()
+    }
+
+    fn aggregate(&self, input: &LogicalPlan, expr: &Expr) -> Option<Aggregate> {
+        let expr = match expr {
+            Expr::Alias(alias) => &alias.expr,
+            other => other,
+        };
+        let Expr::AggregateFunction(call) = expr else {
+            return None;
+        };
+        let params = &call.params;
+        if params.distinct || !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return None;
+        }
+        let kind = match call.func.name() {
+            "count" => AggregateKind::Count,
+            "sum" => AggregateKind::Sum,
+            "min" => AggregateKind::Min,
+            "max" => AggregateKind::Max,
+            _ => return None,
+        };
+        let (argument, argument_type) = match params.args.as_slice() {
+            [] if kind == AggregateKind::Count => (None, types::SqlType::Int8),
+            // `count(*)` and `count(1)` alike.
+            [Expr::Literal(value, _)] if kind == AggregateKind::Count && !value.is_null() => {
+                (None, types::SqlType::Int8)
+            }
+            [argument] => {
+                let (_, field) = argument.to_field(input.schema().as_ref()).ok()?;
+                (Some(self.scalar(input, argument)?), sql_type_of(&field))
+            }
+            _ => return None,
+        };
+        if kind == AggregateKind::Sum && !can_sum(&argument_type) {
+            return None;
+        }
+        let filter = match &params.filter {
+            Some(filter) => Some(self.scalar(input, filter)?),
+            None => None,
+        };
+        Some(Aggregate {
+            kind,
+            argument,
+            filter,
+            argument_type,
+        })
+    }
+
+    fn finish(mut self, lock: Option<RowLock>) -> Option<DirectQuery> {
+        let Some(table) = self.table.take() else {
+            if lock.is_some() {
+                return None;
+            }
+            let streaming = streaming(&self.steps);
+            return Some(DirectQuery {
+                source: Source::OneRow,
+                steps: self.steps,
+                streaming,
+                plain: None,
+                lock: None,
+                may_leave: false,
+            });
+        };
+        let blocks_lock = |step: &Step| matches!(step, Step::Aggregate(_) | Step::Distinct(_));
+        if lock.is_some() && self.steps.iter().any(blocks_lock) {
+            return None;
+        }
+        let codec = Arc::new(TableCodec::new(table.clone()).ok()?);
+        let mut conditions = Vec::new();
+        while let Some(Step::Filter(_)) = self.steps.first() {
+            if let Step::Filter(condition) = self.steps.remove(0) {
+                conditions.extend_from_slice(super::access::conjuncts(&condition));
+            }
+        }
+        let condition = match conditions.len() {
+            0 => None,
+            1 => conditions.pop(),
+            _ => Some(Scalar::And(conditions)),
+        };
+        let sort = self.wanted_order();
+        let order = sort.as_ref().map_or(&[][..], |(_, order)| order.as_slice());
+        let path = AccessPath::choose(codec, condition, order);
+        let ordered = sort.is_some() && path.gives_order(order);
+        if let Some((step, _)) = sort
+            && ordered
+        {
+            self.steps.remove(step);
+        }
+        let streaming = streaming(&self.steps);
+        let short = self.has_short_limit(streaming);
+        let direct = if path.is_narrow() {
+            true
+        } else {
+            // In order, or any rows at all, and only a few of them.
+            short && (ordered || path.condition.is_none() || path.is_bounded())
+        };
+        if !direct {
+            return None;
+        }
+        let volatile = self.steps.iter().any(Step::is_volatile)
+            || path.condition.as_ref().is_some_and(Scalar::is_volatile);
+        if volatile && !path.is_point() && !short {
+            return None;
+        }
+        let mut wanted = Vec::new();
+        if let Some(condition) = &path.condition {
+            condition.collect_columns(&mut wanted);
+        }
+        let mut projected = false;
+        for step in &self.steps {
+            match step {
+                Step::Project(columns) => {
+                    columns.iter().for_each(|c| c.collect_columns(&mut wanted));
+                    projected = true;
+                }
+                Step::Filter(condition) => condition.collect_columns(&mut wanted),
+                Step::Sort(keys) => keys.iter().for_each(|k| k.value.collect_columns(&mut wanted)),
+                Step::Aggregate(list) => {
+                    for one in list {
+                        one.argument
+                            .iter()
+                            .chain(&one.filter)
+                            .for_each(|s| s.collect_columns(&mut wanted));
+                    }
+                    projected = true;
+                }
+                Step::Limit { .. } | Step::Distinct(_) => {}
+            }
+            if projected {
+                break;
+            }
+        }
+        if !projected {
+            // The plan ends without a projection: all live columns, as the schema has them.
+            let live: Vec<usize> = table.live_columns().map(|(position, _)| position).collect();
+            self.steps
+                .push(Step::Project(live.iter().map(|p| Scalar::Column(*p)).collect()));
+            wanted = live;
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let streaming_now = streaming_len(&self.steps);
+        let plain = match self.steps.as_slice() {
+            [Step::Project(columns)] if path.residual.is_none() => columns
+                .iter()
+                .map(|column| match column {
+                    Scalar::Column(position) => Some(*position),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        Some(DirectQuery {
+            may_leave: lock.is_none() && !volatile && !path.is_point() && !(short && ordered),
+            source: Source::Table { path, wanted },
+            steps: self.steps,
+            streaming: streaming_now,
+            plain,
+            lock,
+        })
+    }
+
+    /// The first sort, if only filters and projections stand before it and its keys are columns of the
+    /// table: where it is, and the order it wants.
+    fn wanted_order(&self) -> Option<(usize, Vec<OrderColumn>)> {
+        let index = self.steps.iter().position(|step| !step.is_streaming())?;
+        let Step::Sort(keys) = &self.steps[index] else {
+            return None;
+        };
+        let mut order = Vec::with_capacity(keys.len());
+        for key in keys {
+            let mut scalar = &key.value;
+            for step in self.steps[..index].iter().rev() {
+                if let (Step::Project(columns), Scalar::Column(place)) = (step, scalar) {
+                    scalar = columns.get(*place)?;
+                }
+            }
+            let Scalar::Column(column) = scalar else {
+                return None;
+            };
+            order.push(OrderColumn {
+                column: *column,
+                ascending: key.ascending,
+                nulls_first: key.nulls_first,
+            });
+        }
+        Some((index, order))
+    }
+
+    fn has_short_limit(&self, streaming: usize) -> bool {
+        match self.steps.get(streaming) {
+            Some(Step::Limit {
+                fetch: Some(fetch), ..
+            }) => match fetch {
+                Scalar::Constant(Datum::Int8(rows)) => *rows <= MAX_LIMIT,
+                Scalar::Constant(Datum::Int4(rows)) => i64::from(*rows) <= MAX_LIMIT,
+                Scalar::Constant(_) => false,
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+}
+
+fn streaming(steps: &[Step]) -> usize {
+    streaming_len(steps)
+}
+
+fn streaming_len(steps: &[Step]) -> usize {
+    steps.iter().take_while(|step| step.is_streaming()).count()
+}
+
+impl DirectQuery {
+    /// The query locks rows, so it needs a transaction: [`DirectQuery::execute_locking`].
+    pub fn locks_rows(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Runs at a snapshot. `None`: more rows than this road is for; run the plan by DataFusion.
+    pub async fn execute(
+        &self,
+        view: &ReadView,
+        ctx: &StatementContext,
+        params: &[Datum],
+    ) -> Result<Option<Vec<Row>>> {
+        self.run(&mut Reader::View(view), ctx, params).await
+    }
+
+    /// Runs inside a transaction, so that it sees its own writes.
+    pub async fn execute_in(
+        &self,
+        transaction: &mut Transaction,
+        ctx: &StatementContext,
+        params: &[Datum],
+    ) -> Result<Option<Vec<Row>>> {
+        if let Some(lock) = self.lock {
+            return self.run_locking(transaction, ctx, params, lock).await.map(Some);
+        }
+        self.run(&mut Reader::Transaction(transaction), ctx, params).await
+    }
+
+    async fn run(
+        &self,
+        reader: &mut Reader<'_>,
+        ctx: &StatementContext,
+        params: &[Datum],
+    ) -> Result<Option<Vec<Row>>> {
+        let Source::Table { path, .. } = &self.source else {
+            return self.finish(vec![Vec::new()], 0, ctx, params).map(Some);
+        };
+        if let Some(key) = path.primary_point(params, ctx) {
+            let found = match key? {
+                Some(key) => reader.get(&key).await?,
+                None => None,
+            };
+            let rows = match found {
+                Some(value) => self.row(&value, path, ctx, params)?.into_iter().collect(),
+                None => Vec::new(),
+            };
+            if self.streaming == self.steps.len() {
+                return Ok(Some(rows));
+            }
+            return self.finish(rows, self.streaming, ctx, params).map(Some);
+        }
+        let enough = self.rows_needed(ctx, params)?;
+        let exact = enough.filter(|_| path.residual.is_none() && self.only_projects());
+        let mut cursor = path.open(params, ctx, exact)?;
+        let mut rows = Vec::new();
+        while enough.is_none_or(|enough| rows.len() < enough) {
+            let Some((_, value)) = cursor.next(reader).await? else {
+                break;
+            };
+            if let Some(row) = self.row(&value, path, ctx, params)? {
+                rows.push(row);
+            }
+            if cursor.rows_read() % 256 == 0 {
+                ctx.cancel.check()?;
+                if self.may_leave && cursor.rows_read() >= MAX_ROWS_READ {
+                    return Ok(None);
+                }
+            }
+        }
+        self.finish(rows, self.streaming, ctx, params).map(Some)
+    }
+
+    async fn run_locking(
+        &self,
+        transaction: &mut Transaction,
+        ctx: &StatementContext,
+        params: &[Datum],
+        lock: RowLock,
+    ) -> Result<Vec<Row>> {
+        let Source::Table { path, .. } = &self.source else {
+            return Ok(Vec::new());
+        };
+        let enough = self.rows_needed(ctx, params)?;
+        let mut cursor = path.open(params, ctx, enough)?;
+        let mut rows = Vec::new();
+        while enough.is_none_or(|enough| rows.len() < enough) {
+            let next = cursor.next(&mut Reader::Transaction(transaction)).await?;
+            let Some((key, value)) = next else { break };
+            if self.row(&value, path, ctx, params)?.is_none() {
+                continue;
+            }
+            let newest = match self.lock_row(transaction, &key, ctx, lock).await? {
+                LockedRow::Skipped => continue,
+                LockedRow::Unchanged(found) => found,
+                LockedRow::Changed(found) => match found {
+                    Some(value) if matches(path, &value, params, ctx)? => Some(value),
+                    _ => None,
+                },
+            };
+            if let Some(value) = newest
+                && let Some(row) = self.row(&value, path, ctx, params)?
+            {
+                rows.push(row);
+            }
+        }
+        self.finish(rows, self.streaming, ctx, params)
+    }
+
+    async fn lock_row(
+        &self,
+        transaction: &mut Transaction,
+        key: &Key,
+        ctx: &StatementContext,
+        lock: RowLock,
+    ) -> Result<LockedRow> {
+        let policy = match lock.wait {
+            LockWait::Block => ctx.wait_policy(),
+            LockWait::NoWait => WaitPolicy::NoWait,
+            LockWait::SkipLocked => WaitPolicy::SkipLocked,
+        };
+        transaction.lock_and_get(key, lock.mode, policy).await
+    }
+
+    /// How many rows the streaming steps must give, if a LIMIT follows them.
+    fn rows_needed(&self, ctx: &StatementContext, params: &[Datum]) -> Result<Option<usize>> {
+        match self.steps.get(self.streaming) {
+            Some(Step::Limit { skip, fetch }) => {
+                let (skip, fetch) = limits(skip.as_ref(), fetch.as_ref(), params, ctx)?;
+                Ok(fetch.map(|fetch| fetch.saturating_add(skip)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn only_projects(&self) -> bool {
+        let streaming = &self.steps[..self.streaming];
+        streaming.iter().all(|step| matches!(step, Step::Project(_)))
+    }
+
+    /// A stored row through the residual condition and the streaming steps.
+    fn row(
+        &self,
+        value: &Value,
+        path: &AccessPath,
+        ctx: &StatementContext,
+        params: &[Datum],
+    ) -> Result<Option<Row>> {
+        if let Some(columns) = &self.plain {
+            return path.codec.decode_row(value, columns).map(Some);
+        }
+        let Source::Table { wanted, .. } = &self.source else {
+            return Ok(None);
+        };
+        let mut row = decode_wanted(&path.codec, value, wanted)?;
+        if let Some(residual) = &path.residual
+            && !residual.holds(&row, params, ctx)?
+        {
+            return Ok(None);
+        }
+        for step in &self.steps[..self.streaming] {
+            match step {
+                Step::Filter(condition) => {
+                    if !condition.holds(&row, params, ctx)? {
+                        return Ok(None);
+                    }
+                }
+                Step::Project(columns) => row = project(columns, &row, params, ctx)?,
+                _ => {}
+            }
+        }
+        Ok(Some(row))
+    }
+
+    fn finish(
+        &self,
+        mut rows: Vec<Row>,
+        done: usize,
+        ctx: &StatementContext,
+        params: &[Datum],
+    ) -> Result<Vec<Row>> {
+        for step in &self.steps[done..] {
+            step.apply(&mut rows, params, ctx)?;
+        }
+        Ok(rows)
+    }
+}
+
+/// A row by position with only these columns read; the others are NULL.
+pub fn decode_wanted(codec: &TableCodec, value: &[u8], wanted: &[usize]) -> Result<Row> {
+    let view = codec.view(value)?;
+    let mut row = vec![Datum::Null; codec.table().columns.len()];
+    for position in wanted {
+        row[*position] = codec.column(&view, *position)?;
+    }
+    Ok(row)
+}
+
+/// Whether a stored row meets the path's whole condition.
+pub fn matches(
+    path: &AccessPath,
+    value: &[u8],
+    params: &[Datum],
+    ctx: &StatementContext,
+) -> Result<bool> {
+    match &path.condition {
+        None => Ok(true),
+        Some(condition) => {
+            let row = path.codec.decode_whole_row(value)?;
+            condition.holds(&row, params, ctx)
+        }
+    }
+}

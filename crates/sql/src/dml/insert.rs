@@ -1,0 +1,637 @@
+//! INSERT.
+
+use super::prepared::{Assigned, Prepared, PreparedSet, assigned, remaining_cast, type_mismatch};
+use super::returning::Returning;
+use super::writer::{Writer, found};
+use super::{DmlPlan, DmlResult, Work, adopt, defaulted, is_default, target_column, target_table};
+use crate::catalog::descriptor::{Identity, IndexKey, Table};
+use crate::direct::scalar::{Input, Scalar, convert};
+use crate::query::Runtime;
+use crate::query::casts::CastUdf;
+use crate::query::coerce::{CastContext, can_cast};
+use crate::query::names;
+use crate::query::planner::{AnalyzedQuery, Planner};
+use crate::response::{RowChunk, RowSource};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use txn::kv::{Key, LockMode};
+use types::{Datum, Error, Result, Row, SqlState, SqlType};
+
+/// A value of a VALUES list.
+enum Given {
+    Default,
+    Value(Assigned),
+}
+
+enum Source {
+    Values(Vec<Vec<Given>>),
+    Query {
+        query: AnalyzedQuery,
+        /// What is to be done to each of its columns.
+        casts: Vec<Option<Arc<CastUdf>>>,
+    },
+}
+
+/// What ON CONFLICT does.
+enum Action {
+    Nothing,
+    /// On the stored row's columns by position, then the proposed row's.
+    Update {
+        sets: Vec<(usize, Option<Assigned>)>,
+        condition: Option<Scalar>,
+        mode: LockMode,
+    },
+}
+
+struct Conflict {
+    /// Unique indexes that are looked at; `None` is the primary key.
+    arbiters: Vec<Option<usize>>,
+    action: Action,
+}
+
+pub struct Insert {
+    source: Source,
+    /// Positions of the columns given.
+    columns: Vec<usize>,
+    /// Positions that take their default.
+    missing: Vec<usize>,
+    conflict: Option<Conflict>,
+}
+
+pub fn plan(
+    planner: &Planner<'_>,
+    insert: &ast::Insert,
+    declared: &mut Vec<Option<SqlType>>,
+) -> Result<DmlPlan> {
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(Error::unsupported("INSERT into a function or query"));
+    };
+    let table = target_table(planner, name, "insert into")?;
+    let set = PreparedSet::new(planner, &table)?;
+    let target = set.get(table.oid)?.clone();
+    let alias = insert.table_alias.as_ref().map(|alias| alias.alias.clone());
+    let mut columns = Vec::new();
+    for name in &insert.columns {
+        let position = target_column(&table, name)?;
+        if columns.contains(&position) {
+            return Err(Error::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{}\" specified more than once", table.columns[position].name),
+            ));
+        }
+        columns.push(position);
+    }
+    let explicit = !columns.is_empty();
+    if !explicit {
+        columns = target.live.clone();
+    }
+    let conflict = match &insert.on {
+        None => None,
+        Some(ast::OnInsert::OnConflict(on)) => {
+            let shown = alias.as_ref().map_or_else(|| table.name.clone(), names::fold);
+            Some(plan_conflict(planner, on, &target, &shown, declared)?)
+        }
+        Some(_) => return Err(Error::syntax("ON DUPLICATE KEY UPDATE is not PostgreSQL")),
+    };
+    let mut tables = Vec::new();
+    let source = match &insert.source {
+        None => {
+            columns.clear();
+            Source::Values(vec![Vec::new()])
+        }
+        Some(query) => match values_of(query) {
+            Some(rows) => {
+                let width = rows.first().map_or(0, |row| row.len());
+                check_width(&mut columns, width, explicit)?;
+                match plan_values(planner, rows, &table, &columns, declared)? {
+                    Some(rows) => Source::Values(rows),
+                    None => {
+                        let analyzed = planner.query(query, declared)?;
+                        plan_query(analyzed, &table, &columns, declared, &mut tables)?
+                    }
+                }
+            }
+            None => {
+                let analyzed = planner.query(query, declared)?;
+                check_width(&mut columns, analyzed.columns.len(), explicit)?;
+                plan_query(analyzed, &table, &columns, declared, &mut tables)?
+            }
+        },
+    };
+    let relation = table_factor(name, alias.as_ref());
+    let returned = Returning::over_target(
+        planner,
+        insert.returning.as_ref(),
+        &target,
+        &relation,
+        declared,
+    )?;
+    let missing = defaulted(&target, &columns);
+    let work = Work::Insert(Insert {
+        source,
+        columns,
+        missing,
+        conflict,
+    });
+    let declared = std::mem::take(declared);
+    Ok(DmlPlan::new("INSERT", declared, set, target, work, returned, tables))
+}
+
+/// The target as a FROM item.
+pub fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
+    ast::TableFactor::Table {
+        name: name.clone(),
+        alias: alias.map(|alias| ast::TableAlias {
+            explicit: true,
+            name: alias.clone(),
+            columns: Vec::new(),
+            at: None,
+        }),
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
+
+/// The rows of a plain VALUES list.
+fn values_of(query: &ast::Query) -> Option<Vec<&[ast::Expr]>> {
+    let plain = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none();
+    match query.body.as_ref() {
+        ast::SetExpr::Values(values) if plain => {
+            Some(values.rows.iter().map(|row| row.content.as_slice()).collect())
+        }
+        _ => None,
+    }
+}
+
+fn check_width(columns: &mut Vec<usize>, width: usize, explicit: bool) -> Result<()> {
+    if width > columns.len() {
+        return Err(Error::syntax("INSERT has more expressions than target columns"));
+    }
+    if width < columns.len() {
+        if explicit {
+            return Err(Error::syntax("INSERT has more target columns than expressions"));
+        }
+        columns.truncate(width);
+    }
+    Ok(())
+}
+
+/// 428C9 for a column that computes its values itself.
+fn refuse_given(table: &Table, position: usize) -> Result<()> {
+    let column = &table.columns[position];
+    let error = || {
+        Error::new(
+            SqlState::GENERATED_ALWAYS,
+            format!("cannot insert a non-DEFAULT value into column \"{}\"", column.name),
+        )
+    };
+    if column.generated.is_some() {
+        return Err(error().detail(format!("Column \"{}\" is a generated column.", column.name)));
+    }
+    if column.identity == Some(Identity::Always) {
+        return Err(error()
+            .detail(format!(
+                "Column \"{}\" is an identity column defined as GENERATED ALWAYS.",
+                column.name
+            ))
+            .hint("Use OVERRIDING SYSTEM VALUE to override."));
+    }
+    Ok(())
+}
+
+/// `None` if a value needs a query.
+fn plan_values(
+    planner: &Planner<'_>,
+    rows: Vec<&[ast::Expr]>,
+    table: &Table,
+    columns: &[usize],
+    declared: &mut Vec<Option<SqlType>>,
+) -> Result<Option<Vec<Vec<Given>>>> {
+    let empty = DFSchema::empty();
+    let mut planned = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.len() != columns.len() {
+            return Err(Error::syntax("VALUES lists must all be the same length"));
+        }
+        let mut values = Vec::with_capacity(row.len());
+        for (expr, position) in row.iter().zip(columns) {
+            if is_default(expr) {
+                values.push(Given::Default);
+                continue;
+            }
+            refuse_given(table, *position)?;
+            let column = &table.columns[*position];
+            match assigned(planner, expr, column, &empty, &[], declared)? {
+                Some(value) => values.push(Given::Value(value)),
+                None => return Ok(None),
+            }
+        }
+        planned.push(values);
+    }
+    Ok(Some(planned))
+}
+
+fn plan_query(
+    analyzed: AnalyzedQuery,
+    table: &Table,
+    columns: &[usize],
+    declared: &mut Vec<Option<SqlType>>,
+    tables: &mut Vec<(u32, u64)>,
+) -> Result<Source> {
+    adopt(declared, &analyzed.parameter_types);
+    let mut casts = Vec::with_capacity(columns.len());
+    for (number, (found, position)) in analyzed.columns.iter().zip(columns).enumerate() {
+        refuse_given(table, *position)?;
+        let column = &table.columns[*position];
+        casts.push(if found.sql_type == SqlType::Text && is_literal(&analyzed, number) {
+            // A quoted literal has no type of its own.
+            Some(Arc::new(CastUdf::new(SqlType::Text, column.sql_type.clone(), false)))
+        } else {
+            assignment_cast(&found.sql_type, column)?
+        });
+    }
+    tables.extend(analyzed.tables.iter().copied());
+    Ok(Source::Query {
+        query: analyzed,
+        casts,
+    })
+}
+
+fn is_literal(query: &AnalyzedQuery, column: usize) -> bool {
+    let LogicalPlan::Projection(projection) = &query.plan else {
+        return false;
+    };
+    let mut expr = projection.expr.get(column);
+    while let Some(Expr::Alias(alias)) = expr {
+        expr = Some(&alias.expr);
+    }
+    matches!(expr, Some(Expr::Literal(..)))
+}
+
+/// How a query's column becomes a table's.
+pub fn assignment_cast(
+    from: &SqlType,
+    column: &crate::catalog::descriptor::Column,
+) -> Result<Option<Arc<CastUdf>>> {
+    let to = &column.sql_type;
+    if from.same_base(to) {
+        return Ok(remaining_cast(from, to));
+    }
+    if !can_cast(from, to, CastContext::Assignment) {
+        return Err(type_mismatch(&column.name, to, from));
+    }
+    Ok(Some(Arc::new(CastUdf::new(from.clone(), to.clone(), false))))
+}
+
+fn plan_conflict(
+    planner: &Planner<'_>,
+    on: &ast::OnConflict,
+    target: &Prepared,
+    alias: &str,
+    declared: &mut Vec<Option<SqlType>>,
+) -> Result<Conflict> {
+    let table = &target.table;
+    let arbiters = match &on.conflict_target {
+        None => {
+            if let ast::OnConflictAction::DoUpdate(_) = on.action {
+                return Err(Error::syntax(
+                    "ON CONFLICT DO UPDATE requires inference specification or constraint name",
+                )
+                .hint("For example, ON CONFLICT (column_name)."));
+            }
+            let primary = table.primary_key.iter().map(|_| None);
+            let unique = table.indexes.iter().enumerate().filter(|(_, index)| index.unique);
+            primary.chain(unique.map(|(number, _)| Some(number))).collect()
+        }
+        Some(ast::ConflictTarget::Columns(names)) => {
+            let mut positions = BTreeSet::new();
+            for name in names {
+                let name = ast::ObjectName::from(vec![name.clone()]);
+                positions.insert(target_column(table, &name)?);
+            }
+            infer(table, &positions)?
+        }
+        Some(ast::ConflictTarget::OnConstraint(name)) => {
+            let parts = names::object_name(name);
+            let name = parts.last().map_or("", String::as_str);
+            vec![named_constraint(table, name)?]
+        }
+    };
+    let action = match &on.action {
+        ast::OnConflictAction::DoNothing => Action::Nothing,
+        ast::OnConflictAction::DoUpdate(update) => {
+            let stored = Planner::table_schema(table, alias)?;
+            let proposed = Planner::table_schema(table, "excluded")?;
+            let schema = stored
+                .join(&proposed)
+                .map_err(crate::query::errors::from_datafusion)?;
+            let width = table.columns.len();
+            let mut places = target.live.clone();
+            places.extend(target.live.iter().map(|position| width + position));
+            let mut sets = Vec::new();
+            super::change::each_assignment(&update.assignments, table, |position, value| {
+                let column = &table.columns[position];
+                let value = match value {
+                    None => None,
+                    Some(expr) => {
+                        super::change::refuse_update(table, position)?;
+                        let value = assigned(planner, expr, column, &schema, &places, declared)?;
+                        Some(value.ok_or_else(|| {
+                            Error::unsupported("a subquery in ON CONFLICT DO UPDATE")
+                        })?)
+                    }
+                };
+                sets.push((position, value));
+                Ok(())
+            })?;
+            let condition = match &update.selection {
+                None => None,
+                Some(expr) => {
+                    let target = Some((&SqlType::Bool, CastContext::Implicit));
+                    let expr = planner.scalar(expr, &schema, target, declared)?;
+                    let input = Input {
+                        schema: &schema,
+                        places: Some(&places),
+                    };
+                    Some(Scalar::compile(&expr, &input).ok_or_else(|| {
+                        Error::unsupported("a subquery in ON CONFLICT DO UPDATE")
+                    })?)
+                }
+            };
+            let changed: Vec<usize> = sets.iter().map(|(position, _)| *position).collect();
+            Action::Update {
+                sets,
+                condition,
+                mode: super::change::lock_mode(target, &changed),
+            }
+        }
+    };
+    Ok(Conflict { arbiters, action })
+}
+
+/// The unique indexes over just these columns.
+fn infer(table: &Table, wanted: &BTreeSet<usize>) -> Result<Vec<Option<usize>>> {
+    let mut found = Vec::new();
+    if let Some(primary) = &table.primary_key
+        && primary.columns.iter().copied().collect::<BTreeSet<_>>() == *wanted
+    {
+        found.push(None);
+    }
+    for (number, index) in table.indexes.iter().enumerate() {
+        let columns = index.columns.iter().map(|column| match &column.key {
+            IndexKey::Column(position) => Some(*position),
+            IndexKey::Expression(..) => None,
+        });
+        let columns: Option<BTreeSet<usize>> = columns.collect();
+        if index.unique && index.predicate.is_none() && columns.as_ref() == Some(wanted) {
+            found.push(Some(number));
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::new(
+            SqlState::INVALID_COLUMN_REFERENCE,
+            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+        ));
+    }
+    Ok(found)
+}
+
+fn named_constraint(table: &Table, name: &str) -> Result<Option<usize>> {
+    if table.primary_key.as_ref().is_some_and(|key| key.name == name) {
+        return Ok(None);
+    }
+    let index = table.indexes.iter().position(|index| {
+        index.name == name && index.unique && index.constraint_oid.is_some()
+    });
+    index.map(Some).ok_or_else(|| {
+        Error::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("constraint \"{name}\" for table \"{}\" does not exist", table.name),
+        )
+    })
+}
+
+impl Insert {
+    pub(super) async fn run(
+        &self,
+        plan: &DmlPlan,
+        writer: &mut Writer<'_>,
+        runtime: &Runtime,
+        params: &[Datum],
+    ) -> Result<DmlResult> {
+        let mut result = DmlResult::default();
+        let mut touched = BTreeSet::new();
+        let ctx = writer.ctx;
+        match &self.source {
+            Source::Values(rows) => {
+                for values in rows {
+                    let mut row = vec![Datum::Null; plan.target.table.columns.len()];
+                    for (position, value) in self.columns.iter().zip(values) {
+                        row[*position] = match value {
+                            Given::Value(value) => value.eval(&[], params, ctx)?,
+                            Given::Default => plan.target.default_value(*position, ctx).await?,
+                        };
+                    }
+                    self.write(plan, writer, row, params, &mut touched, &mut result)
+                        .await?;
+                }
+            }
+            Source::Query { query, casts } => {
+                let set = runtime.execute(query, params, ctx.clone()).await?;
+                let mut rows = Rows::new(set.rows, query);
+                while let Some(values) = rows.next().await? {
+                    ctx.cancel.check()?;
+                    let mut row = vec![Datum::Null; plan.target.table.columns.len()];
+                    for ((position, value), cast) in self.columns.iter().zip(values).zip(casts) {
+                        row[*position] = match cast {
+                            Some(cast) => convert(value, cast, ctx)?,
+                            None => value,
+                        };
+                    }
+                    self.write(plan, writer, row, params, &mut touched, &mut result)
+                        .await?;
+                }
+            }
+        }
+        Ok(result)
+    }
+
+    async fn write(
+        &self,
+        plan: &DmlPlan,
+        writer: &mut Writer<'_>,
+        mut row: Row,
+        params: &[Datum],
+        touched: &mut BTreeSet<Key>,
+        result: &mut DmlResult,
+    ) -> Result<()> {
+        let ctx = writer.ctx;
+        for position in &self.missing {
+            row[*position] = plan.target.default_value(*position, ctx).await?;
+        }
+        if let Some(conflict) = &self.conflict {
+            plan.target.complete(&mut row, ctx)?;
+            let other = find_conflict(&plan.target, writer, conflict, &row).await?;
+            if let Some(key) = other {
+                let written = on_conflict(plan, writer, conflict, &key, row, params, touched);
+                if let Some((key, row)) = written.await? {
+                    touched.insert(key);
+                    plan.give(result, &row, &[], params, ctx)?;
+                }
+                return Ok(());
+            }
+        }
+        let (key, row) = writer.insert(&plan.target, row).await?;
+        if self.conflict.is_some() {
+            touched.insert(key);
+        }
+        plan.give(result, &row, &[], params, ctx)
+    }
+}
+
+/// The key of a row that has one of the proposed row's unique values.
+async fn find_conflict(
+    target: &Prepared,
+    writer: &mut Writer<'_>,
+    conflict: &Conflict,
+    row: &Row,
+) -> Result<Option<Key>> {
+    let ctx = writer.ctx;
+    for arbiter in &conflict.arbiters {
+        let key = match arbiter {
+            None => target.codec.row_key(row),
+            Some(index) => match target.index_entry(*index, row, &[], ctx)? {
+                Some(entry) if entry.unique => entry.key,
+                _ => continue,
+            },
+        };
+        let policy = ctx.wait_policy();
+        let locked = writer.txn.lock_and_get(&key, LockMode::Update, policy).await?;
+        if let Some(value) = found(locked) {
+            return Ok(Some(match arbiter {
+                None => key.into(),
+                Some(_) => target.codec.row_key_of_suffix(&value).into(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Updates the row in the way; `None` if it is left alone.
+async fn on_conflict(
+    plan: &DmlPlan,
+    writer: &mut Writer<'_>,
+    conflict: &Conflict,
+    key: &Key,
+    proposed: Row,
+    params: &[Datum],
+    touched: &BTreeSet<Key>,
+) -> Result<Option<(Key, Row)>> {
+    let Action::Update {
+        sets,
+        condition,
+        mode,
+    } = &conflict.action
+    else {
+        return Ok(None);
+    };
+    let ctx = writer.ctx;
+    if touched.contains(key) {
+        return Err(Error::new(
+            SqlState::CARDINALITY_VIOLATION,
+            "ON CONFLICT DO UPDATE command cannot affect row a second time",
+        )
+        .hint(
+            "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
+        ));
+    }
+    let policy = ctx.wait_policy();
+    let locked = writer.txn.lock_and_get(key, *mode, policy).await?;
+    let Some(value) = found(locked) else {
+        return Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "could not serialize access due to concurrent delete",
+        ));
+    };
+    let old = plan.target.codec.decode_whole_row(&value)?;
+    let mut both = old.clone();
+    both.extend(proposed);
+    if let Some(condition) = condition
+        && !condition.holds(&both, params, ctx)?
+    {
+        return Ok(None);
+    }
+    let mut new = old.clone();
+    for (position, value) in sets {
+        new[*position] = match value {
+            Some(value) => value.eval(&both, params, ctx)?,
+            None => plan.target.default_value(*position, ctx).await?,
+        };
+    }
+    writer.update(&plan.target, key, &old, new).await.map(Some)
+}
+
+/// A query's rows as datums, however they come.
+pub struct Rows {
+    types: Vec<SqlType>,
+    ready: std::collections::VecDeque<Row>,
+    stream: Option<futures::stream::BoxStream<'static, Result<RowChunk>>>,
+}
+
+impl Rows {
+    pub fn new(source: RowSource, query: &AnalyzedQuery) -> Rows {
+        let types = query.columns.iter().map(|c| c.sql_type.clone()).collect();
+        match source {
+            RowSource::Ready(rows) => Rows {
+                types,
+                ready: rows.into(),
+                stream: None,
+            },
+            RowSource::Stream(stream) => Rows {
+                types,
+                ready: Default::default(),
+                stream: Some(stream),
+            },
+        }
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Row>> {
+        loop {
+            if let Some(row) = self.ready.pop_front() {
+                return Ok(Some(row));
+            }
+            let Some(stream) = &mut self.stream else {
+                return Ok(None);
+            };
+            match stream.next().await {
+                None => return Ok(None),
+                Some(chunk) => match chunk? {
+                    RowChunk::Rows(rows) => self.ready.extend(rows),
+                    RowChunk::Batch(batch) => {
+                        for index in 0..batch.num_rows() {
+                            let mut row = Vec::with_capacity(self.types.len());
+                            for (array, sql_type) in batch.columns().iter().zip(&self.types) {
+                                row.push(crate::arrow_bridge::datum_at(array, index, sql_type)?);
+                            }
+                            self.ready.push_back(row);
+                        }
+                    }
+                },
+            }
+        }
+    }
+}
+

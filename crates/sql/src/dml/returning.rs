@@ -1,0 +1,206 @@
+//! RETURNING.
+
+use super::adopt;
+use super::prepared::Prepared;
+use crate::context::StatementContext;
+use crate::direct::scalar::{Input, Scalar};
+use crate::query::planner::{AnalyzedQuery, Planner};
+use crate::response::ResultColumn;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use types::{Datum, Error, Result, Row, SqlType};
+
+/// Where a returned value comes from.
+enum Value {
+    /// The written row.
+    Target(Scalar),
+    /// A column of the query that found the row.
+    Joined(usize),
+}
+
+pub struct Returning {
+    pub columns: Vec<ResultColumn>,
+    values: Vec<Value>,
+}
+
+impl Returning {
+    /// RETURNING over the target's columns alone.
+    pub fn over_target(
+        planner: &Planner<'_>,
+        items: Option<&Vec<ast::SelectItem>>,
+        target: &Prepared,
+        relation: &ast::TableFactor,
+        declared: &mut Vec<Option<SqlType>>,
+    ) -> Result<Option<Returning>> {
+        let Some(items) = items else {
+            return Ok(None);
+        };
+        let mut returning = Returning {
+            columns: Vec::new(),
+            values: Vec::new(),
+        };
+        returning.add(planner, items.clone(), target, relation, declared)?;
+        Ok(Some(returning))
+    }
+
+    /// RETURNING of a statement with other relations (`from`). An item of the target's columns is
+    /// computed on the written row, an item of the others by the query; those go to `query_items`,
+    /// whose first column will be column `first` of the query.
+    pub fn over_join(
+        planner: &Planner<'_>,
+        items: Option<&Vec<ast::SelectItem>>,
+        target: &Prepared,
+        relation: &ast::TableFactor,
+        from: &[ast::TableWithJoins],
+        first: usize,
+        query_items: &mut Vec<ast::SelectItem>,
+        declared: &mut Vec<Option<SqlType>>,
+    ) -> Result<Option<Returning>> {
+        let Some(items) = items else {
+            return Ok(None);
+        };
+        let mut returning = Returning {
+            columns: Vec::new(),
+            values: Vec::new(),
+        };
+        for item in items {
+            if let ast::SelectItem::Wildcard(_) = item {
+                returning.add(planner, vec![item.clone()], target, relation, declared)?;
+                returning.add_joined(planner, item, from, first, query_items, declared)?;
+                continue;
+            }
+            let tried = declared.clone();
+            match returning.add(planner, vec![item.clone()], target, relation, declared) {
+                Ok(()) => {}
+                Err(error) => {
+                    *declared = tried;
+                    returning
+                        .add_joined(planner, item, from, first, query_items, declared)
+                        .map_err(|_| error)?;
+                }
+            }
+        }
+        Ok(Some(returning))
+    }
+
+    fn add(
+        &mut self,
+        planner: &Planner<'_>,
+        items: Vec<ast::SelectItem>,
+        target: &Prepared,
+        relation: &ast::TableFactor,
+        declared: &mut Vec<Option<SqlType>>,
+    ) -> Result<()> {
+        let from = ast::TableWithJoins {
+            relation: relation.clone(),
+            joins: Vec::new(),
+        };
+        let query = planner.query(&select(items, vec![from], None)?, declared)?;
+        let values = projected(&query, target)
+            .ok_or_else(|| Error::unsupported("a subquery in RETURNING"))?;
+        adopt(declared, &query.parameter_types);
+        self.columns.extend(query.columns.iter().cloned());
+        self.values.extend(values.into_iter().map(Value::Target));
+        Ok(())
+    }
+
+    fn add_joined(
+        &mut self,
+        planner: &Planner<'_>,
+        item: &ast::SelectItem,
+        from: &[ast::TableWithJoins],
+        first: usize,
+        query_items: &mut Vec<ast::SelectItem>,
+        declared: &mut Vec<Option<SqlType>>,
+    ) -> Result<()> {
+        let query = planner.query(&select(vec![item.clone()], from.to_vec(), None)?, declared)?;
+        adopt(declared, &query.parameter_types);
+        match item {
+            ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..) => {
+                // The query's own `*` would hold the target too; name the columns one by one.
+                let bare = query.columns.iter().map(|column| {
+                    ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(ast::Ident::with_quote(
+                        '"',
+                        &column.name,
+                    )))
+                });
+                query_items.extend(bare);
+            }
+            item => query_items.push(item.clone()),
+        }
+        for column in query.columns.iter() {
+            let before = self.joined_count();
+            self.columns.push(column.clone());
+            self.values.push(Value::Joined(first + before));
+        }
+        Ok(())
+    }
+
+    fn joined_count(&self) -> usize {
+        let joined = self.values.iter().filter(|v| matches!(v, Value::Joined(_)));
+        joined.count()
+    }
+
+    pub fn row(
+        &self,
+        row: &[Datum],
+        joined: &[Datum],
+        params: &[Datum],
+        ctx: &StatementContext,
+    ) -> Result<Row> {
+        let mut out = Vec::with_capacity(self.values.len());
+        for value in &self.values {
+            out.push(match value {
+                Value::Target(scalar) => scalar.eval(row, params, ctx)?,
+                Value::Joined(column) => joined.get(*column).cloned().unwrap_or(Datum::Null),
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// The projection on top of a query over one table, on rows of that table by position.
+fn projected(query: &AnalyzedQuery, target: &Prepared) -> Option<Vec<Scalar>> {
+    let LogicalPlan::Projection(projection) = &query.plan else {
+        return None;
+    };
+    let schema = projection.input.schema();
+    // Columns that are not stored have no place: reading one is an error.
+    let places: Vec<usize> = schema
+        .fields()
+        .iter()
+        .map(|field| target.table.column_position(field.name()).unwrap_or(usize::MAX))
+        .collect();
+    let input = Input {
+        schema,
+        places: Some(&places),
+    };
+    projection
+        .expr
+        .iter()
+        .map(|expr| Scalar::compile(expr, &input))
+        .collect()
+}
+
+/// `SELECT items FROM from WHERE selection`.
+pub fn select(
+    items: Vec<ast::SelectItem>,
+    from: Vec<ast::TableWithJoins>,
+    selection: Option<ast::Expr>,
+) -> Result<ast::Query> {
+    let broken = || Error::internal("SELECT 1 does not parse");
+    let dialect = PostgreSqlDialect {};
+    let parsed = Parser::parse_sql(&dialect, "SELECT 1").map_err(|_| broken())?;
+    let Some(ast::Statement::Query(mut query)) = parsed.into_iter().next() else {
+        return Err(broken());
+    };
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return Err(broken());
+    };
+    select.projection = items;
+    select.from = from;
+    select.selection = selection;
+    Ok(*query)
+}
