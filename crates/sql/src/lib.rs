@@ -10,6 +10,8 @@ pub mod catalog;
 pub mod context;
 pub mod copy;
 pub mod ddl;
+pub mod direct;
+pub mod dml;
 pub mod functions;
 pub mod pg_catalog;
 pub mod query;

@@ -32,11 +32,33 @@ pub struct KeyBound {
     pub inclusive: bool,
 }
 
+/// The values of an IN list, or the array of `= ANY (array)`.
+#[derive(Clone)]
+pub enum List {
+    Values(Vec<Scalar>),
+    Array(Scalar),
+}
+
+impl List {
+    fn eval(&self, params: &[Datum], ctx: &StatementContext) -> Result<Vec<Datum>> {
+        match self {
+            List::Values(values) => values
+                .iter()
+                .map(|value| value.eval(&[], params, ctx))
+                .collect(),
+            List::Array(array) => Ok(match array.eval(&[], params, ctx)? {
+                Datum::Array(array) => array.elements.clone(),
+                _ => Vec::new(),
+            }),
+        }
+    }
+}
+
 /// Which part of a key order is read.
 #[derive(Clone)]
 pub enum Locator {
     /// Equal first columns, then any one of a list for the next column.
-    Points { equal: Vec<Scalar>, list: Vec<Scalar> },
+    Points { equal: Vec<Scalar>, list: List },
     /// Equal first columns, then bounds on the next one.
     Range {
         equal: Vec<Scalar>,
@@ -239,9 +261,9 @@ impl AccessPath {
                     return Ok(cursor);
                 };
                 let column = &columns[equal.len()];
+                let list = list.eval(params, ctx)?;
                 let mut wanted = Vec::with_capacity(list.len());
-                for item in list {
-                    let value = item.eval(&[], params, ctx)?;
+                for value in list {
                     if let Converted::Exact(value) = to_key_type(value, &column.sql_type) {
                         wanted.push(value);
                     }
@@ -489,7 +511,7 @@ fn equality_on(term: &Scalar, column: usize) -> Option<&Scalar> {
     }
 }
 
-fn list_on(term: &Scalar, column: usize) -> Option<&[Scalar]> {
+fn list_on(term: &Scalar, column: usize) -> Option<List> {
     match term {
         Scalar::InList {
             negated: false,
@@ -500,8 +522,17 @@ fn list_on(term: &Scalar, column: usize) -> Option<&[Scalar]> {
             && list.len() <= MAX_POINTS
             && list.iter().all(is_bound_value) =>
         {
-            Some(list)
+            Some(List::Values(list.clone()))
         }
+        Scalar::Call {
+            function,
+            arguments,
+        } if function.name == "op = any" => match arguments.as_slice() {
+            [value, array] if plain_column(value) == Some(column) && is_bound_value(array) => {
+                Some(List::Array(array.clone()))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -548,10 +579,7 @@ fn matching(
             merit.unique = unique_key && merit.equal == columns.len();
             merit.ordered = order.is_empty();
             return Some(Match {
-                locator: Locator::Points {
-                    equal,
-                    list: list.to_vec(),
-                },
+                locator: Locator::Points { equal, list },
                 used,
                 merit,
                 reverse: false,

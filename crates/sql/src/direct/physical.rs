@@ -12,7 +12,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::{Expr, ExprSchemable};
-use datafusion::physical_expr::{PhysicalPlanningContext, create_physical_expr};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::create_physical_expr;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlType};
 

@@ -7,7 +7,7 @@ use crate::arrow_bridge::sql_type_of;
 use crate::catalog::descriptor::Table;
 use crate::context::{ReadView, StatementContext};
 use crate::query::planner::{AnalyzedQuery, LockStrength, LockWait};
-use crate::query::provider::StoredTable;
+use crate::query::table_of;
 use crate::table_codec::TableCodec;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, TableScan};
 use std::sync::Arc;
@@ -151,7 +151,7 @@ impl Builder {
     }
 
     fn scan(&mut self, scan: &TableScan) -> Option<()> {
-        let table = StoredTable::of(scan.source.as_ref())?;
+        let table = table_of(&scan.source)?;
         if !scan.filters.is_empty() || scan.fetch.is_some() {
             return None;
         }
@@ -290,7 +290,8 @@ impl Builder {
             // In order, or any rows at all, and only a few of them.
             short && (ordered || path.condition.is_none() || path.is_bounded())
         };
-        if !direct {
+        // DataFusion cannot lock rows: a locking query stays here whatever it reads.
+        if !direct && lock.is_none() {
             return None;
         }
         let volatile = self.steps.iter().any(Step::is_volatile)

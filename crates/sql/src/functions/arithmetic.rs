@@ -3,7 +3,10 @@
 use super::{ArgType, Registry, ReturnType, ScalarFunction, Volatility};
 use crate::context::StatementContext;
 use types::datetime;
-use types::interval::MICROS_PER_DAY;
+use types::datetime_fn::{
+    date_minus_date, date_plus_days, time_plus_interval, timestamp_minus_timestamp,
+    timestamp_plus_interval, timestamptz_plus_interval,
+};
 use types::timezone::TimeZone;
 use types::{Datum, Error, Interval, Numeric, Result, SqlState, SqlType};
 
@@ -235,6 +238,7 @@ fn numeric_operators(registry: &mut Registry) {
     binary!("op *", mul);
     binary!("op /", div);
     binary!("op %", rem);
+    binary!("op ^", power);
     unary!("op -u", negate);
     unary!("op +u", clone);
     unary!("op @u", abs);
@@ -263,79 +267,6 @@ pub fn float_power(base: f64, exponent: f64) -> Result<f64> {
 
 // ---- dates and times --------------------------------------------------------------------------
 
-fn timestamp_out_of_range() -> Error {
-    Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
-}
-
-/// A local timestamp moved by months (to the last day of a shorter month), days and microseconds.
-pub fn timestamp_plus_interval(micros: i64, interval: &Interval) -> Result<i64> {
-    if !datetime::timestamp_is_finite(micros) {
-        return Ok(micros);
-    }
-    let mut micros = plus_months(micros, interval.months)?;
-    micros = i64::from(interval.days)
-        .checked_mul(MICROS_PER_DAY)
-        .and_then(|days| micros.checked_add(days))
-        .ok_or_else(timestamp_out_of_range)?;
-    micros = micros
-        .checked_add(interval.micros)
-        .ok_or_else(timestamp_out_of_range)?;
-    datetime::check_timestamp(micros)
-}
-
-fn plus_months(micros: i64, months: i32) -> Result<i64> {
-    if months == 0 {
-        return Ok(micros);
-    }
-    let days = micros.div_euclid(MICROS_PER_DAY);
-    let (year, month, day) = datetime::civil_from_days(days);
-    let total = year * 12 + i64::from(month) - 1 + i64::from(months);
-    let (year, month) = (total.div_euclid(12), total.rem_euclid(12) as u32 + 1);
-    let day = day.min(datetime::days_in_month(year, month));
-    let days = datetime::days_from_civil(year, month, day);
-    days.checked_mul(MICROS_PER_DAY)
-        .and_then(|start| start.checked_add(micros.rem_euclid(MICROS_PER_DAY)))
-        .ok_or_else(timestamp_out_of_range)
-}
-
-/// As [`timestamp_plus_interval`], where months and days move the local time of `zone`.
-pub fn timestamptz_plus_interval(micros: i64, interval: &Interval, zone: &TimeZone) -> Result<i64> {
-    if !datetime::timestamp_is_finite(micros) {
-        return Ok(micros);
-    }
-    let mut moved = micros;
-    if interval.months != 0 || interval.days != 0 {
-        let calendar = Interval::new(interval.months, interval.days, 0);
-        moved = zone.to_utc(timestamp_plus_interval(zone.to_local(micros), &calendar)?);
-    }
-    let moved = moved
-        .checked_add(interval.micros)
-        .ok_or_else(timestamp_out_of_range)?;
-    datetime::check_timestamp(moved)
-}
-
-/// The difference of two timestamps, as days and microseconds.
-pub fn timestamp_difference(a: i64, b: i64) -> Result<Interval> {
-    if !datetime::timestamp_is_finite(a) || !datetime::timestamp_is_finite(b) {
-        return Err(Error::new(
-            SqlState::DATETIME_FIELD_OVERFLOW,
-            "cannot subtract infinite timestamps",
-        ));
-    }
-    let micros = a
-        .checked_sub(b)
-        .ok_or_else(|| Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
-    let days = (micros / MICROS_PER_DAY) as i32;
-    Ok(Interval::new(0, days, micros % MICROS_PER_DAY))
-}
-
-fn date_plus_days(date: i32, days: i64) -> Result<Datum> {
-    if !datetime::date_is_finite(date) {
-        return Ok(Datum::Date(date));
-    }
-    datetime::check_date(i64::from(date) + days).map(Datum::Date)
-}
-
 fn zone(context: &StatementContext) -> Result<TimeZone> {
     TimeZone::parse(&context.settings.time_zone)
 }
@@ -343,16 +274,14 @@ fn zone(context: &StatementContext) -> Result<TimeZone> {
 fn moved(context: &StatementContext, when: &Datum, by: &Interval) -> Result<Datum> {
     match when {
         Datum::Date(days) => {
-            timestamp_plus_interval(datetime::date_to_timestamp(*days)?, by).map(Datum::Timestamp)
+            let start = datetime::date_to_timestamp(*days)?;
+            timestamp_plus_interval(start, by).map(Datum::Timestamp)
         }
         Datum::Timestamp(micros) => timestamp_plus_interval(*micros, by).map(Datum::Timestamp),
         Datum::TimestampTz(micros) => {
             timestamptz_plus_interval(*micros, by, &zone(context)?).map(Datum::TimestampTz)
         }
-        Datum::Time(micros) => {
-            let sum = micros.wrapping_add(by.micros % MICROS_PER_DAY);
-            Ok(Datum::Time(sum.rem_euclid(MICROS_PER_DAY)))
-        }
+        Datum::Time(micros) => Ok(Datum::Time(time_plus_interval(*micros, by))),
         _ => Err(wrong_arguments("interval arithmetic")),
     }
 }
@@ -394,54 +323,22 @@ fn time_operators(registry: &mut Registry) {
         one("op +", &[Span, when.clone()], plus_interval);
         one("op -", &[when.clone(), Span], minus_interval);
     }
-    add(
-        registry,
-        "op +",
-        &[Date, Int4],
-        Date,
-        |_, args| match args {
-            [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, i64::from(*days)),
-            _ => Err(wrong_arguments("op +")),
-        },
-    );
-    add(
-        registry,
-        "op +",
-        &[Int4, Date],
-        Date,
-        |_, args| match args {
-            [Datum::Int4(days), Datum::Date(date)] => date_plus_days(*date, i64::from(*days)),
-            _ => Err(wrong_arguments("op +")),
-        },
-    );
-    add(
-        registry,
-        "op -",
-        &[Date, Int4],
-        Date,
-        |_, args| match args {
-            [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, -i64::from(*days)),
-            _ => Err(wrong_arguments("op -")),
-        },
-    );
-    add(
-        registry,
-        "op -",
-        &[Date, Date],
-        Int4,
-        |_, args| match args {
-            [Datum::Date(a), Datum::Date(b)] => {
-                if !datetime::date_is_finite(*a) || !datetime::date_is_finite(*b) {
-                    return Err(Error::new(
-                        SqlState::DATETIME_FIELD_OVERFLOW,
-                        "cannot subtract infinite dates",
-                    ));
-                }
-                Ok(Datum::Int4(a - b))
-            }
-            _ => Err(wrong_arguments("op -")),
-        },
-    );
+    add(registry, "op +", &[Date, Int4], Date, |_, args| match args {
+        [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, i64::from(*days)).map(Datum::Date),
+        _ => Err(wrong_arguments("op +")),
+    });
+    add(registry, "op +", &[Int4, Date], Date, |_, args| match args {
+        [Datum::Int4(days), Datum::Date(date)] => date_plus_days(*date, i64::from(*days)).map(Datum::Date),
+        _ => Err(wrong_arguments("op +")),
+    });
+    add(registry, "op -", &[Date, Int4], Date, |_, args| match args {
+        [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, -i64::from(*days)).map(Datum::Date),
+        _ => Err(wrong_arguments("op -")),
+    });
+    add(registry, "op -", &[Date, Date], Int4, |_, args| match args {
+        [Datum::Date(a), Datum::Date(b)] => date_minus_date(*a, *b).map(Datum::Int4),
+        _ => Err(wrong_arguments("op -")),
+    });
     fn date_time(date: i32, time: i64) -> Result<Datum> {
         let start = datetime::date_to_timestamp(date)?;
         if !datetime::timestamp_is_finite(start) {
@@ -470,19 +367,13 @@ fn time_operators(registry: &mut Registry) {
         },
     );
     for when in [Timestamp, TimestampTz] {
-        add(
-            registry,
-            "op -",
-            &[when.clone(), when],
-            Span,
-            |_, args| match args {
-                [Datum::Timestamp(a), Datum::Timestamp(b)]
-                | [Datum::TimestampTz(a), Datum::TimestampTz(b)] => {
-                    timestamp_difference(*a, *b).map(Datum::Interval)
-                }
-                _ => Err(wrong_arguments("op -")),
-            },
-        );
+        add(registry, "op -", &[when.clone(), when], Span, |_, args| match args {
+            [Datum::Timestamp(a), Datum::Timestamp(b)]
+            | [Datum::TimestampTz(a), Datum::TimestampTz(b)] => {
+                timestamp_minus_timestamp(*a, *b).map(Datum::Interval)
+            }
+            _ => Err(wrong_arguments("op -")),
+        });
     }
     add(
         registry,

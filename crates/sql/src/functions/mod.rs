@@ -7,7 +7,9 @@
 pub mod aggregates;
 pub mod arithmetic;
 pub mod comparison;
+pub mod json_operators;
 pub mod operators;
+pub mod pattern;
 
 use crate::context::StatementContext;
 use datafusion::arrow::array::ArrayRef;

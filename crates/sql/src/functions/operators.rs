@@ -4,7 +4,10 @@
 //! A binary operator `X` stands in the registry as `op X`, a prefix one as `op Xu`.
 
 use super::arithmetic::wrong_arguments;
-use super::{ArgType, Registry, ReturnType, ScalarFunction, Volatility, arithmetic, comparison};
+use super::{
+    ArgType, Registry, ReturnType, ScalarFunction, Volatility, arithmetic, comparison,
+    json_operators, pattern,
+};
 use std::sync::Arc;
 use types::array::ArrayDim;
 use types::{Array, Datum, Error, Result, SqlState, SqlType};
@@ -13,6 +16,8 @@ use types::{Array, Datum, Error, Result, SqlState, SqlType};
 pub fn register(registry: &mut Registry) {
     arithmetic::register(registry);
     comparison::register(registry);
+    json_operators::register(registry);
+    pattern::register(registry);
     text_operators(registry);
     array_operators(registry);
 }
