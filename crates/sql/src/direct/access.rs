@@ -192,18 +192,22 @@ impl AccessPath {
     pub fn is_narrow(&self) -> bool {
         match &self.locator {
             Locator::Points { .. } => true,
-            Locator::Range { equal, lower, upper } => {
-                !equal.is_empty() || (!lower.is_empty() && !upper.is_empty())
-            }
+            Locator::Range {
+                equal,
+                lower,
+                upper,
+            } => !equal.is_empty() || (!lower.is_empty() && !upper.is_empty()),
         }
     }
 
     pub fn is_bounded(&self) -> bool {
         match &self.locator {
             Locator::Points { .. } => true,
-            Locator::Range { equal, lower, upper } => {
-                !(equal.is_empty() && lower.is_empty() && upper.is_empty())
-            }
+            Locator::Range {
+                equal,
+                lower,
+                upper,
+            } => !(equal.is_empty() && lower.is_empty() && upper.is_empty()),
         }
     }
 
@@ -277,19 +281,25 @@ impl AccessPath {
                 }
                 for value in wanted {
                     values.push(value);
-                    cursor.points.push_back(match self.codec.point(self.access, &values) {
-                        Some(key) => Target::Key(key),
-                        None => Target::Span(self.codec.range(
-                            self.access,
-                            &values,
-                            Bound::Unbounded,
-                            Bound::Unbounded,
-                        )),
-                    });
+                    cursor
+                        .points
+                        .push_back(match self.codec.point(self.access, &values) {
+                            Some(key) => Target::Key(key),
+                            None => Target::Span(self.codec.range(
+                                self.access,
+                                &values,
+                                Bound::Unbounded,
+                                Bound::Unbounded,
+                            )),
+                        });
                     values.pop();
                 }
             }
-            Locator::Range { equal, lower, upper } => {
+            Locator::Range {
+                equal,
+                lower,
+                upper,
+            } => {
                 let Some(values) = evaluate_equal(columns, equal, params, ctx)? else {
                     return Ok(cursor);
                 };
@@ -419,22 +429,22 @@ fn evaluate_bound(
 }
 
 /// The narrower of two bounds on the same side.
-fn tighter(
-    a: Bound<Datum>,
-    b: Bound<Datum>,
-    column: &KeyColumn,
-    is_lower: bool,
-) -> Bound<Datum> {
+fn tighter(a: Bound<Datum>, b: Bound<Datum>, column: &KeyColumn, is_lower: bool) -> Bound<Datum> {
     let value = |bound: &Bound<Datum>| match bound {
         Bound::Included(value) => Some((value.clone(), true)),
         Bound::Excluded(value) => Some((value.clone(), false)),
         Bound::Unbounded => None,
     };
-    let (Some((left, left_included)), Some((right, right_included))) = (value(&a), value(&b)) else {
+    let (Some((left, left_included)), Some((right, right_included))) = (value(&a), value(&b))
+    else {
         return if matches!(a, Bound::Unbounded) { b } else { a };
     };
     let ordering = left.compare_typed(&right, &column.sql_type);
-    let ordering = if is_lower { ordering } else { ordering.reverse() };
+    let ordering = if is_lower {
+        ordering
+    } else {
+        ordering.reverse()
+    };
     match ordering {
         std::cmp::Ordering::Greater => a,
         std::cmp::Ordering::Less => b,
@@ -455,7 +465,8 @@ fn plain_column(scalar: &Scalar) -> Option<usize> {
                 (SqlType::Int4, SqlType::Int8) => true,
                 (SqlType::Numeric(_), SqlType::Numeric(None)) => true,
                 (SqlType::Numeric(Some((p, s))), SqlType::Numeric(Some((wide_p, wide_s)))) => {
-                    wide_s >= s && i32::from(*wide_p) - i32::from(*wide_s) >= i32::from(*p) - i32::from(*s)
+                    wide_s >= s
+                        && i32::from(*wide_p) - i32::from(*wide_s) >= i32::from(*p) - i32::from(*s)
                 }
                 (from, SqlType::Text | SqlType::Varchar(None)) => {
                     matches!(from, SqlType::Varchar(_) | SqlType::Text)

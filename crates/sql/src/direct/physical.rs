@@ -11,8 +11,8 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_expr::create_physical_expr;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlType};
@@ -89,9 +89,7 @@ impl PhysicalScalar {
     pub fn eval(&self, row: &[Datum], params: &[Datum], ctx: &StatementContext) -> Result<Datum> {
         let bound = with_parameters(self.expr.clone(), params)?;
         let mut options = ConfigOptions::new();
-        options
-            .extensions
-            .insert(Statement(Arc::new(ctx.clone())));
+        options.extensions.insert(Statement(Arc::new(ctx.clone())));
         let options = Arc::new(options);
         let mut props = ExecutionProps::new();
         props.config_options = Some(options);

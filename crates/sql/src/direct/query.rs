@@ -311,7 +311,9 @@ impl Builder {
                     projected = true;
                 }
                 Step::Filter(condition) => condition.collect_columns(&mut wanted),
-                Step::Sort(keys) => keys.iter().for_each(|k| k.value.collect_columns(&mut wanted)),
+                Step::Sort(keys) => keys
+                    .iter()
+                    .for_each(|k| k.value.collect_columns(&mut wanted)),
                 Step::Aggregate(list) => {
                     for one in list {
                         one.argument
@@ -330,8 +332,9 @@ impl Builder {
         if !projected {
             // The plan ends without a projection: all live columns, as the schema has them.
             let live: Vec<usize> = table.live_columns().map(|(position, _)| position).collect();
-            self.steps
-                .push(Step::Project(live.iter().map(|p| Scalar::Column(*p)).collect()));
+            self.steps.push(Step::Project(
+                live.iter().map(|p| Scalar::Column(*p)).collect(),
+            ));
             wanted = live;
         }
         wanted.sort_unstable();
@@ -431,9 +434,13 @@ impl DirectQuery {
         params: &[Datum],
     ) -> Result<Option<Vec<Row>>> {
         if let Some(lock) = self.lock {
-            return self.run_locking(transaction, ctx, params, lock).await.map(Some);
+            return self
+                .run_locking(transaction, ctx, params, lock)
+                .await
+                .map(Some);
         }
-        self.run(&mut Reader::Transaction(transaction), ctx, params).await
+        self.run(&mut Reader::Transaction(transaction), ctx, params)
+            .await
     }
 
     async fn run(
@@ -544,7 +551,9 @@ impl DirectQuery {
 
     fn only_projects(&self) -> bool {
         let streaming = &self.steps[..self.streaming];
-        streaming.iter().all(|step| matches!(step, Step::Project(_)))
+        streaming
+            .iter()
+            .all(|step| matches!(step, Step::Project(_)))
     }
 
     /// A stored row through the residual condition and the streaming steps.

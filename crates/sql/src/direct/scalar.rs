@@ -179,9 +179,9 @@ impl Scalar {
             Scalar::And(list) | Scalar::Or(list) | Scalar::Coalesce(list) => {
                 list.iter().any(|item| item.any(test))
             }
-            Scalar::Not(operand)
-            | Scalar::Is { operand, .. }
-            | Scalar::Cast { operand, .. } => operand.any(test),
+            Scalar::Not(operand) | Scalar::Is { operand, .. } | Scalar::Cast { operand, .. } => {
+                operand.any(test)
+            }
             Scalar::InList { operand, list, .. } => {
                 operand.any(test) || list.iter().any(|item| item.any(test))
             }
@@ -647,7 +647,10 @@ impl Compiler<'_> {
         };
         Some(Scalar::Case {
             operand,
-            blank_padded: case.expr.as_ref().is_some_and(|expr| self.blank_padded(expr)),
+            blank_padded: case
+                .expr
+                .as_ref()
+                .is_some_and(|expr| self.blank_padded(expr)),
             branches,
             otherwise,
         })
@@ -655,6 +658,7 @@ impl Compiler<'_> {
 
     fn physical(&self, expr: &Expr) -> Option<Scalar> {
         let places = self.input.places;
-        PhysicalScalar::new(expr, self.input.schema, places).map(|node| Scalar::Physical(Arc::new(node)))
+        PhysicalScalar::new(expr, self.input.schema, places)
+            .map(|node| Scalar::Physical(Arc::new(node)))
     }
 }

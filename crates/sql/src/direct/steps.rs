@@ -59,13 +59,14 @@ impl Step {
             Step::Filter(condition) => condition.is_volatile(),
             Step::Project(columns) => columns.iter().any(Scalar::is_volatile),
             Step::Sort(keys) => keys.iter().any(|key| key.value.is_volatile()),
-            Step::Limit { skip, fetch } => {
-                skip.iter().chain(fetch).any(Scalar::is_volatile)
-            }
+            Step::Limit { skip, fetch } => skip.iter().chain(fetch).any(Scalar::is_volatile),
             Step::Distinct(_) => false,
-            Step::Aggregate(list) => list
-                .iter()
-                .any(|one| one.argument.iter().chain(&one.filter).any(Scalar::is_volatile)),
+            Step::Aggregate(list) => list.iter().any(|one| {
+                one.argument
+                    .iter()
+                    .chain(&one.filter)
+                    .any(Scalar::is_volatile)
+            }),
         }
     }
 

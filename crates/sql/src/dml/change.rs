@@ -97,7 +97,9 @@ pub fn plan_delete(
     declared: &mut Vec<Option<SqlType>>,
 ) -> Result<DmlPlan> {
     if delete.limit.is_some() || !delete.order_by.is_empty() || !delete.tables.is_empty() {
-        return Err(Error::syntax("DELETE takes one table and no ORDER BY or LIMIT"));
+        return Err(Error::syntax(
+            "DELETE takes one table and no ORDER BY or LIMIT",
+        ));
     }
     let (ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables)) =
         &delete.from;
@@ -116,9 +118,7 @@ pub fn plan_delete(
     plan(planner, statement, "DELETE", declared)
 }
 
-fn target_relation(
-    table: &ast::TableWithJoins,
-) -> Result<(&ast::ObjectName, Option<&ast::Ident>)> {
+fn target_relation(table: &ast::TableWithJoins) -> Result<(&ast::ObjectName, Option<&ast::Ident>)> {
     match &table.relation {
         ast::TableFactor::Table { name, alias, .. } if table.joins.is_empty() => {
             Ok((name, alias.as_ref().map(|alias| &alias.name)))
@@ -152,7 +152,9 @@ pub fn each_assignment(
                 let values = match &assignment.value {
                     ast::Expr::Tuple(values) => values.as_slice(),
                     ast::Expr::Nested(value) => std::slice::from_ref(value.as_ref()),
-                    ast::Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("row") => {
+                    ast::Expr::Function(call)
+                        if call.name.to_string().eq_ignore_ascii_case("row") =>
+                    {
                         return Err(Error::unsupported("ROW(…) as the source of an UPDATE"));
                     }
                     _ => {
@@ -211,11 +213,17 @@ fn plan(
     command: &'static str,
     declared: &mut Vec<Option<SqlType>>,
 ) -> Result<DmlPlan> {
-    let verb = if command == "UPDATE" { "update" } else { "delete from" };
+    let verb = if command == "UPDATE" {
+        "update"
+    } else {
+        "delete from"
+    };
     let table = target_table(planner, statement.name, verb)?;
     let set = PreparedSet::new(planner, &table)?;
     let target = set.get(table.oid)?.clone();
-    let shown = statement.alias.map_or_else(|| table.name.clone(), names::fold);
+    let shown = statement
+        .alias
+        .map_or_else(|| table.name.clone(), names::fold);
     let schema = Planner::table_schema(&table, &shown)?;
     let own = Own {
         planner,
@@ -224,7 +232,10 @@ fn plan(
     };
     let relation = table_factor(statement.name, statement.alias);
     let joined = !statement.from.is_empty();
-    let identity = table.primary_key.as_ref().map_or(0, |key| key.columns.len());
+    let identity = table
+        .primary_key
+        .as_ref()
+        .map_or(0, |key| key.columns.len());
 
     // First the expressions of the row alone; what is left goes through the query.
     let mut items = identity_items(&table, &shown);
@@ -289,7 +300,10 @@ fn plan(
             joins: Vec::new(),
         }];
         from.extend(statement.from.iter().cloned());
-        let query = planner.query(&select(items, from, statement.selection.cloned())?, declared)?;
+        let query = planner.query(
+            &select(items, from, statement.selection.cloned())?,
+            declared,
+        )?;
         adopt(declared, &query.parameter_types);
         tables.extend(query.tables.iter().copied());
         for (set, position) in left {
@@ -300,13 +314,8 @@ fn plan(
         }
         (Find::Query(query), returned)
     } else {
-        let returned = Returning::over_target(
-            planner,
-            statement.returning,
-            &target,
-            &relation,
-            declared,
-        )?;
+        let returned =
+            Returning::over_target(planner, statement.returning, &target, &relation, declared)?;
         let mut wanted = Vec::new();
         if let Some(condition) = &condition {
             condition.collect_columns(&mut wanted);
@@ -324,7 +333,9 @@ fn plan(
     };
     let work = Work::Change(Change { find, sets, mode });
     let declared = std::mem::take(declared);
-    Ok(DmlPlan::new(command, declared, set, target, work, returned, tables))
+    Ok(DmlPlan::new(
+        command, declared, set, target, work, returned, tables,
+    ))
 }
 
 /// The target's own columns, as expressions see them.
@@ -389,7 +400,9 @@ impl Change {
                     .await?;
             }
             Find::Query(query) => {
-                let rows = self.lock_found(plan, writer, runtime, query, params).await?;
+                let rows = self
+                    .lock_found(plan, writer, runtime, query, params)
+                    .await?;
                 for (key, joined) in rows {
                     writer.ctx.cancel.check()?;
                     let policy = writer.ctx.wait_policy();
@@ -431,7 +444,9 @@ impl Change {
                 return Ok(());
             }
             let key = Key::from(key);
-            return self.apply(plan, writer, &key, old, &[], params, result).await;
+            return self
+                .apply(plan, writer, &key, old, &[], params, result)
+                .await;
         }
         // All rows first: a change may move a row to where the scan has not been yet.
         let mut keys = Vec::new();
@@ -457,7 +472,8 @@ impl Change {
                 _ => continue,
             };
             let old = plan.target.codec.decode_whole_row(&value)?;
-            self.apply(plan, writer, &key, old, &[], params, result).await?;
+            self.apply(plan, writer, &key, old, &[], params, result)
+                .await?;
         }
         Ok(())
     }

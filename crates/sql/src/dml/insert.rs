@@ -80,7 +80,10 @@ pub fn plan(
         if columns.contains(&position) {
             return Err(Error::new(
                 SqlState::DUPLICATE_COLUMN,
-                format!("column \"{}\" specified more than once", table.columns[position].name),
+                format!(
+                    "column \"{}\" specified more than once",
+                    table.columns[position].name
+                ),
             ));
         }
         columns.push(position);
@@ -92,7 +95,9 @@ pub fn plan(
     let conflict = match &insert.on {
         None => None,
         Some(ast::OnInsert::OnConflict(on)) => {
-            let shown = alias.as_ref().map_or_else(|| table.name.clone(), names::fold);
+            let shown = alias
+                .as_ref()
+                .map_or_else(|| table.name.clone(), names::fold);
             Some(plan_conflict(planner, on, &target, &shown, declared)?)
         }
         Some(_) => return Err(Error::syntax("ON DUPLICATE KEY UPDATE is not PostgreSQL")),
@@ -138,7 +143,9 @@ pub fn plan(
         conflict,
     });
     let declared = std::mem::take(declared);
-    Ok(DmlPlan::new("INSERT", declared, set, target, work, returned, tables))
+    Ok(DmlPlan::new(
+        "INSERT", declared, set, target, work, returned, tables,
+    ))
 }
 
 /// The target as a FROM item.
@@ -169,20 +176,28 @@ fn values_of(query: &ast::Query) -> Option<Vec<&[ast::Expr]>> {
         && query.limit_clause.is_none()
         && query.fetch.is_none();
     match query.body.as_ref() {
-        ast::SetExpr::Values(values) if plain => {
-            Some(values.rows.iter().map(|row| row.content.as_slice()).collect())
-        }
+        ast::SetExpr::Values(values) if plain => Some(
+            values
+                .rows
+                .iter()
+                .map(|row| row.content.as_slice())
+                .collect(),
+        ),
         _ => None,
     }
 }
 
 fn check_width(columns: &mut Vec<usize>, width: usize, explicit: bool) -> Result<()> {
     if width > columns.len() {
-        return Err(Error::syntax("INSERT has more expressions than target columns"));
+        return Err(Error::syntax(
+            "INSERT has more expressions than target columns",
+        ));
     }
     if width < columns.len() {
         if explicit {
-            return Err(Error::syntax("INSERT has more target columns than expressions"));
+            return Err(Error::syntax(
+                "INSERT has more target columns than expressions",
+            ));
         }
         columns.truncate(width);
     }
@@ -195,7 +210,10 @@ fn refuse_given(table: &Table, position: usize) -> Result<()> {
     let error = || {
         Error::new(
             SqlState::GENERATED_ALWAYS,
-            format!("cannot insert a non-DEFAULT value into column \"{}\"", column.name),
+            format!(
+                "cannot insert a non-DEFAULT value into column \"{}\"",
+                column.name
+            ),
         )
     };
     if column.generated.is_some() {
@@ -256,12 +274,18 @@ fn plan_query(
     for (number, (found, position)) in analyzed.columns.iter().zip(columns).enumerate() {
         refuse_given(table, *position)?;
         let column = &table.columns[*position];
-        casts.push(if found.sql_type == SqlType::Text && is_literal(&analyzed, number) {
-            // A quoted literal has no type of its own.
-            Some(Arc::new(CastUdf::new(SqlType::Text, column.sql_type.clone(), false)))
-        } else {
-            assignment_cast(&found.sql_type, column)?
-        });
+        casts.push(
+            if found.sql_type == SqlType::Text && is_literal(&analyzed, number) {
+                // A quoted literal has no type of its own.
+                Some(Arc::new(CastUdf::new(
+                    SqlType::Text,
+                    column.sql_type.clone(),
+                    false,
+                )))
+            } else {
+                assignment_cast(&found.sql_type, column)?
+            },
+        );
     }
     tables.extend(analyzed.tables.iter().copied());
     Ok(Source::Query {
@@ -293,7 +317,11 @@ pub fn assignment_cast(
     if !can_cast(from, to, CastContext::Assignment) {
         return Err(type_mismatch(&column.name, to, from));
     }
-    Ok(Some(Arc::new(CastUdf::new(from.clone(), to.clone(), false))))
+    Ok(Some(Arc::new(CastUdf::new(
+        from.clone(),
+        to.clone(),
+        false,
+    ))))
 }
 
 fn plan_conflict(
@@ -313,8 +341,14 @@ fn plan_conflict(
                 .hint("For example, ON CONFLICT (column_name)."));
             }
             let primary = table.primary_key.iter().map(|_| None);
-            let unique = table.indexes.iter().enumerate().filter(|(_, index)| index.unique);
-            primary.chain(unique.map(|(number, _)| Some(number))).collect()
+            let unique = table
+                .indexes
+                .iter()
+                .enumerate()
+                .filter(|(_, index)| index.unique);
+            primary
+                .chain(unique.map(|(number, _)| Some(number)))
+                .collect()
         }
         Some(ast::ConflictTarget::Columns(names)) => {
             let mut positions = BTreeSet::new();
@@ -357,20 +391,21 @@ fn plan_conflict(
                 sets.push((position, value));
                 Ok(())
             })?;
-            let condition = match &update.selection {
-                None => None,
-                Some(expr) => {
-                    let target = Some((&SqlType::Bool, CastContext::Implicit));
-                    let expr = planner.scalar(expr, &schema, target, declared)?;
-                    let input = Input {
-                        schema: &schema,
-                        places: Some(&places),
-                    };
-                    Some(Scalar::compile(&expr, &input).ok_or_else(|| {
-                        Error::unsupported("a subquery in ON CONFLICT DO UPDATE")
-                    })?)
-                }
-            };
+            let condition =
+                match &update.selection {
+                    None => None,
+                    Some(expr) => {
+                        let target = Some((&SqlType::Bool, CastContext::Implicit));
+                        let expr = planner.scalar(expr, &schema, target, declared)?;
+                        let input = Input {
+                            schema: &schema,
+                            places: Some(&places),
+                        };
+                        Some(Scalar::compile(&expr, &input).ok_or_else(|| {
+                            Error::unsupported("a subquery in ON CONFLICT DO UPDATE")
+                        })?)
+                    }
+                };
             let changed: Vec<usize> = sets.iter().map(|(position, _)| *position).collect();
             Action::Update {
                 sets,
@@ -410,16 +445,24 @@ fn infer(table: &Table, wanted: &BTreeSet<usize>) -> Result<Vec<Option<usize>>> 
 }
 
 fn named_constraint(table: &Table, name: &str) -> Result<Option<usize>> {
-    if table.primary_key.as_ref().is_some_and(|key| key.name == name) {
+    if table
+        .primary_key
+        .as_ref()
+        .is_some_and(|key| key.name == name)
+    {
         return Ok(None);
     }
-    let index = table.indexes.iter().position(|index| {
-        index.name == name && index.unique && index.constraint_oid.is_some()
-    });
+    let index = table
+        .indexes
+        .iter()
+        .position(|index| index.name == name && index.unique && index.constraint_oid.is_some());
     index.map(Some).ok_or_else(|| {
         Error::new(
             SqlState::UNDEFINED_OBJECT,
-            format!("constraint \"{name}\" for table \"{}\" does not exist", table.name),
+            format!(
+                "constraint \"{name}\" for table \"{}\" does not exist",
+                table.name
+            ),
         )
     })
 }
@@ -519,7 +562,10 @@ async fn find_conflict(
             },
         };
         let policy = ctx.wait_policy();
-        let locked = writer.txn.lock_and_get(&key, LockMode::Update, policy).await?;
+        let locked = writer
+            .txn
+            .lock_and_get(&key, LockMode::Update, policy)
+            .await?;
         if let Some(value) = found(locked) {
             return Ok(Some(match arbiter {
                 None => key.into(),
@@ -634,4 +680,3 @@ impl Rows {
         }
     }
 }
-

@@ -24,9 +24,9 @@ pub mod writer;
 use crate::catalog::Relation;
 use crate::catalog::descriptor::{ObjectId, Table};
 use crate::context::StatementContext;
+use crate::query::Runtime;
 use crate::query::names;
 use crate::query::planner::Planner;
-use crate::query::Runtime;
 use crate::response::ResultColumn;
 use datafusion::sql::sqlparser::ast;
 use prepared::{Prepared, PreparedSet};
@@ -286,19 +286,14 @@ impl TableWriter {
 
 /// Live columns that a statement does not give and that have a default.
 fn defaulted(target: &Prepared, given: &[usize]) -> Vec<usize> {
-    let has_default = |position: &usize| {
-        !matches!(target.defaults[*position], prepared::ColumnDefault::Null)
-    };
+    let has_default =
+        |position: &usize| !matches!(target.defaults[*position], prepared::ColumnDefault::Null);
     let missing = target.live.iter().filter(|p| !given.contains(p));
     missing.filter(|p| has_default(p)).copied().collect()
 }
 
 /// The table that a statement changes.
-fn target_table(
-    planner: &Planner<'_>,
-    name: &ast::ObjectName,
-    verb: &str,
-) -> Result<Arc<Table>> {
+fn target_table(planner: &Planner<'_>, name: &ast::ObjectName, verb: &str) -> Result<Arc<Table>> {
     let parts = names::object_name(name);
     let (schema, relation) = match parts.as_slice() {
         [relation] => (None, relation.as_str()),
@@ -307,7 +302,10 @@ fn target_table(
         _ => return Err(Error::syntax(format!("improper relation name: {name}"))),
     };
     let path = &planner.settings.search_path;
-    match planner.catalog.require(planner.database, path, schema, relation)? {
+    match planner
+        .catalog
+        .require(planner.database, path, schema, relation)?
+    {
         Relation::Table(table) => Ok(table),
         Relation::View(_) => Err(Error::new(
             SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -230,7 +230,10 @@ impl Prepared {
             if let Some(text) = &column.generated {
                 let expr = parse_expression(text)?;
                 let value = assigned(planner, &expr, column, &schema, &live, &mut declared)?;
-                generated.push((position, needs_no_query(value, "column generation expression")?));
+                generated.push((
+                    position,
+                    needs_no_query(value, "column generation expression")?,
+                ));
             } else if let (Some(_), Some(sequence)) = (column.identity, column.owned_sequence) {
                 defaults[position] = ColumnDefault::Sequence(sequence);
             } else if let Some(text) = &column.default {
@@ -247,7 +250,10 @@ impl Prepared {
         };
         let mut checks = Vec::with_capacity(table.checks.len());
         for check in &table.checks {
-            checks.push((check.name.clone(), over(&check.expression, "check constraint")?));
+            checks.push((
+                check.name.clone(),
+                over(&check.expression, "check constraint")?,
+            ));
         }
         let mut indexes = Vec::with_capacity(table.indexes.len());
         for index in &table.indexes {
@@ -387,16 +393,23 @@ impl Prepared {
 
     /// Whether a change of these columns changes what other rows may refer to.
     pub fn is_key_change(&self, columns: &[usize]) -> bool {
-        let in_primary = self.table.primary_key.iter().any(|key| {
-            key.columns.iter().any(|column| columns.contains(column))
-        });
+        let in_primary = self
+            .table
+            .primary_key
+            .iter()
+            .any(|key| key.columns.iter().any(|column| columns.contains(column)));
         in_primary
-            || self.table.indexes.iter().filter(|index| index.unique).any(|index| {
-                index.columns.iter().any(|column| match &column.key {
-                    IndexKey::Column(position) => columns.contains(position),
-                    IndexKey::Expression(..) => true,
+            || self
+                .table
+                .indexes
+                .iter()
+                .filter(|index| index.unique)
+                .any(|index| {
+                    index.columns.iter().any(|column| match &column.key {
+                        IndexKey::Column(position) => columns.contains(position),
+                        IndexKey::Expression(..) => true,
+                    })
                 })
-            })
     }
 }
 

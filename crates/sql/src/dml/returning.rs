@@ -171,7 +171,12 @@ fn projected(query: &AnalyzedQuery, target: &Prepared) -> Option<Vec<Scalar>> {
     let places: Vec<usize> = schema
         .fields()
         .iter()
-        .map(|field| target.table.column_position(field.name()).unwrap_or(usize::MAX))
+        .map(|field| {
+            target
+                .table
+                .column_position(field.name())
+                .unwrap_or(usize::MAX)
+        })
         .collect();
     let input = Input {
         schema,

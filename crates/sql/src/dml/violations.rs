@@ -119,7 +119,10 @@ pub fn unique(
         format!("duplicate key value violates unique constraint \"{name}\""),
     );
     at(error, prepared)
-        .detail(format!("Key {} already exists.", key_text(&names, &values, ctx)))
+        .detail(format!(
+            "Key {} already exists.",
+            key_text(&names, &values, ctx)
+        ))
         .constraint(name)
 }
 
@@ -133,7 +136,10 @@ fn columns_of(
         .zip(values)
         .map(|(position, value)| {
             let column = &table.columns[*position];
-            (column.name.clone(), (value.clone(), column.sql_type.clone()))
+            (
+                column.name.clone(),
+                (value.clone(), column.sql_type.clone()),
+            )
         })
         .unzip()
 }

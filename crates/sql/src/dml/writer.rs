@@ -62,13 +62,16 @@ pub struct Writer<'a> {
 }
 
 fn values_at(row: &[Datum], positions: &[usize]) -> Vec<Datum> {
-    positions.iter().map(|position| row[*position].clone()).collect()
+    positions
+        .iter()
+        .map(|position| row[*position].clone())
+        .collect()
 }
 
 fn same_values(a: &[Datum], b: &[Datum], positions: &[usize]) -> bool {
-    positions.iter().all(|position| {
-        crate::functions::comparison::same(&a[*position], &b[*position], false)
-    })
+    positions
+        .iter()
+        .all(|position| crate::functions::comparison::same(&a[*position], &b[*position], false))
 }
 
 impl<'a> Writer<'a> {
@@ -87,7 +90,9 @@ impl<'a> Writer<'a> {
     }
 
     async fn lock_and_get(&mut self, key: &[u8], mode: LockMode) -> Result<LockedRow> {
-        self.txn.lock_and_get(key, mode, self.ctx.wait_policy()).await
+        self.txn
+            .lock_and_get(key, mode, self.ctx.wait_policy())
+            .await
     }
 
     /// A new row, complete but for its generated columns. Returns its key and itself.
@@ -200,9 +205,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         let entry = prepared.codec.index_key(index, &values, key);
-        if entry.unique
-            && found(self.lock_and_get(&entry.key, LockMode::Update).await?).is_some()
-        {
+        if entry.unique && found(self.lock_and_get(&entry.key, LockMode::Update).await?).is_some() {
             return Err(violations::unique(prepared, Some(index), &values, self.ctx));
         }
         let suffix = Value::copy_from_slice(prepared.codec.row_suffix(key));
@@ -222,7 +225,12 @@ impl<'a> Writer<'a> {
             {
                 continue;
             }
-            if outgoing.key.columns.iter().all(|position| new[*position].is_null()) {
+            if outgoing
+                .key
+                .columns
+                .iter()
+                .all(|position| new[*position].is_null())
+            {
                 continue;
             }
             self.pending.push_back(Pending::Child {
@@ -272,7 +280,9 @@ impl<'a> Writer<'a> {
             Pending::Child { table, key, .. } => {
                 self.set.get(*table)?.outgoing[*key].key.initially_deferred
             }
-            Pending::Parent { table, key, new, .. } => {
+            Pending::Parent {
+                table, key, new, ..
+            } => {
                 let incoming = &self.set.get(*table)?.incoming[*key].key;
                 let action = if new.is_some() {
                     incoming.on_update
@@ -326,7 +336,9 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let name = &outgoing.parent.name;
-        Err(violations::missing_parent(child, key, name, &values, self.ctx))
+        Err(violations::missing_parent(
+            child, key, name, &values, self.ctx,
+        ))
     }
 
     /// Finds a row that meets the path's condition, and keeps it from going away.
@@ -372,9 +384,14 @@ impl<'a> Writer<'a> {
             ReferentialAction::NoAction => {
                 // Another row may have taken the key over.
                 let child = self.set.get(incoming.child.oid)?.clone();
-                let position = child.outgoing.iter().position(|o| o.key.oid == incoming.key.oid);
+                let position = child
+                    .outgoing
+                    .iter()
+                    .position(|o| o.key.oid == incoming.key.oid);
                 if let Some(position) = position
-                    && self.lock_match(&child.outgoing[position].path, &values).await?
+                    && self
+                        .lock_match(&child.outgoing[position].path, &values)
+                        .await?
                 {
                     return Ok(());
                 }

@@ -323,22 +323,52 @@ fn time_operators(registry: &mut Registry) {
         one("op +", &[Span, when.clone()], plus_interval);
         one("op -", &[when.clone(), Span], minus_interval);
     }
-    add(registry, "op +", &[Date, Int4], Date, |_, args| match args {
-        [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, i64::from(*days)).map(Datum::Date),
-        _ => Err(wrong_arguments("op +")),
-    });
-    add(registry, "op +", &[Int4, Date], Date, |_, args| match args {
-        [Datum::Int4(days), Datum::Date(date)] => date_plus_days(*date, i64::from(*days)).map(Datum::Date),
-        _ => Err(wrong_arguments("op +")),
-    });
-    add(registry, "op -", &[Date, Int4], Date, |_, args| match args {
-        [Datum::Date(date), Datum::Int4(days)] => date_plus_days(*date, -i64::from(*days)).map(Datum::Date),
-        _ => Err(wrong_arguments("op -")),
-    });
-    add(registry, "op -", &[Date, Date], Int4, |_, args| match args {
-        [Datum::Date(a), Datum::Date(b)] => date_minus_date(*a, *b).map(Datum::Int4),
-        _ => Err(wrong_arguments("op -")),
-    });
+    add(
+        registry,
+        "op +",
+        &[Date, Int4],
+        Date,
+        |_, args| match args {
+            [Datum::Date(date), Datum::Int4(days)] => {
+                date_plus_days(*date, i64::from(*days)).map(Datum::Date)
+            }
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
+    add(
+        registry,
+        "op +",
+        &[Int4, Date],
+        Date,
+        |_, args| match args {
+            [Datum::Int4(days), Datum::Date(date)] => {
+                date_plus_days(*date, i64::from(*days)).map(Datum::Date)
+            }
+            _ => Err(wrong_arguments("op +")),
+        },
+    );
+    add(
+        registry,
+        "op -",
+        &[Date, Int4],
+        Date,
+        |_, args| match args {
+            [Datum::Date(date), Datum::Int4(days)] => {
+                date_plus_days(*date, -i64::from(*days)).map(Datum::Date)
+            }
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
+    add(
+        registry,
+        "op -",
+        &[Date, Date],
+        Int4,
+        |_, args| match args {
+            [Datum::Date(a), Datum::Date(b)] => date_minus_date(*a, *b).map(Datum::Int4),
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
     fn date_time(date: i32, time: i64) -> Result<Datum> {
         let start = datetime::date_to_timestamp(date)?;
         if !datetime::timestamp_is_finite(start) {
@@ -367,13 +397,19 @@ fn time_operators(registry: &mut Registry) {
         },
     );
     for when in [Timestamp, TimestampTz] {
-        add(registry, "op -", &[when.clone(), when], Span, |_, args| match args {
-            [Datum::Timestamp(a), Datum::Timestamp(b)]
-            | [Datum::TimestampTz(a), Datum::TimestampTz(b)] => {
-                timestamp_minus_timestamp(*a, *b).map(Datum::Interval)
-            }
-            _ => Err(wrong_arguments("op -")),
-        });
+        add(
+            registry,
+            "op -",
+            &[when.clone(), when],
+            Span,
+            |_, args| match args {
+                [Datum::Timestamp(a), Datum::Timestamp(b)]
+                | [Datum::TimestampTz(a), Datum::TimestampTz(b)] => {
+                    timestamp_minus_timestamp(*a, *b).map(Datum::Interval)
+                }
+                _ => Err(wrong_arguments("op -")),
+            },
+        );
     }
     add(
         registry,

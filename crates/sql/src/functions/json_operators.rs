@@ -3,8 +3,8 @@
 //! Limit: the parts that `->` takes out of a `json` value are written in `jsonb`'s canonical form, not
 //! as the client wrote them.
 
-use super::arithmetic::{add, wrong_arguments};
 use super::Registry;
+use super::arithmetic::{add, wrong_arguments};
 use std::sync::Arc;
 use types::{Datum, Jsonb, Result, SqlType, json};
 
@@ -93,7 +93,9 @@ fn path_text(args: &[Datum]) -> Result<Datum> {
         return Err(wrong_arguments("#>>"));
     };
     let value = document(of)?;
-    Ok(part_text(texts(path).and_then(|path| value.get_path(&path))))
+    Ok(part_text(
+        texts(path).and_then(|path| value.get_path(&path)),
+    ))
 }
 
 fn two(args: &[Datum]) -> Result<(&Jsonb, &Jsonb)> {
@@ -116,12 +118,20 @@ pub(super) fn register(registry: &mut Registry) {
     for kind in [Json, J] {
         for by in [Text, Int4] {
             let arguments = [kind.clone(), by];
-            add(registry, "op ->", &arguments, kind.clone(), |_, args| arrow(args));
-            add(registry, "op ->>", &arguments, Text, |_, args| arrow_text(args));
+            add(registry, "op ->", &arguments, kind.clone(), |_, args| {
+                arrow(args)
+            });
+            add(registry, "op ->>", &arguments, Text, |_, args| {
+                arrow_text(args)
+            });
         }
         let arguments = [kind.clone(), text_array.clone()];
-        add(registry, "op #>", &arguments, kind.clone(), |_, args| path(args));
-        add(registry, "op #>>", &arguments, Text, |_, args| path_text(args));
+        add(registry, "op #>", &arguments, kind.clone(), |_, args| {
+            path(args)
+        });
+        add(registry, "op #>>", &arguments, Text, |_, args| {
+            path_text(args)
+        });
     }
     add(registry, "op @>", &[J, J], Bool, |_, args| {
         let (a, b) = two(args)?;
@@ -135,10 +145,16 @@ pub(super) fn register(registry: &mut Registry) {
         let (a, b) = two(args)?;
         a.concat(b).map(Datum::Jsonb)
     });
-    add(registry, "op ?", &[J, Text], Bool, |_, args| match with_second(args)? {
-        (a, Datum::Text(key)) => Ok(Datum::Bool(a.exists(key))),
-        _ => Err(wrong_arguments("op ?")),
-    });
+    add(
+        registry,
+        "op ?",
+        &[J, Text],
+        Bool,
+        |_, args| match with_second(args)? {
+            (a, Datum::Text(key)) => Ok(Datum::Bool(a.exists(key))),
+            _ => Err(wrong_arguments("op ?")),
+        },
+    );
     let with_keys = [J, text_array];
     add(registry, "op ?|", &with_keys, Bool, |_, args| {
         let (a, keys) = with_second(args)?;
@@ -148,14 +164,26 @@ pub(super) fn register(registry: &mut Registry) {
         let (a, keys) = with_second(args)?;
         Ok(Datum::Bool(a.exists_all(&some_texts(keys))))
     });
-    add(registry, "op -", &[J, Text], J, |_, args| match with_second(args)? {
-        (a, Datum::Text(key)) => a.delete_key(key).map(Datum::Jsonb),
-        _ => Err(wrong_arguments("op -")),
-    });
-    add(registry, "op -", &[J, Int4], J, |_, args| match with_second(args)? {
-        (a, Datum::Int4(index)) => a.delete_index(i64::from(*index)).map(Datum::Jsonb),
-        _ => Err(wrong_arguments("op -")),
-    });
+    add(
+        registry,
+        "op -",
+        &[J, Text],
+        J,
+        |_, args| match with_second(args)? {
+            (a, Datum::Text(key)) => a.delete_key(key).map(Datum::Jsonb),
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
+    add(
+        registry,
+        "op -",
+        &[J, Int4],
+        J,
+        |_, args| match with_second(args)? {
+            (a, Datum::Int4(index)) => a.delete_index(i64::from(*index)).map(Datum::Jsonb),
+            _ => Err(wrong_arguments("op -")),
+        },
+    );
     add(registry, "op -", &with_keys, J, |_, args| {
         let (a, keys) = with_second(args)?;
         a.delete_keys(&some_texts(keys)).map(Datum::Jsonb)

@@ -67,7 +67,9 @@ pub fn compile(pattern: &str, flags: &str) -> Result<Regex> {
             .map_err(|error| {
                 let text = error.to_string();
                 if text.contains("look-around") || text.contains("backreferences") {
-                    return Error::unsupported("back reference or look-around in a regular expression");
+                    return Error::unsupported(
+                        "back reference or look-around in a regular expression",
+                    );
                 }
                 let reason = text.lines().last().unwrap_or_default();
                 let reason = reason.trim_start_matches("error: ");
@@ -97,10 +99,18 @@ fn matches(args: &[Datum], flags: &str, negated: bool) -> Result<Datum> {
 pub(super) fn register(registry: &mut Registry) {
     // `.` matches a newline there.
     let text = [SqlType::Text, SqlType::Text];
-    add(registry, "op ~", &text, SqlType::Bool, |_, args| matches(args, "s", false));
-    add(registry, "op !~", &text, SqlType::Bool, |_, args| matches(args, "s", true));
-    add(registry, "op ~*", &text, SqlType::Bool, |_, args| matches(args, "si", false));
-    add(registry, "op !~*", &text, SqlType::Bool, |_, args| matches(args, "si", true));
+    add(registry, "op ~", &text, SqlType::Bool, |_, args| {
+        matches(args, "s", false)
+    });
+    add(registry, "op !~", &text, SqlType::Bool, |_, args| {
+        matches(args, "s", true)
+    });
+    add(registry, "op ~*", &text, SqlType::Bool, |_, args| {
+        matches(args, "si", false)
+    });
+    add(registry, "op !~*", &text, SqlType::Bool, |_, args| {
+        matches(args, "si", true)
+    });
 }
 
 #[cfg(test)]
