@@ -23,7 +23,7 @@ use crate::peer::{Peer, Program, Server, cache_folder, connect, readable_by_all,
 use crate::progress;
 pub use pgbench::agreeing_sums;
 use plan::{Kind, Workload};
-use result::{Measured, Side};
+use result::{Measured, Sample, Side};
 
 /// Rest between two measurements, so that one server's last background work is over before the other's turn.
 const REST: Duration = Duration::from_secs(1);
@@ -169,21 +169,26 @@ impl Bench {
         }
     }
 
-    async fn measure(&mut self, kind: &Kind, side: Side, server: &Server) -> Result<f64> {
-        match kind {
+    async fn measure(&mut self, kind: &Kind, side: Side, server: &Server) -> Result<Sample> {
+        let value = match kind {
             Kind::Pgbench { run, latency } => {
                 let figures = pgbench::run(&self.tools, server, *run, self.seconds)?;
-                Ok(if *latency {
+                let value = if *latency {
                     figures.latency_ms
                 } else {
                     figures.tps
-                })
+                };
+                return Ok(Sample {
+                    value,
+                    server_cpu_micros: Some(figures.server_cpu_micros),
+                });
             }
-            Kind::CopyIn => copy_in::measure(&self.tools, server).await,
-            Kind::Analytics => self.tpch.run_all(side, server).await,
-            Kind::CreateTable => ddl::create_table_ms(server).await,
-            Kind::ManyTables => ddl::many_tables_seconds(server).await,
-        }
+            Kind::CopyIn => copy_in::measure(&self.tools, server).await?,
+            Kind::Analytics => self.tpch.run_all(side, server).await?,
+            Kind::CreateTable => ddl::create_table_ms(server).await?,
+            Kind::ManyTables => ddl::many_tables_seconds(server).await?,
+        };
+        Ok(value.into())
     }
 }
 
@@ -290,6 +295,9 @@ fn publish(
     page.extend(facts.iter().map(|fact| format!("- {fact}\n")));
     page.push_str("- a ratio above 1 means that PhantomDB is better, for every kind of figure\n");
     page.push_str(&format!("\n{}\n", result::table(measured)));
+    if let Some(cpu) = result::cpu_table(measured) {
+        page.push_str(&format!("\n{cpu}\n"));
+    }
     if let Some(queries) = tpch.table() {
         page.push_str(&format!("\n## Analytic queries, seconds\n\n{queries}\n"));
     }

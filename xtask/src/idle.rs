@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::peer::{
-    Peer, Program, Server, StatField, cache_folder, children_of, readable_by_all, stat_field,
+    Peer, Program, Server, cache_folder, children_of, cpu_seconds, readable_by_all,
     tied_to_this_task,
 };
 use crate::{progress, report};
@@ -55,10 +55,10 @@ pub async fn run(args: Args) -> Result<bool> {
     };
 
     wait("settling", SETTLE).await;
-    let before = cpu_ticks(&idler.pids())?;
+    let before = cpu_seconds(idler.pid())?;
     let began = Instant::now();
     wait("watching", Duration::from_secs(args.seconds)).await;
-    let seconds = cpu_ticks(&idler.pids())?.saturating_sub(before) as f64 / ticks_per_second()?;
+    let seconds = cpu_seconds(idler.pid())? - before;
     let cpu_percent = 100.0 * seconds / began.elapsed().as_secs_f64();
     let rss_mib = rss_mib(&idler.pids())?;
     drop(idler);
@@ -95,14 +95,17 @@ enum Idler {
 }
 
 impl Idler {
-    /// The process and its direct children.
-    fn pids(&self) -> Vec<u32> {
-        let parent = match self {
+    fn pid(&self) -> u32 {
+        match self {
             Idler::Demo(demo) => demo.child.id(),
             Idler::Node(server) => server.pid(),
-        };
-        let mut pids = children_of(parent);
-        pids.push(parent);
+        }
+    }
+
+    /// The process and its direct children.
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = children_of(self.pid());
+        pids.push(self.pid());
         pids
     }
 }
@@ -175,21 +178,6 @@ async fn wait(what: &str, time: Duration) {
         bar.inc(1);
     }
     bar.finish_and_clear();
-}
-
-fn cpu_ticks(pids: &[u32]) -> Result<u64> {
-    let ticks = |pid: &u32| {
-        Some(stat_field(*pid, StatField::UserTicks)? + stat_field(*pid, StatField::SystemTicks)?)
-    };
-    pids.iter()
-        .map(ticks)
-        .sum::<Option<u64>>()
-        .context("a process is gone")
-}
-
-fn ticks_per_second() -> Result<f64> {
-    let output = Command::new("getconf").arg("CLK_TCK").output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
 }
 
 /// Resident memory of all the processes; what they share is counted once each.

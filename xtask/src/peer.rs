@@ -24,7 +24,7 @@ pub use locate::{
     Program, cache_folder, phantom_program, postgres_program, quietly, readable_by_all,
     target_folder, workspace_folder,
 };
-pub use process::{OUT_OF_TIME, StatField, children_of, stat_field, tied_to_this_task, within};
+pub use process::{OUT_OF_TIME, children_of, cpu_seconds, tied_to_this_task, within};
 pub use target::{Target, TargetArgs};
 
 /// Longest wait for a started server to answer: a restart that replays a long log is still a restart.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::peer::{OUT_OF_TIME, Server, Session, describe, within};
+use crate::peer::{OUT_OF_TIME, Server, Session, cpu_seconds, describe, within};
 
 pub const DATA: &str = "pgbench";
 /// Ten branches, a million accounts: larger than the CPU's caches, smaller than memory.
@@ -61,6 +61,8 @@ impl Run {
 pub struct Figures {
     pub tps: f64,
     pub latency_ms: f64,
+    /// What the server (not pgbench) spent on one transaction.
+    pub server_cpu_micros: f64,
 }
 
 /// Makes and fills pgbench's tables.
@@ -86,6 +88,7 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
         Mode::Simple => "simple",
         Mode::Prepared => "prepared",
     };
+    let cpu_before = cpu_seconds(server.pid())?;
     let output = pgbench(
         tools,
         server,
@@ -104,7 +107,11 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
     {
         bail!("{failed} transactions failed");
     }
+    let cpu_seconds = cpu_seconds(server.pid())? - cpu_before;
+    let transactions = figure(&output, "number of transactions actually processed: ")
+        .context("pgbench printed no number of transactions")?;
     Ok(Figures {
+        server_cpu_micros: cpu_seconds * 1e6 / transactions,
         tps: figure(&output, "tps = ").context("pgbench printed no tps")?,
         latency_ms: figure(&output, "latency average = ").context("pgbench printed no latency")?,
     })

@@ -23,11 +23,29 @@ impl Side {
     }
 }
 
+/// One measurement, in the workload's unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    pub value: f64,
+    /// The server's CPU time for one transaction, where there are transactions to divide by.
+    pub server_cpu_micros: Option<f64>,
+}
+
+impl From<f64> for Sample {
+    fn from(value: f64) -> Sample {
+        Sample {
+            value,
+            server_cpu_micros: None,
+        }
+    }
+}
+
 /// The samples of one side.
 #[derive(Default)]
 struct Samples {
     good: Vec<f64>,
     failures: Vec<String>,
+    server_cpu_micros: Vec<f64>,
     broken: bool,
 }
 
@@ -48,11 +66,16 @@ impl Measured {
     }
 
     /// Takes a sample and says it in words.
-    pub fn add(&mut self, side: Side, sample: Result<f64>) -> String {
+    pub fn add(&mut self, side: Side, sample: Result<Sample>) -> String {
         let unit = self.workload.unit;
         match sample {
-            Ok(value) => {
-                self.side_mut(side).good.push(value);
+            Ok(Sample {
+                value,
+                server_cpu_micros,
+            }) => {
+                let samples = self.side_mut(side);
+                samples.good.push(value);
+                samples.server_cpu_micros.extend(server_cpu_micros);
                 format!("{} {}", number(value), unit.name())
             }
             Err(error) => {
@@ -178,6 +201,32 @@ pub fn table(measured: &[Measured]) -> Table {
     table
 }
 
+/// What the servers spent on one transaction: on few cores it is what the rates come from. Nothing if no
+/// workload has transactions.
+pub fn cpu_table(measured: &[Measured]) -> Option<Table> {
+    let mut table = report::table(&[
+        "server CPU per transaction, microseconds",
+        "PostgreSQL",
+        "PhantomDB",
+    ]);
+    for result in measured {
+        let shown = |side: Side| {
+            median(&result.side(side).server_cpu_micros).map_or("-".to_owned(), number)
+        };
+        if Side::BOTH
+            .iter()
+            .any(|side| !result.side(*side).server_cpu_micros.is_empty())
+        {
+            table.add_row([
+                result.workload.name.clone(),
+                shown(Side::Postgres),
+                shown(Side::Phantom),
+            ]);
+        }
+    }
+    (table.row_count() > 0).then_some(table)
+}
+
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -210,8 +259,8 @@ mod tests {
             .find(|w| w.name == name)
             .expect("the workload");
         let mut measured = Measured::new(workload);
-        measured.add(Side::Postgres, Ok(postgres));
-        measured.add(Side::Phantom, Ok(phantom));
+        measured.add(Side::Postgres, Ok(postgres.into()));
+        measured.add(Side::Phantom, Ok(phantom.into()));
         measured
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
+
 /// A command that the kernel ends with `signal` when the thread that starts it ends.
 pub fn tied_to_this_task(program: &Path, signal: &str) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
@@ -75,15 +77,42 @@ fn runs(pid: u32) -> bool {
 
 /// Fields of `/proc/PID/stat`, counted from the one after the program's name (see proc(5)).
 #[derive(Clone, Copy)]
-pub enum StatField {
+enum StatField {
     Parent = 1,
     UserTicks = 11,
     SystemTicks = 12,
+    /// Of children that have ended and were waited for.
+    ChildrenUserTicks = 13,
+    ChildrenSystemTicks = 14,
 }
 
-pub fn stat_field(pid: u32, field: StatField) -> Option<u64> {
+fn stat_field(pid: u32, field: StatField) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     after_name(&stat).nth(field as usize)?.parse().ok()
+}
+
+/// CPU seconds of a process and its direct children so far, ended ones included.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    use StatField::{ChildrenSystemTicks, ChildrenUserTicks, SystemTicks, UserTicks};
+    let own = [UserTicks, SystemTicks];
+    let ended = [ChildrenUserTicks, ChildrenSystemTicks];
+    let sum = |pid: u32, fields: &[StatField]| -> Option<u64> {
+        fields.iter().map(|field| stat_field(pid, *field)).sum()
+    };
+    let of_process = sum(pid, &own)
+        .zip(sum(pid, &ended))
+        .context("the process is gone")?;
+    // A child that ends meanwhile is not counted; it moves to the ended ones for the next reading.
+    let of_children: u64 = children_of(pid)
+        .into_iter()
+        .filter_map(|child| sum(child, &own))
+        .sum();
+    Ok((of_process.0 + of_process.1 + of_children) as f64 / ticks_per_second()?)
+}
+
+fn ticks_per_second() -> Result<f64> {
+    let output = Command::new("getconf").arg("CLK_TCK").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
 }
 
 /// The program's name stands in parentheses and may hold spaces, so the split begins behind it.
