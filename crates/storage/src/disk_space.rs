@@ -60,13 +60,7 @@ impl DiskSpace {
     /// Refuses `batch` when it would eat into the reserve.
     pub fn admit(&self, batch: &WriteBatch) -> Result<()> {
         // A batch is written twice: to the journal now and to a table later.
-        let bytes: u64 = 2 * batch
-            .ops
-            .iter()
-            .map(|(_, key, value)| {
-                (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
-            })
-            .sum::<u64>();
+        let bytes = 2 * batch.bytes();
         let reclaims = batch.ops.iter().all(|(_, _, value)| value.is_none());
         let reserve = if reclaims {
             self.reserve_bytes / 2

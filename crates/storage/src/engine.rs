@@ -75,6 +75,15 @@ impl WriteBatch {
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> u64 {
+        let sizes = self
+            .ops
+            .iter()
+            .map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
+        sizes.sum::<usize>() as u64
+    }
 }
 
 pub type KeyRange = (Bound<Bytes>, Bound<Bytes>);

@@ -17,6 +17,8 @@
 //! that writers go on while the disk works. `fdatasync` suffices: it also writes the file's size and
 //! block map where reading the data needs them.
 //!
+//! When flushes or compactions lag behind, the writer waits, before fjall would make it wait.
+//!
 //! # What is checked
 //!
 //! - Before opening: journals ([`crate::journal_check`]), lists of tables ([`crate::manifest_check`]).
@@ -54,10 +56,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 const STORE_FOLDER: &str = "store";
 /// fjall's limit: a key's length is 16 bits in the journal.
 const ENGINE_KEY_MAX_BYTES: usize = u16::MAX as usize;
+/// A flush takes some 100 ms.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 /// Half of fjall's limit of 32 bits, so that no sum on the way overflows.
 const ENGINE_VALUE_MAX_BYTES: usize = 1 << 31;
 
@@ -67,8 +72,9 @@ pub struct FjallEngine {
     /// `None` only for the moment of reopening, under the write lock, and after that failed.
     opened: RwLock<Option<Arc<Opened>>>,
     space: DiskSpace,
-    /// Serialises writers, so that numbers rise in journal order.
-    writer: Mutex<()>,
+    /// Serialises writers, so that numbers rise in journal order. Holds the bytes written since the
+    /// last look at the backlog.
+    writer: Mutex<u64>,
     /// Number of the newest batch in the journal and the memtables.
     committed: AtomicU64,
     /// Serialises syncs.
@@ -110,7 +116,7 @@ impl FjallEngine {
             store,
             opened: RwLock::new(Some(Arc::new(opened))),
             space,
-            writer: Mutex::new(()),
+            writer: Mutex::new(0),
             committed: AtomicU64::new(batch),
             syncer: Mutex::new(Syncer {
                 frontier,
@@ -196,6 +202,28 @@ impl FjallEngine {
         }
     }
 
+    /// Waits while flushes or compactions lag behind. fjall would wait too, inside of a commit, but for
+    /// ever if its background threads have ended.
+    fn wait_for_backlog(&self) -> Result<()> {
+        loop {
+            let opened = self.opened()?;
+            if !opened.is_backlogged() {
+                return Ok(());
+            }
+            match opened.database.persist(fjall::PersistMode::Buffer) {
+                Ok(()) => {}
+                Err(fjall::Error::Poisoned) => return Err(self.poisoned()),
+                Err(error) => return Err(self.fail(opened.map_error(error, None))),
+            }
+            drop(opened);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a real disk on the log-writer's own thread"
+            )]
+            std::thread::sleep(BACKLOG_PAUSE);
+        }
+    }
+
     /// Opens the store again after a lack of space ended it. Returns whether it is usable now.
     fn reopen(&self) -> Result<bool> {
         if !self.space.has_reserve() {
@@ -277,7 +305,7 @@ impl Engine for FjallEngine {
             return Ok(());
         }
         check_sizes(&batch)?;
-        let _writer = self.writer.lock();
+        let mut unchecked_bytes = self.writer.lock();
         self.check_usable()?;
         self.space.admit(&batch)?;
         if self.ended.load(Ordering::Relaxed) && !self.reopen()? {
@@ -285,6 +313,11 @@ impl Engine for FjallEngine {
                 "{}: a background write found no space; writes resume once readers of the past are done",
                 self.store.display()
             )));
+        }
+        *unchecked_bytes += batch.bytes();
+        if *unchecked_bytes >= self.options.backlog_check_bytes() {
+            *unchecked_bytes = 0;
+            self.wait_for_backlog()?;
         }
         self.commit(batch)
     }

@@ -15,6 +15,10 @@ pub const KEYSPACES: usize = 4;
 /// Numbers go by the order of creation.
 pub const RAFT_NUMBER: u64 = 4;
 
+/// fjall stops a writer at 4 memtables that wait for their flush, and slows it down at 20 runs in the
+/// first level. One more of either may come between a look and the end of a commit.
+const SEALED_MEMTABLES_MAX: usize = 3;
+const L0_RUNS_MAX: usize = 18;
 /// What `stat` counts blocks in.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -85,6 +89,16 @@ impl Opened {
             Keyspace::Intents => &self.intents,
             Keyspace::Raft => &self.raft,
         }
+    }
+
+    /// Whether writers should wait: one step before fjall itself would stop them.
+    pub fn is_backlogged(&self) -> bool {
+        [&self.data, &self.history, &self.intents, &self.raft]
+            .into_iter()
+            .any(|keyspace| {
+                keyspace.sealed_memtable_count() >= SEALED_MEMTABLES_MAX
+                    || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
+            })
     }
 
     /// Names the damaged file if there is one.

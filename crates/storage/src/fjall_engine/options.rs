@@ -69,6 +69,12 @@ impl Default for FjallOptions {
 }
 
 impl FjallOptions {
+    /// Bytes of batches between two looks at the backlog: a fraction of the smallest memtable, so that
+    /// at most one memtable fills up in between.
+    pub(super) fn backlog_check_bytes(&self) -> u64 {
+        INTENTS_MEMTABLE_BYTES * self.memtable_permille / 1000 / 8
+    }
+
     fn common(&self, memtable_bytes: u64) -> KeyspaceCreateOptions {
         KeyspaceCreateOptions::default()
             .manual_journal_persist(true)

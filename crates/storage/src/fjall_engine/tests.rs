@@ -124,14 +124,21 @@ fn oversized_keys_are_refused() {
 #[test]
 fn a_failed_background_write_ends_writing_but_not_reading() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    // Small memtables: all background threads fail soon, and writers must not wait for them.
+    let options = FjallOptions {
+        memtable_permille: 4,
+        ..small()
+    };
+    let engine = FjallEngine::open(folder.path(), options).unwrap();
     engine.write(put("a", "1")).unwrap();
+    engine.write(put("b", "1")).unwrap();
     engine.sync().unwrap();
     let tables = folder.path().join(STORE_FOLDER).join("keyspaces/1/tables");
     std::fs::remove_dir_all(tables).unwrap();
     engine.opened().unwrap().data.rotate_memtable().unwrap();
     // The flush fails in its own thread, some time during these writes.
-    let error = (0..1_000_000).find_map(|_| engine.write(put("b", "2")).err());
+    let value = "2".repeat(1000);
+    let error = (0..1_000_000).find_map(|_| engine.write(put("b", &value)).err());
     assert!(
         matches!(&error, Some(Error::Io(what)) if what.contains("background")),
         "{error:?}"
