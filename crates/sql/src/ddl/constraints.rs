@@ -543,7 +543,7 @@ pub fn parse_expression(text: &str) -> Result<Expr> {
 }
 
 /// Positions of the table's columns that an expression names.
-pub(super) fn columns_used(table: &Table, expr: &Expr) -> BTreeSet<usize> {
+pub fn columns_used(table: &Table, expr: &Expr) -> BTreeSet<usize> {
     let mut used = BTreeSet::new();
     let _ = ast::visit_expressions(expr, |part| {
         let name = match part {

@@ -43,7 +43,10 @@ mod sequence;
 mod truncate;
 mod view;
 
+pub use constraints::{columns_used, parse_expression};
 pub use context::DdlContext;
+pub use names::quote_ident;
+pub use namespace::BUILT_IN_EXTENSIONS;
 
 use datafusion::sql::sqlparser::ast::{self, Statement};
 use types::{Error, Result};

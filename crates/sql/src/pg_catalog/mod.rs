@@ -1,7 +1,13 @@
 //! `pg_catalog` and `information_schema` as virtual tables: rows made from the catalog on demand.
 
+pub mod definitions;
+pub mod deparse;
+mod information_schema;
 pub mod keywords;
 pub mod names;
+pub mod relations;
+mod server;
+pub mod value;
 
 use crate::context::StatementContext;
 use std::collections::BTreeMap;
@@ -48,5 +54,84 @@ impl VirtualTables {
 /// All virtual tables; made once.
 pub fn virtual_tables() -> Arc<VirtualTables> {
     static ALL: OnceLock<Arc<VirtualTables>> = OnceLock::new();
-    ALL.get_or_init(Arc::default).clone()
+    ALL.get_or_init(|| Arc::new(definitions::build(COMPUTED)))
+        .clone()
 }
+
+/// The relations whose rows come from the catalog, the session or the instance.
+const COMPUTED: &[(&str, &str, definitions::RowsFunction)] = &[
+    ("pg_catalog", "pg_class", relations::pg_class),
+    ("pg_catalog", "pg_attribute", relations::pg_attribute),
+    ("pg_catalog", "pg_attrdef", relations::pg_attrdef),
+    ("pg_catalog", "pg_index", relations::pg_index),
+    ("pg_catalog", "pg_constraint", relations::pg_constraint),
+    ("pg_catalog", "pg_sequence", relations::pg_sequence),
+    ("pg_catalog", "pg_description", relations::pg_description),
+    ("pg_catalog", "pg_depend", relations::pg_depend),
+    ("pg_catalog", "pg_rewrite", relations::pg_rewrite),
+    ("pg_catalog", "pg_namespace", server::pg_namespace),
+    ("pg_catalog", "pg_database", server::pg_database),
+    ("pg_catalog", "pg_roles", server::pg_roles),
+    ("pg_catalog", "pg_authid", server::pg_authid),
+    ("pg_catalog", "pg_user", server::pg_user),
+    ("pg_catalog", "pg_shadow", server::pg_shadow),
+    ("pg_catalog", "pg_shdescription", server::pg_shdescription),
+    ("pg_catalog", "pg_extension", server::pg_extension),
+    ("pg_catalog", "pg_settings", server::pg_settings),
+    ("pg_catalog", "pg_stat_activity", server::pg_stat_activity),
+    ("pg_catalog", "pg_tables", server::pg_tables),
+    ("pg_catalog", "pg_indexes", server::pg_indexes),
+    ("pg_catalog", "pg_views", server::pg_views),
+    ("pg_catalog", "pg_sequences", server::pg_sequences),
+    (
+        "pg_catalog",
+        "pg_stat_user_tables",
+        server::pg_stat_user_tables,
+    ),
+    (
+        "pg_catalog",
+        "pg_stat_all_tables",
+        server::pg_stat_all_tables,
+    ),
+    ("pg_catalog", "pg_timezone_names", server::pg_timezone_names),
+    (
+        "information_schema",
+        "information_schema_catalog_name",
+        information_schema::catalog_name_rows,
+    ),
+    ("information_schema", "schemata", information_schema::schemata),
+    ("information_schema", "tables", information_schema::tables),
+    ("information_schema", "columns", information_schema::columns),
+    (
+        "information_schema",
+        "table_constraints",
+        information_schema::table_constraints,
+    ),
+    (
+        "information_schema",
+        "key_column_usage",
+        information_schema::key_column_usage,
+    ),
+    (
+        "information_schema",
+        "constraint_column_usage",
+        information_schema::constraint_column_usage,
+    ),
+    (
+        "information_schema",
+        "constraint_table_usage",
+        information_schema::constraint_table_usage,
+    ),
+    (
+        "information_schema",
+        "referential_constraints",
+        information_schema::referential_constraints,
+    ),
+    (
+        "information_schema",
+        "check_constraints",
+        information_schema::check_constraints,
+    ),
+    ("information_schema", "views", information_schema::views),
+    ("information_schema", "sequences", information_schema::sequences),
+];
