@@ -6,6 +6,7 @@
 
 pub mod aggregates;
 pub mod arithmetic;
+pub mod catalog_functions;
 pub mod comparison;
 pub mod json_operators;
 pub mod operators;

@@ -167,7 +167,7 @@ pub fn pg_class(ctx: &StatementContext) -> Result<Vec<Row>> {
 
 /// Columns of all types have these in common.
 fn type_columns(sql_type: &SqlType) -> [(&'static str, Datum); 6] {
-    let len = sql_type.len();
+    let len = sql_type.typlen();
     let by_value = matches!(len, 1 | 2 | 4 | 8);
     let align = match len {
         1 => 'c',

@@ -1,4 +1,4 @@
 //! A session.
 
 pub mod settings;
-mod settings_table;
+pub(crate) mod settings_table;
