@@ -12,11 +12,14 @@
 //! log alone says what every table must hold: `model` computes it, `check` reads the tables and compares.
 //! An unknown transaction that the check has once found must stay found: it enters the model.
 //!
+//! Meanwhile a reader sums the accounts again and again: every snapshot must hold all the money.
+//!
 //! The harness proves itself: `--peer postgres` must pass, and `--self-test` damages the data behind the
 //! model's back and passes only if the check notices every time.
 
 mod check;
 mod model;
+mod reader;
 mod selftest;
 mod tables;
 mod workload;
@@ -44,7 +47,7 @@ const KILL_AFTER_MS: std::ops::RangeInclusive<u64> = 50..=1500;
 /// In one round of five the server is killed once more while it recovers, this long after its start.
 const KILL_IN_RECOVERY_MS: std::ops::RangeInclusive<u64> = 1..=100;
 const RECOVERY_KILL_PROBABILITY: f64 = 0.2;
-/// Longest wait for the writers to notice that the server is gone.
+/// Longest wait for writers and reader to notice that the server is gone.
 const WRITERS_END: Duration = Duration::from_secs(20);
 /// Longest check of one round: it reads every table once and looks a few hundred keys up.
 const CHECK_END: Duration = Duration::from_secs(180);
@@ -197,6 +200,7 @@ impl CrashTest {
                 stopped.clone(),
             )));
         }
+        let reader = tokio::spawn(reader::run(server.dsn(), stopped.clone()));
         let pause = Duration::from_millis(self.rng.random_range(KILL_AFTER_MS));
         tokio::time::sleep(pause).await;
         server.kill()?;
@@ -208,6 +212,14 @@ impl CrashTest {
                     format!("a writer did not notice the kill of round {round}")
                 })???;
             self.take(log);
+        }
+        let seen = tokio::time::timeout(WRITERS_END, reader)
+            .await
+            .with_context(|| format!("the reader did not notice the kill of round {round}"))???;
+        self.findings.count(Finding::SnapshotTorn, seen.sums);
+        for wrong in seen.wrong {
+            self.findings
+                .add(Finding::SnapshotTorn, format!("round {round}: {wrong}"));
         }
         Ok(())
     }

@@ -24,11 +24,12 @@ pub enum Finding {
     StateDiffers,
     BalanceDiffers,
     IndexDisagrees,
+    SnapshotTorn,
     UnexpectedError,
 }
 
 impl Finding {
-    const ALL: [(Finding, &str); 7] = [
+    const ALL: [(Finding, &str); 8] = [
         (
             Finding::LostAcknowledged,
             "every acknowledged transaction is there",
@@ -48,6 +49,10 @@ impl Finding {
         ),
         (Finding::IndexDisagrees, "every index agrees with its table"),
         (
+            Finding::SnapshotTorn,
+            "every snapshot under load holds all the money",
+        ),
+        (
             Finding::UnexpectedError,
             "no error that the workload does not provoke",
         ),
@@ -63,7 +68,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, kind: Finding, details: String) {
+    pub fn add(&mut self, kind: Finding, details: String) {
         self.kinds.insert(kind);
         self.violations.push(format!("{kind:?}: {details}"));
     }
@@ -73,6 +78,11 @@ impl Findings {
         if !good {
             self.add(kind, details());
         }
+    }
+
+    /// Counts comparisons that were made elsewhere and found nothing.
+    pub fn count(&mut self, kind: Finding, comparisons: u64) {
+        *self.made.entry(kind).or_default() += comparisons;
     }
 
     pub fn violations(&self) -> &[String] {
