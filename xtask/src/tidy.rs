@@ -53,35 +53,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("sql", &["txn", "sharding"]),
     // The shell builds the parts and hands them to each other, so it names their types too.
-    (
-        "server",
-        &[
-            "sql",
-            "node",
-            "storage",
-            "txn",
-            "sharding",
-            "consensus",
-            "membership",
-            "replication",
-            "cluster",
-        ],
-    ),
-    (
-        "sim",
-        &[
-            "sql",
-            "node",
-            "storage",
-            "txn",
-            "sharding",
-            "consensus",
-            "membership",
-            "replication",
-            "cluster",
-        ],
-    ),
+    ("server", WHOLE_NODE),
+    ("sim", WHOLE_NODE),
     ("xtask", &["sim"]),
+];
+
+/// What a process around a node is put together from.
+const WHOLE_NODE: &[&str] = &[
+    "sql",
+    "node",
+    "storage",
+    "txn",
+    "sharding",
+    "consensus",
+    "membership",
+    "replication",
+    "cluster",
 ];
 
 /// Packages that may use everything: they hold tests only.
@@ -118,23 +105,28 @@ fn complaints(root: &Path) -> Result<Complaints> {
 
 /// The files that git knows; deleted ones that are still in its index are left out.
 fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("git")
-        .args(["ls-files", "-z"])
-        .current_dir(root)
-        .output()
-        .context("git ls-files")?;
-    anyhow::ensure!(
-        output.status.success(),
-        "git ls-files: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    let listed = output_of(root, Command::new("git").args(["ls-files", "-z"]))?;
+    let names = String::from_utf8_lossy(&listed);
     Ok(names
         .split('\0')
         .filter(|n| !n.is_empty())
         .map(PathBuf::from)
         .filter(|p| root.join(p).is_file())
         .collect())
+}
+
+fn output_of(root: &Path, command: &mut Command) -> Result<Vec<u8>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .current_dir(root)
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output.stdout)
 }
 
 #[derive(Deserialize)]
@@ -159,23 +151,16 @@ struct Dependency {
 
 /// (crate, what it uses inside the workspace): tests of a crate may use more than the crate does.
 fn dependencies(root: &Path) -> Result<Vec<(String, String)>> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--offline",
-        ])
-        .current_dir(root)
-        .output()
-        .context("cargo metadata")?;
-    anyhow::ensure!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = [
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+        "--offline",
+    ];
+    let metadata: Metadata =
+        serde_json::from_slice(&output_of(root, Command::new(cargo).args(arguments))?)?;
     let pairs = metadata.packages.into_iter().flat_map(|package| {
         let inside = |d: &Dependency| d.path.is_some() && d.kind.as_deref() != Some("dev");
         let name = package.name;
