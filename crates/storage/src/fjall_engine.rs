@@ -21,14 +21,14 @@
 //!
 //! # What is checked
 //!
-//! - Before opening: journals ([`crate::journal_check`]), lists of tables ([`crate::manifest_check`]).
-//! - After opening: that no synced batch is missing ([`crate::frontier`]).
+//! - Before opening: journals (`journal_check`), lists of tables (`manifest_check`).
+//! - After opening: that no synced batch is missing (`frontier`).
 //! - On each read from disk: fjall compares the checksum of the block. [`FjallEngine::verify`] reads
 //!   all table files and compares the checksum of each as a whole.
 //!
 //! # A full disk
 //!
-//! fjall ends ("is poisoned") when one of its writes fails. [`crate::disk_space`] refuses batches
+//! fjall ends ("is poisoned") when one of its writes fails. `disk_space` refuses batches
 //! before that. If a background flush or compaction should hit the limit all the same, reads go on and
 //! writes fail with `DiskFull`; once space is back and no snapshot is open, the next write opens the
 //! store again in place and checks that each acknowledged batch is there.

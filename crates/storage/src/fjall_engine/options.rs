@@ -45,7 +45,7 @@ pub struct FjallOptions {
     pub cache_bytes: u64,
     /// Size of all journals, in bytes; at least 64 MiB.
     pub journals_bytes: u64,
-    /// Background threads; see [`crate::disk_space`] and the reason at the default.
+    /// Background threads; the reason for their number is at the default.
     pub workers: usize,
     /// Free bytes that writes leave; `None` is a sixteenth of the disk, at most 512 MiB.
     pub reserve_bytes: Option<u64>,
