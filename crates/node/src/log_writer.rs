@@ -29,7 +29,9 @@ use bytes::Bytes;
 use consensus::log_store::Applied;
 use consensus::{Command, Group, GroupId, GroupOptions, LogEntry, LogStore, Position, ReplicaId};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use storage::gc::{Tombstone, remove_tombstones};
 use storage::mvcc::Applier;
@@ -114,29 +116,36 @@ impl LogWriter {
         self.commit_ts
     }
 
-    /// Writes, syncs and applies. Without work: finishes what is left of earlier turns, and wins
-    /// the election if this replica does not lead yet.
+    /// A whole turn: writes, syncs and applies. Without work: finishes what is left of earlier turns,
+    /// and wins the election if this replica does not lead yet.
     pub fn turn(&mut self, work: Work) -> Outcome {
         let mut outcome = Outcome::default();
+        self.write(work, &mut outcome);
+        self.apply(&mut outcome);
+        outcome
+    }
+
+    /// The first half of a turn: what is proposed is written and synced, or refused.
+    fn write(&mut self, work: Work, outcome: &mut Outcome) {
         let timestamps: Vec<Timestamp> = work.commands.iter().map(|c| c.commit_ts).collect();
         if self.committed_to.is_some() {
             // Left by an earlier turn, on a full disk.
-            self.apply(&mut outcome);
+            self.apply(outcome);
             if outcome.blocked {
                 let error = storage::Error::DiskFull("no space to apply commits".to_owned());
                 outcome.refused = Some((timestamps, error.into()));
-                return outcome;
+                return;
             }
-            if outcome.failure.is_some() {
-                return outcome;
-            }
+        }
+        if outcome.failure.is_some() {
+            return;
         }
         if let Err(error) = self.remove_tombstones(&work.tombstones) {
             outcome.failure = Some(error.into());
-            return outcome;
+            return;
         }
         match self.append(work.commands) {
-            Ok(()) => self.apply(&mut outcome),
+            Ok(()) => {}
             Err(AppendError::Failed(error)) => outcome.failure = Some(error),
             Err(AppendError::Refused(error)) => {
                 outcome.refused = Some((timestamps, error.into()));
@@ -145,7 +154,6 @@ impl LogWriter {
                 }
             }
         }
-        outcome
     }
 
     /// Proposes, and carries out what the group asks for until it is silent.
@@ -220,8 +228,11 @@ impl LogWriter {
         Command::decode(&entry.data).map(Some)
     }
 
-    /// Applies all that is committed, in one batch with the applied position.
+    /// The second half: applies all that is committed, in one batch with the applied position.
     fn apply(&mut self, outcome: &mut Outcome) {
+        if outcome.blocked || outcome.failure.is_some() {
+            return;
+        }
         let Some(position) = self.committed_to else {
             return;
         };
@@ -304,10 +315,11 @@ fn load(engine: &dyn Engine, group: GroupId) -> Result<LogStore> {
 pub(crate) async fn run(mut writer: LogWriter, pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) {
     let end = End(Arc::clone(&pipeline));
     while let Some(work) = pipeline.next_work().await {
-        let mut blocked = tell(&pipeline, writer.turn(work), &*clock);
+        let mut blocked = turn(&mut writer, work, &pipeline, &*clock).await;
         while blocked && !pipeline.is_closing() {
             clock.sleep(FULL_DISK_PAUSE).await;
-            blocked = tell(&pipeline, writer.turn(pipeline.take_work()), &*clock);
+            let work = pipeline.take_work();
+            blocked = turn(&mut writer, work, &pipeline, &*clock).await;
         }
     }
     // Nothing new was acknowledged since the last sync, but a clean stop saves the replay.
@@ -328,8 +340,13 @@ impl Drop for End {
     }
 }
 
-/// Tells the committers. Returns whether the writer is blocked.
-fn tell(pipeline: &Pipeline, outcome: Outcome, clock: &dyn Clock) -> bool {
+/// One turn, and tells the committers. Returns whether the writer is blocked.
+async fn turn(writer: &mut LogWriter, work: Work, pipeline: &Pipeline, clock: &dyn Clock) -> bool {
+    let mut outcome = Outcome::default();
+    writer.write(work, &mut outcome);
+    breathe().await;
+    writer.apply(&mut outcome);
+    breathe().await;
     let now = clock.monotonic_nanos();
     if !outcome.done.is_empty() {
         pipeline.complete(&outcome.done, now);
@@ -341,4 +358,18 @@ fn tell(pipeline: &Pipeline, outcome: Outcome, clock: &dyn Clock) -> bool {
         pipeline.fail(error);
     }
     outcome.blocked
+}
+
+/// Lets others run between the parts of a turn, where there is one thread for all; on a thread of its
+/// own it costs some nanoseconds. The sessions of a real node run there, too, so the simulator must.
+async fn breathe() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
