@@ -143,6 +143,13 @@ impl CancelToken {
         self.0.notify.notify_waiters();
     }
 
+    /// Forgets an earlier cancellation: a new statement begins.
+    pub fn reset(&self) {
+        if self.is_canceled() {
+            self.0.canceled.store(false, Ordering::Release);
+        }
+    }
+
     pub fn is_canceled(&self) -> bool {
         self.0.canceled.load(Ordering::Acquire)
     }

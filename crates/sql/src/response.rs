@@ -94,3 +94,87 @@ pub struct Notice {
     pub severity: &'static str,
     pub body: Error,
 }
+
+/// Rows taken from a [`RowSource`] a few at a time: a portal's or a cursor's state.
+pub struct RowCursor {
+    pub columns: Arc<[ResultColumn]>,
+    source: RowSource,
+    /// Rows fetched from a stream and not yet taken.
+    ready: std::vec::IntoIter<Row>,
+}
+
+impl RowCursor {
+    pub fn new(set: RowSet) -> Self {
+        let (ready, source) = match set.rows {
+            RowSource::Ready(rows) => (rows.into_iter(), RowSource::Ready(Vec::new())),
+            stream => (Vec::new().into_iter(), stream),
+        };
+        RowCursor { columns: set.columns, source, ready }
+    }
+
+    /// Up to `limit` rows; fewer only at the end.
+    pub async fn take(&mut self, limit: usize) -> Result<Vec<Row>> {
+        let mut taken: Vec<Row> = self.ready.by_ref().take(limit).collect();
+        while taken.len() < limit && self.fetch().await? {
+            taken.extend(self.ready.by_ref().take(limit - taken.len()));
+        }
+        Ok(taken)
+    }
+
+    /// Whether no row is left.
+    pub async fn is_exhausted(&mut self) -> Result<bool> {
+        while self.ready.len() == 0 {
+            if !self.fetch().await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All that is left, as a set of its own.
+    pub fn into_rest(self) -> RowSet {
+        let rows = match self.source {
+            RowSource::Ready(_) => RowSource::Ready(self.ready.collect()),
+            RowSource::Stream(stream) if self.ready.len() == 0 => RowSource::Stream(stream),
+            RowSource::Stream(stream) => {
+                let ready = RowChunk::Rows(self.ready.collect());
+                let first = futures::stream::once(async move { Ok(ready) });
+                RowSource::Stream(Box::pin(futures::StreamExt::chain(first, stream)))
+            }
+        };
+        RowSet { columns: self.columns, rows }
+    }
+
+    async fn fetch(&mut self) -> Result<bool> {
+        let RowSource::Stream(stream) = &mut self.source else { return Ok(false) };
+        match futures::StreamExt::next(stream).await {
+            Some(chunk) => {
+                self.ready = chunk?.into_rows(&self.columns)?.into_iter();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}
+
+impl RowChunk {
+    pub fn into_rows(self, columns: &[ResultColumn]) -> Result<Vec<Row>> {
+        let batch = match self {
+            RowChunk::Rows(rows) => return Ok(rows),
+            RowChunk::Batch(batch) => batch,
+        };
+        let datum = |row: usize, column: usize| {
+            let array = batch.column(column).as_ref();
+            crate::arrow_bridge::datum_at(array, row, &columns[column].sql_type)
+        };
+        (0..batch.num_rows())
+            .map(|row| (0..batch.num_columns()).map(|column| datum(row, column)).collect())
+            .collect()
+    }
+}
+
+impl RowSet {
+    pub async fn collect(self) -> Result<Vec<Row>> {
+        RowCursor::new(self).take(usize::MAX).await
+    }
+}

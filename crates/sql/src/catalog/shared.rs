@@ -5,6 +5,8 @@ use super::{Catalog, descriptor_oid};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 use types::Timestamp;
 
 /// Objects whose last change is remembered, to tell a late publication from a newer one. A
@@ -32,6 +34,19 @@ impl CatalogChange {
 pub struct SharedCatalog {
     current: RwLock<Arc<Catalog>>,
     changed_at: parking_lot::Mutex<BTreeMap<ObjectId, Timestamp>>,
+    /// Transactions between the start of their commit and their publication.
+    publishing: AtomicUsize,
+    published: Notify,
+}
+
+/// While it lives, [`SharedCatalog::settled`] waits.
+pub struct Publishing<'a>(&'a SharedCatalog);
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.0.publishing.fetch_sub(1, Ordering::SeqCst);
+        self.0.published.notify_waiters();
+    }
 }
 
 impl SharedCatalog {
@@ -39,6 +54,26 @@ impl SharedCatalog {
         SharedCatalog {
             current: RwLock::new(Arc::new(catalog)),
             changed_at: parking_lot::Mutex::default(),
+            publishing: AtomicUsize::new(0),
+            published: Notify::new(),
+        }
+    }
+
+    /// To be held from before the commit of a changed catalog until after its publication.
+    pub fn begin_publishing(&self) -> Publishing<'_> {
+        self.publishing.fetch_add(1, Ordering::SeqCst);
+        Publishing(self)
+    }
+
+    /// Waits until each commit that has released its locks is published. Who has just been granted
+    /// a table's lock calls this before looking at the catalog.
+    pub async fn settled(&self) {
+        while self.publishing.load(Ordering::SeqCst) > 0 {
+            let published = self.published.notified();
+            if self.publishing.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            published.await;
         }
     }
 

@@ -11,6 +11,7 @@
 //! plans are shared by executions with different parameters.
 
 pub mod access;
+mod describe;
 mod physical;
 pub mod query;
 pub mod scalar;

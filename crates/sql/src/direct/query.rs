@@ -29,7 +29,7 @@ pub struct RowLock {
 }
 
 /// The rows to start from.
-enum Source {
+pub(super) enum Source {
     /// One row of no columns: SELECT without FROM.
     OneRow,
     Table {
@@ -41,8 +41,8 @@ enum Source {
 
 /// A compiled query. Shared by executions: parameters, settings and snapshot come with each.
 pub struct DirectQuery {
-    source: Source,
-    steps: Vec<Step>,
+    pub(super) source: Source,
+    pub(super) steps: Vec<Step>,
     /// How many of the steps work row by row.
     streaming: usize,
     /// The steps are one projection to these columns, and nothing else.
@@ -74,7 +74,7 @@ pub fn compile_query(query: &AnalyzedQuery) -> Option<DirectQuery> {
 #[derive(Default)]
 struct Builder {
     table: Option<Arc<Table>>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Builder {

@@ -38,7 +38,7 @@ enum SetValue {
 }
 
 /// How rows are found.
-enum Find {
+pub(super) enum Find {
     /// By the table's own columns.
     Direct {
         path: AccessPath,
@@ -50,7 +50,7 @@ enum Find {
 }
 
 pub struct Change {
-    find: Find,
+    pub(super) find: Find,
     /// Empty: the rows are deleted.
     sets: Vec<(usize, SetValue)>,
     mode: LockMode,

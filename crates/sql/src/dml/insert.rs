@@ -22,12 +22,12 @@ use txn::kv::{Key, LockMode};
 use types::{Datum, Error, Result, Row, SqlState, SqlType};
 
 /// A value of a VALUES list.
-enum Given {
+pub(super) enum Given {
     Default,
     Value(Assigned),
 }
 
-enum Source {
+pub(super) enum Source {
     Values(Vec<Vec<Given>>),
     Query {
         query: AnalyzedQuery,
@@ -54,7 +54,7 @@ struct Conflict {
 }
 
 pub struct Insert {
-    source: Source,
+    pub(super) source: Source,
     /// Positions of the columns given.
     columns: Vec<usize>,
     /// Positions that take their default.

@@ -15,6 +15,7 @@
 //! [`MAX_RESTARTS`] times.
 
 mod change;
+mod describe;
 mod insert;
 pub mod prepared;
 mod returning;

@@ -78,6 +78,13 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Everything there is.
+    pub fn with_all() -> Self {
+        let mut registry = Registry::default();
+        operators::register(&mut registry);
+        registry
+    }
+
     pub fn add(&mut self, function: ScalarFunction) {
         self.by_name
             .entry(function.name)

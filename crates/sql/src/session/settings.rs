@@ -88,9 +88,10 @@ impl Settings {
     }
 
     /// The end of a transaction: SET LOCAL ends, and after a rollback SET is undone too.
-    pub fn end_transaction(&mut self, committed: bool) {
+    /// Returns whether anything changed.
+    pub fn end_transaction(&mut self, committed: bool) -> bool {
         if self.undo.is_empty() && self.local_undo.is_empty() {
-            return;
+            return false;
         }
         let local = std::mem::take(&mut self.local_undo);
         let plain = std::mem::take(&mut self.undo);
@@ -102,6 +103,7 @@ impl Settings {
                 self.put(name, before);
             }
         }
+        true
     }
 
     /// Reported settings with their values, for the end of start-up.

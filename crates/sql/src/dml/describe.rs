@@ -1,0 +1,43 @@
+//! What a plan is, for the session and for EXPLAIN.
+
+use super::change::Find;
+use super::insert::Source;
+use super::{DmlPlan, Work};
+
+impl DmlPlan {
+    /// The key that is locked in KeyShare while rows of the target are written.
+    pub fn lock_key(&self) -> &[u8] {
+        &self.target.lock_key
+    }
+
+    /// Rows are found without DataFusion.
+    pub fn is_direct(&self) -> bool {
+        match &self.work {
+            Work::Insert(insert) => matches!(insert.source, Source::Values(_)),
+            Work::Change(change) => matches!(change.find, Find::Direct { .. }),
+        }
+    }
+
+    /// Lines as PostgreSQL's EXPLAIN would have them.
+    pub fn explain(&self) -> Vec<String> {
+        let verb = match self.command {
+            "INSERT" => "Insert",
+            "UPDATE" => "Update",
+            _ => "Delete",
+        };
+        let source = match &self.work {
+            Work::Insert(insert) => match &insert.source {
+                Source::Values(rows) if rows.len() == 1 => "Result".to_string(),
+                Source::Values(_) => "Values Scan".to_string(),
+                Source::Query { .. } => "Query".to_string(),
+            },
+            Work::Change(change) => match &change.find {
+                Find::Direct { path, .. } => path.describe(),
+                _ => "Query".to_string(),
+            },
+        };
+        let road = if self.is_direct() { "  (direct)" } else { "" };
+        let table = &self.target.table.name;
+        vec![format!("{verb} on {table}{road}"), format!("  ->  {source}")]
+    }
+}

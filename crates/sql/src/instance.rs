@@ -1,0 +1,211 @@
+//! One node's SQL side: what all its sessions share.
+
+use crate::catalog::ids::IdAllocator;
+use crate::catalog::sequences::Sequences;
+use crate::catalog::shared::SharedCatalog;
+use crate::catalog::store;
+use crate::context::{ReadView, RowIds};
+use crate::ddl::cleanup;
+use crate::functions::Registry;
+use crate::pg_catalog::{VirtualTables, virtual_tables};
+use crate::plan_cache::PlanCache;
+use crate::query::Runtime;
+use crate::session::settings::Settings;
+use crate::session::shared::SessionShared;
+use crate::session::{Identity, Session};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use txn::{Coordinator, Isolation, Limits};
+use types::env::Env;
+use types::{Error, Result, SqlState};
+
+#[derive(Clone, Debug)]
+pub struct InstanceOptions {
+    /// Memory of queries: hash tables, sorts. Bytes.
+    pub query_memory_bytes: usize,
+    /// Memory of open transactions. Bytes.
+    pub transaction_memory_bytes: usize,
+    /// Threads a query is spread over.
+    pub parallelism: usize,
+}
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        InstanceOptions {
+            query_memory_bytes: 1 << 30,
+            transaction_memory_bytes: 1 << 30,
+            parallelism: 2,
+        }
+    }
+}
+
+impl InstanceOptions {
+    /// What the coordinator of this instance is to be limited to.
+    pub fn transaction_limits(&self) -> Limits {
+        Limits {
+            transaction_bytes: self.transaction_memory_bytes / 2,
+            node_bytes: self.transaction_memory_bytes,
+        }
+    }
+}
+
+/// What a client's start-up packet says.
+#[derive(Clone, Debug, Default)]
+pub struct StartupParams {
+    pub user: String,
+    /// Empty: the user's name.
+    pub database: String,
+    pub application_name: String,
+    /// Other run-time parameters.
+    pub options: Vec<(String, String)>,
+    pub client_addr: Option<std::net::SocketAddr>,
+}
+
+pub struct Instance {
+    pub coordinator: Coordinator,
+    pub env: Env,
+    pub catalog: SharedCatalog,
+    pub registry: Arc<Registry>,
+    pub virtual_tables: Arc<VirtualTables>,
+    pub runtime: Runtime,
+    pub sequences: Sequences,
+    pub ids: IdAllocator,
+    pub plans: PlanCache,
+    pub row_ids: Arc<RowIds>,
+    sessions: Mutex<BTreeMap<i32, SessionEntry>>,
+    next_pid: AtomicI32,
+}
+
+struct SessionEntry {
+    secret: i32,
+    shared: Arc<SessionShared>,
+}
+
+/// How a role may log in.
+#[derive(Clone, Debug)]
+pub struct RoleAuth {
+    pub can_login: bool,
+    /// SCRAM-SHA-256 verifier in PostgreSQL's text form.
+    pub verifier: Option<String>,
+}
+
+impl Instance {
+    /// Reads the catalog, or writes the first one.
+    pub async fn open(
+        coordinator: Coordinator,
+        env: Env,
+        options: InstanceOptions,
+    ) -> Result<Arc<Instance>> {
+        store::bootstrap(&coordinator).await?;
+        let mut txn = coordinator.begin(Isolation::RepeatableRead, true);
+        let at = txn.read_timestamp();
+        let shards = Arc::clone(coordinator.shards());
+        let view = ReadView { shards, at, overlay: None, reads: None, guard: None };
+        let catalog = store::load(&view).await?;
+        txn.rollback();
+        let registry = Arc::new(Registry::with_all());
+        let instance = Arc::new(Instance {
+            runtime: Runtime::new(options.query_memory_bytes, options.parallelism)?,
+            virtual_tables: virtual_tables(),
+            registry,
+            catalog: SharedCatalog::new(catalog),
+            sequences: Sequences::new(coordinator.clone()),
+            ids: IdAllocator::new(coordinator.clone()),
+            plans: PlanCache::default(),
+            row_ids: Arc::default(),
+            sessions: Mutex::default(),
+            next_pid: AtomicI32::new(1),
+            coordinator,
+            env,
+        });
+        instance.after_definition();
+        Ok(instance)
+    }
+
+    /// Makes a session for an authenticated role.
+    pub fn connect(self: &Arc<Self>, params: StartupParams) -> Result<Session> {
+        let catalog = self.catalog.current();
+        let role = catalog.role_by_name(&params.user).filter(|role| role.can_login);
+        if role.is_none() {
+            return Err(Error::new(
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                format!("role \"{}\" does not exist or may not log in", params.user),
+            ));
+        }
+        let name = match params.database.is_empty() {
+            true => params.user.clone(),
+            false => params.database,
+        };
+        let database = catalog.database_by_name(&name).ok_or_else(|| {
+            Error::new(
+                SqlState::INVALID_CATALOG_NAME,
+                format!("database \"{name}\" does not exist"),
+            )
+        })?;
+        let mut settings = Settings::default();
+        settings.set_startup("application_name", &params.application_name)?;
+        for (name, value) in &params.options {
+            settings.set_startup(name, value)?;
+        }
+        let identity = Identity {
+            pid: self.next_pid.fetch_add(1, Ordering::Relaxed),
+            secret: self.env.rng.next_u64() as i32,
+            user: params.user.into(),
+            database: name.into(),
+            database_oid: database.oid,
+        };
+        let shared = Arc::new(SessionShared::new(self, settings));
+        let entry = SessionEntry { secret: identity.secret, shared: Arc::clone(&shared) };
+        self.sessions.lock().insert(identity.pid, entry);
+        Ok(Session::new(Arc::clone(self), shared, identity))
+    }
+
+    /// What SCRAM needs to know of a role; `None` if there is none of that name.
+    pub fn role_password(&self, user: &str) -> Option<RoleAuth> {
+        let catalog = self.catalog.current();
+        let role = catalog.role_by_name(user)?;
+        Some(RoleAuth { can_login: role.can_login, verifier: role.password.clone() })
+    }
+
+    /// Whether anybody can log in with a password: without, only a trusted network may be served.
+    pub fn has_login_with_password(&self) -> bool {
+        self.catalog.current().roles().any(|role| role.can_login && role.password.is_some())
+    }
+
+    /// A cancel request: ignored unless the secret is right.
+    pub fn cancel(&self, pid: i32, secret: i32) {
+        let sessions = self.sessions.lock();
+        if let Some(entry) = sessions.get(&pid).filter(|entry| entry.secret == secret) {
+            entry.shared.cancel.cancel(false);
+        }
+    }
+
+    pub fn session_count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    pub(crate) fn forget(&self, pid: i32) {
+        self.sessions.lock().remove(&pid);
+    }
+
+    /// After a definition was published: rows of dropped and truncated tables are deleted beside.
+    pub(crate) fn after_definition(&self) {
+        let coordinator = self.coordinator.clone();
+        let task = async move {
+            // Each call deletes a bounded part.
+            loop {
+                match cleanup::delete_dropped(&coordinator).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::warn!("rows of dropped tables are left for later: {error}");
+                        return;
+                    }
+                }
+            }
+        };
+        self.env.spawn.spawn("cleanup", Box::pin(task));
+    }
+}

@@ -1,0 +1,113 @@
+//! A statement with its plan, good for any number of executions.
+
+use super::Session;
+use crate::catalog::Catalog;
+use crate::direct::{DirectQuery, compile_query};
+use crate::dml::{self, DmlPlan};
+use crate::query::{AnalyzedQuery, Planner};
+use crate::response::ResultColumn;
+use crate::statement::Statement;
+use std::sync::Arc;
+use types::{Result, SqlType};
+
+pub struct Prepared {
+    pub text: Arc<str>,
+    pub statement: Statement,
+    pub plan: Plan,
+    pub parameter_types: Vec<SqlType>,
+    /// `None`: the statement returns no rows.
+    pub columns: Option<Arc<[ResultColumn]>>,
+    /// What the client declared, to plan again.
+    pub declared: Vec<Option<SqlType>>,
+    /// The catalog it was planned with. A statement is planned again when the catalog has changed;
+    /// that takes a millisecond and disturbs nobody.
+    catalog: Arc<Catalog>,
+    space: u64,
+}
+
+pub enum Plan {
+    Query {
+        analyzed: AnalyzedQuery,
+        /// Set when the direct executor takes it.
+        direct: Option<DirectQuery>,
+    },
+    Change(DmlPlan),
+    /// Session and definition statements are carried out from their syntax.
+    Other,
+}
+
+impl Prepared {
+    /// Whether the plan still means the same.
+    pub fn is_current(&self, catalog: &Arc<Catalog>, space: u64) -> bool {
+        match self.plan {
+            Plan::Other => true,
+            _ => space == self.space && Arc::ptr_eq(catalog, &self.catalog),
+        }
+    }
+
+    /// Runs without DataFusion.
+    pub fn is_direct(&self) -> bool {
+        match &self.plan {
+            Plan::Query { direct, .. } => direct.is_some(),
+            Plan::Change(plan) => plan.is_direct(),
+            Plan::Other => false,
+        }
+    }
+}
+
+impl Session {
+    /// Plans a statement against the catalog as this session sees it.
+    pub(super) fn plan(
+        &mut self,
+        text: Arc<str>,
+        statement: Statement,
+        declared: Vec<Option<SqlType>>,
+    ) -> Result<Prepared> {
+        self.refresh_settings();
+        let catalog = self.catalog();
+        let planner = Planner {
+            catalog: &catalog,
+            database: self.database_oid,
+            settings: &self.expr_settings,
+            registry: &self.instance.registry,
+            virtual_tables: &self.instance.virtual_tables,
+        };
+        let (plan, parameter_types, columns) = match &statement {
+            Statement::Query(query) => {
+                let analyzed = planner.query(query, &declared)?;
+                let direct = compile_query(&analyzed);
+                let columns = Arc::clone(&analyzed.columns);
+                let types = analyzed.parameter_types.clone();
+                (Plan::Query { analyzed, direct }, types, Some(columns))
+            }
+            Statement::Change(change) => {
+                let plan = dml::plan(&planner, change, &declared)?;
+                let types = plan.parameter_types.clone();
+                let columns = plan.returning.clone();
+                (Plan::Change(plan), types, columns)
+            }
+            other => (Plan::Other, Vec::new(), self.columns_of(other)?),
+        };
+        Ok(Prepared {
+            text,
+            statement,
+            plan,
+            parameter_types,
+            columns,
+            declared,
+            catalog,
+            space: self.plan_space,
+        })
+    }
+
+    /// The plan, made anew if the catalog or the search path has changed under it.
+    pub(super) fn current(&mut self, prepared: Arc<Prepared>) -> Result<Arc<Prepared>> {
+        self.refresh_settings();
+        if prepared.is_current(&self.catalog(), self.plan_space) {
+            return Ok(prepared);
+        }
+        let statement = prepared.statement.clone();
+        let declared = prepared.declared.clone();
+        self.plan(Arc::clone(&prepared.text), statement, declared).map(Arc::new)
+    }
+}

@@ -1,0 +1,304 @@
+//! Carrying out one statement.
+
+use super::Session;
+use super::prepared::{Plan, Prepared};
+use super::transaction::{Active, BlockState};
+use crate::context::{ReadView, StatementContext};
+use crate::dml;
+use crate::response::{Response, RowSet, RowSource, RowsTag};
+use crate::statement::Statement;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use txn::kv::{LockMode, WaitPolicy};
+use types::{Datum, Error, Result, SqlState};
+
+/// Times a statement is planned again because the catalog changed before it had its tables locked.
+const MAX_REPLANS: usize = 10;
+
+impl Session {
+    /// Runs a statement. `last`: nothing follows in this implicit transaction, so that it ends here.
+    pub(super) async fn execute_prepared(
+        &mut self,
+        prepared: Arc<Prepared>,
+        params: &[Datum],
+        last: bool,
+    ) -> Result<Response> {
+        self.begin_statement_clock();
+        let result = self.execute_inner(prepared, params).await;
+        match result {
+            Ok(response) => {
+                if last {
+                    self.end_implicit().await?;
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                self.fail();
+                Err(error)
+            }
+        }
+    }
+
+    async fn execute_inner(
+        &mut self,
+        prepared: Arc<Prepared>,
+        params: &[Datum],
+    ) -> Result<Response> {
+        if self.active.as_ref().is_some_and(|active| active.state == BlockState::Failed)
+            && !prepared.statement.ends_transaction()
+        {
+            return Err(Error::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        let Some(timeout) = self.statement_timeout else {
+            return self.execute_cancelable(prepared, params).await;
+        };
+        let timer = self.instance.env.clock.sleep(timeout);
+        let cancel = self.shared.cancel.clone();
+        let run = self.execute_cancelable(prepared, params);
+        futures::pin_mut!(run);
+        match futures::future::select(run, timer).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right((_, run)) => {
+                cancel.cancel(true);
+                run.await
+            }
+        }
+    }
+
+    /// Runs until done or canceled, whichever is first. What is dropped in the middle has only
+    /// buffered writes and queued for locks, both undone by the end of the transaction.
+    async fn execute_cancelable(
+        &mut self,
+        prepared: Arc<Prepared>,
+        params: &[Datum],
+    ) -> Result<Response> {
+        let commits = prepared.statement.ends_transaction();
+        let cancel = self.shared.cancel.clone();
+        let run = self.dispatch(prepared, params);
+        if commits {
+            return run.await;
+        }
+        futures::pin_mut!(run);
+        let canceled = cancel.canceled();
+        futures::pin_mut!(canceled);
+        match futures::future::select(run, canceled).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(_) => Err(cancel.error()),
+        }
+    }
+
+    async fn dispatch(&mut self, prepared: Arc<Prepared>, params: &[Datum]) -> Result<Response> {
+        match &prepared.plan {
+            Plan::Query { .. } => self.run_query(prepared, params).await,
+            Plan::Change(_) => self.run_change(prepared, params).await,
+            Plan::Other => self.run_other(&prepared).await,
+        }
+    }
+
+    pub(super) async fn run_query(&mut self, prepared: Arc<Prepared>, params: &[Datum]) -> Result<Response> {
+        let prepared = self.current(prepared)?;
+        let Plan::Query { analyzed, direct } = &prepared.plan else {
+            return Err(Error::internal("a query was planned as something else"));
+        };
+        self.ensure_active();
+        if let Some(direct) = direct {
+            let ctx = self.statement_context(false)?;
+            let active = self.active_mut()?;
+            if let Some(found) = direct.execute_in(&mut active.txn, &ctx, params).await? {
+                let columns = Arc::clone(&analyzed.columns);
+                let set = RowSet { columns, rows: RowSource::Ready(found) };
+                return Ok(Response::Rows { set, tag: RowsTag::Counted("SELECT") });
+            }
+        }
+        if !analyzed.locking.is_empty() {
+            return Err(Error::unsupported("FOR UPDATE or FOR SHARE in this kind of query")
+                .hint("Lock rows of one table by its primary key or an index."));
+        }
+        let ctx = self.statement_context(true)?;
+        let set = self.instance.runtime.execute(analyzed, params, ctx.clone()).await?;
+        let rows = match self.needs_reads_noted() {
+            // What is read must be known before the transaction goes on.
+            true => RowSource::Ready(set.collect().await?),
+            false => set.rows,
+        };
+        self.note_reads(&ctx)?;
+        let columns = Arc::clone(&analyzed.columns);
+        Ok(Response::Rows { set: RowSet { columns, rows }, tag: RowsTag::Counted("SELECT") })
+    }
+
+    pub(super) async fn run_change(
+        &mut self,
+        mut prepared: Arc<Prepared>,
+        params: &[Datum],
+    ) -> Result<Response> {
+        self.ensure_active();
+        self.refuse_if_read_only(prepared.statement.command())?;
+        for _ in 0..MAX_REPLANS {
+            prepared = self.current(prepared)?;
+            let Plan::Change(plan) = &prepared.plan else {
+                return Err(Error::internal("a change was planned as something else"));
+            };
+            // Definitions wait for writers: once the lock is held, the catalog cannot change
+            // under the plan, but it may have before.
+            let policy = self.wait_policy();
+            let active = self.active_mut()?;
+            active.txn.lock(plan.lock_key(), LockMode::KeyShare, policy).await?;
+            self.instance.catalog.settled().await;
+            if !prepared.is_current(&self.catalog(), self.plan_space) {
+                continue;
+            }
+            let ctx = self.statement_context(false)?;
+            let instance = Arc::clone(&self.instance);
+            let active = self.active_mut()?;
+            let mut result = plan.execute(&mut active.txn, &ctx, &instance.runtime, params).await?;
+            active.deferred.append(std::mem::take(&mut result.deferred));
+            self.note_reads(&ctx)?;
+            return Ok(change_response(&prepared, result));
+        }
+        Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "the tables of this statement are being changed too often",
+        ))
+    }
+
+    /// A transaction is open: the block's, or one for this statement or pipeline.
+    pub(super) fn ensure_active(&mut self) {
+        if self.active.is_none() {
+            self.begin(BlockState::Implicit);
+        }
+    }
+
+    pub(super) fn begin(&mut self, state: BlockState) {
+        let (isolation, read_only) = {
+            let settings = self.shared.settings.lock();
+            (settings.default_isolation(), settings.flag("default_transaction_read_only"))
+        };
+        let txn = self.instance.coordinator.begin(isolation, read_only);
+        let started = self.expr_settings.statement_micros;
+        Arc::make_mut(&mut self.expr_settings).transaction_micros = started;
+        self.active = Some(Box::new(Active::new(txn, state, started)));
+    }
+
+    pub(super) fn active_mut(&mut self) -> Result<&mut Active> {
+        match &mut self.active {
+            Some(active) => Ok(active),
+            None => Err(Error::internal("no transaction is open")),
+        }
+    }
+
+    /// Ends an implicit transaction; a block stays.
+    pub(super) async fn end_implicit(&mut self) -> Result<()> {
+        if self.active.as_ref().is_some_and(|active| active.state == BlockState::Implicit) {
+            self.commit_active().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn commit_active(&mut self) -> Result<()> {
+        if let Err(error) = self.deferred_checks().await {
+            self.abort();
+            return Err(error);
+        }
+        let Some(active) = self.active.take() else { return Ok(()) };
+        let result = active.commit(&self.instance).await;
+        self.after_transaction(result.is_ok());
+        result
+    }
+
+    async fn deferred_checks(&mut self) -> Result<()> {
+        let checks = std::mem::take(&mut self.active_mut()?.deferred);
+        if checks.is_empty() {
+            return Ok(());
+        }
+        let ctx = self.statement_context(false)?;
+        dml::run_deferred_checks(checks, &mut self.active_mut()?.txn, &ctx).await
+    }
+
+    /// Takes the statement's snapshot and makes its surroundings. `streams`: the view may outlive the
+    /// transaction, so it holds the snapshot itself.
+    pub(super) fn statement_context(&mut self, streams: bool) -> Result<StatementContext> {
+        let shards = Arc::clone(self.instance.coordinator.shards());
+        let active = self.active_mut()?;
+        let at = active.txn.begin_statement();
+        let reads = active.txn.notes_reads().then(|| Arc::new(Mutex::new(Vec::new())));
+        let guard: Option<Arc<dyn Send + Sync>> = match streams {
+            true => Some(Arc::new(active.txn.hold_snapshot())),
+            false => None,
+        };
+        let view = ReadView { shards, at, overlay: active.txn.overlay(), reads, guard };
+        Ok(self.context(view))
+    }
+
+    fn needs_reads_noted(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.txn.notes_reads())
+    }
+
+    /// Tells the transaction what was read through the view.
+    fn note_reads(&mut self, ctx: &StatementContext) -> Result<()> {
+        let Some(reads) = &ctx.view.reads else { return Ok(()) };
+        let spans = std::mem::take(&mut *reads.lock());
+        self.active_mut()?.txn.note_reads(spans)
+    }
+
+    pub(super) fn wait_policy(&self) -> WaitPolicy {
+        let deadline_nanos = self.lock_timeout.map(|timeout| {
+            let now = self.instance.env.clock.monotonic_nanos();
+            now.saturating_add(timeout.as_nanos() as u64)
+        });
+        WaitPolicy::Wait { deadline_nanos }
+    }
+
+    pub(super) fn refuse_if_read_only(&self, command: &str) -> Result<()> {
+        if self.active.as_ref().is_some_and(|active| active.txn.is_read_only()) {
+            return Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {command} in a read-only transaction"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn begin_statement_clock(&mut self) {
+        self.refresh_settings();
+        self.shared.cancel.reset();
+        let now = self.instance.env.clock.wall_micros();
+        let settings = Arc::make_mut(&mut self.expr_settings);
+        settings.statement_micros = now;
+        if self.active.is_none() {
+            settings.transaction_micros = now;
+        }
+    }
+}
+
+fn change_response(prepared: &Prepared, result: dml::DmlResult) -> Response {
+    let insert = prepared.statement.command() == "INSERT";
+    match &prepared.columns {
+        Some(columns) => {
+            let tag = match prepared.statement.command() {
+                "INSERT" => RowsTag::Insert,
+                command => RowsTag::Counted(command),
+            };
+            let rows = RowSource::Ready(result.rows);
+            Response::Rows { set: RowSet { columns: Arc::clone(columns), rows }, tag }
+        }
+        None if insert => Response::Complete(format!("INSERT 0 {}", result.affected)),
+        None => {
+            let command = prepared.statement.command();
+            Response::Complete(format!("{command} {}", result.affected))
+        }
+    }
+}
+
+impl Statement {
+    /// May not run inside of a transaction block.
+    pub(super) fn prevents_block(&self) -> Option<&'static str> {
+        match self {
+            Statement::Maintenance { tag: "VACUUM", .. } => Some("VACUUM"),
+            Statement::Discard(crate::statement::Discard::All) => Some("DISCARD ALL"),
+            _ => None,
+        }
+    }
+}

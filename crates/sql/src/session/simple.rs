@@ -1,0 +1,190 @@
+//! The simple protocol: a string of statements, run one after the other in one implicit
+//! transaction unless they say BEGIN (manual, section 55.2.2.1).
+
+use super::Session;
+use super::prepared::Prepared;
+use crate::plan_cache::PlanKey;
+use crate::response::Response;
+use crate::statement::Statement;
+use crate::text::{Literal, Normalised, normalise, split_statements};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use types::{Datum, Error, Result, SqlType};
+
+/// A query string on its way. Parsed as a whole before anything runs.
+pub struct SimpleQuery {
+    steps: VecDeque<Step>,
+    /// Nothing was in the string: one EmptyQueryResponse is due.
+    empty: bool,
+    failed: Option<Error>,
+}
+
+enum Step {
+    Ready(Arc<Prepared>, Vec<Datum>),
+    /// Planned when its turn comes: earlier statements may make what it needs.
+    Parsed(Arc<str>, Statement),
+}
+
+impl Session {
+    /// Takes a query string apart. Errors come out of [`Session::next_simple`].
+    pub fn simple(&mut self, sql: &str) -> SimpleQuery {
+        let mut query = SimpleQuery { steps: VecDeque::new(), empty: false, failed: None };
+        match self.simple_steps(sql) {
+            Ok(steps) => {
+                query.empty = steps.is_empty();
+                query.steps = steps;
+            }
+            Err(error) => query.failed = Some(error),
+        }
+        query
+    }
+
+    /// The next response, or `None` at the end. An error is the last.
+    pub async fn next_simple(&mut self, query: &mut SimpleQuery) -> Option<Result<Response>> {
+        if let Some(error) = query.failed.take() {
+            self.fail();
+            return Some(Err(error));
+        }
+        if std::mem::take(&mut query.empty) {
+            return Some(Ok(Response::Empty));
+        }
+        let step = query.steps.pop_front()?;
+        let result = self.run_step(step, query.steps.is_empty()).await;
+        if result.is_err() {
+            query.steps.clear();
+        }
+        Some(result)
+    }
+
+    async fn run_step(&mut self, step: Step, last: bool) -> Result<Response> {
+        let (prepared, params) = match step {
+            Step::Ready(prepared, params) => (prepared, params),
+            Step::Parsed(text, statement) => match self.plan(text, statement, Vec::new()) {
+                Ok(prepared) => (Arc::new(prepared), Vec::new()),
+                Err(error) => {
+                    self.fail();
+                    return Err(error);
+                }
+            },
+        };
+        if !prepared.parameter_types.is_empty() && params.is_empty() {
+            self.fail();
+            return Err(Error::new(
+                types::SqlState::UNDEFINED_PARAMETER,
+                "there is no parameter $1",
+            ));
+        }
+        self.execute_prepared(prepared, &params, last).await
+    }
+
+    fn simple_steps(&mut self, sql: &str) -> Result<VecDeque<Step>> {
+        self.refresh_settings();
+        if let Some(step) = self.cached_step(sql)? {
+            return Ok(VecDeque::from([step]));
+        }
+        let ranges = split_statements(sql)?;
+        let single = ranges.len() == 1;
+        let mut steps = VecDeque::with_capacity(ranges.len());
+        for range in ranges {
+            let text = &sql[range];
+            let statement = Statement::parse(text)?;
+            if single {
+                let prepared = self.plan_cached(text, statement)?;
+                steps.push_back(Step::Ready(prepared, Vec::new()));
+            } else {
+                steps.push_back(Step::Parsed(text.into(), statement));
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Plans a statement without parameters, and keeps the plan if others can use it.
+    fn plan_cached(&mut self, text: &str, statement: Statement) -> Result<Arc<Prepared>> {
+        let private = self.sees_own_catalog();
+        let prepared = Arc::new(self.plan(text.into(), statement, Vec::new())?);
+        if !private {
+            let key = PlanKey { space: self.plan_space, text };
+            self.instance.plans.put(key, Arc::clone(&prepared));
+        }
+        Ok(prepared)
+    }
+
+    /// A step from the plan cache: by the text with its literals lifted out, or by the text itself.
+    fn cached_step(&mut self, sql: &str) -> Result<Option<Step>> {
+        if self.sees_own_catalog() {
+            return Ok(None);
+        }
+        let space = self.plan_space;
+        let exact = sql.trim_end_matches([';', ' ', '\n']);
+        if let Some(plan) = self.instance.plans.get(PlanKey { space, text: exact }) {
+            return Ok(Some(Step::Ready(self.current(plan)?, Vec::new())));
+        }
+        let Some(normalised) = normalise(sql)? else { return Ok(None) };
+        if normalised.literals.is_empty() {
+            return Ok(None);
+        }
+        let key = PlanKey { space, text: &normalised.key };
+        let plan = match self.instance.plans.get(key) {
+            Some(plan) => self.current(plan)?,
+            None => match self.plan_normalised(&normalised)? {
+                Some(plan) => plan,
+                None => return Ok(None),
+            },
+        };
+        if !plan.is_direct() {
+            return Ok(None);
+        }
+        match self.bind_literals(&plan, normalised.literals) {
+            Ok(params) => Ok(Some(Step::Ready(plan, params))),
+            // The literal is at fault, or its place: planning the text itself words the error.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Plans normalised text. Kept also when it is not direct, so that the next of its kind knows.
+    fn plan_normalised(&mut self, normalised: &Normalised) -> Result<Option<Arc<Prepared>>> {
+        let Ok(statement) = Statement::parse(&normalised.key) else { return Ok(None) };
+        let declared = normalised.literals.iter().map(Literal::declared_type).collect();
+        let Ok(prepared) = self.plan(normalised.key.as_str().into(), statement, declared) else {
+            return Ok(None);
+        };
+        let prepared = Arc::new(prepared);
+        let key = PlanKey { space: self.plan_space, text: &normalised.key };
+        self.instance.plans.put(key, Arc::clone(&prepared));
+        Ok(Some(prepared))
+    }
+
+    fn bind_literals(&self, plan: &Prepared, literals: Vec<Literal>) -> Result<Vec<Datum>> {
+        if plan.parameter_types.len() != literals.len() {
+            return Err(Error::internal("literals and parameters do not pair"));
+        }
+        let mut params = Vec::with_capacity(literals.len());
+        for (literal, sql_type) in literals.into_iter().zip(&plan.parameter_types) {
+            params.push(match literal {
+                Literal::Number(value, own) if own == *sql_type => value,
+                Literal::Number(..) => {
+                    return Err(Error::internal("a number's type was not kept"));
+                }
+                Literal::Text(text) if *sql_type == SqlType::Text => Datum::Text(text.into()),
+                Literal::Text(text) => {
+                    Datum::parse_text(&text, sql_type, &self.encode_context())?
+                }
+            });
+        }
+        Ok(params)
+    }
+
+    /// Inside of a transaction that has changed the catalog, plans are nobody else's.
+    pub(super) fn sees_own_catalog(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.working.is_some())
+    }
+}
+
+impl Literal {
+    fn declared_type(&self) -> Option<SqlType> {
+        match self {
+            Literal::Number(_, sql_type) => Some(sql_type.clone()),
+            Literal::Text(_) => None,
+        }
+    }
+}
