@@ -34,6 +34,7 @@ impl Client {
     }
 }
 
+#[async_trait::async_trait]
 impl AsyncDB for Client {
     type Error = Error;
     type ColumnType = DefaultColumnType;
