@@ -119,6 +119,9 @@ impl Catalog {
             for key in &table.foreign_keys {
                 if let Some(from) = self.referencing.get_mut(&key.referenced_table) {
                     from.retain(|referencing| *referencing != oid);
+                    if from.is_empty() {
+                        self.referencing.remove(&key.referenced_table);
+                    }
                 }
             }
         }

@@ -40,6 +40,8 @@ mod role;
 mod rows;
 pub mod scram;
 mod sequence;
+#[cfg(test)]
+mod tests;
 mod truncate;
 mod view;
 

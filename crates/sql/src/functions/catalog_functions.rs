@@ -9,9 +9,7 @@ use crate::catalog::descriptor::*;
 use crate::context::StatementContext;
 use crate::ddl::quote_ident;
 use crate::pg_catalog::definitions::{definition, definition_by_oid};
-use crate::pg_catalog::relations::{
-    PG_AUTHID, PG_CLASS, PG_DATABASE, PG_NAMESPACE, database,
-};
+use crate::pg_catalog::relations::{PG_AUTHID, PG_CLASS, PG_DATABASE, PG_NAMESPACE, database};
 use crate::pg_catalog::value::{array, optional_text, text};
 use crate::pg_catalog::{deparse, names};
 use types::{Datum, Error, Numeric, Result, SqlState, SqlType};
@@ -160,7 +158,9 @@ fn session(to: &mut Register<'_>) {
     to.add("pg_backend_pid", &[], Int4, |ctx, _| {
         Ok(Datum::Int4(ctx.settings.backend_pid))
     });
-    to.add("pg_is_in_recovery", &[], Bool, |_, _| Ok(Datum::Bool(false)));
+    to.add("pg_is_in_recovery", &[], Bool, |_, _| {
+        Ok(Datum::Bool(false))
+    });
     to.add("pg_is_wal_replay_paused", &[], Bool, |_, _| {
         Ok(Datum::Bool(false))
     });
@@ -179,7 +179,9 @@ fn session(to: &mut Register<'_>) {
         }))
     });
     to.immutable("pg_char_to_encoding", &[Name], Int4, |_, args| {
-        let name = text_at(args, 0)?.to_ascii_lowercase().replace(['-', '_'], "");
+        let name = text_at(args, 0)?
+            .to_ascii_lowercase()
+            .replace(['-', '_'], "");
         Ok(Datum::Int4(match name.as_str() {
             "sqlascii" => 0,
             "utf8" | "unicode" => 6,
@@ -236,13 +238,19 @@ fn visibility(to: &mut Register<'_>) {
 fn relation_is_visible(ctx: &StatementContext, oid: u32) -> Result<Datum> {
     if let Some(built_in) = definition_by_oid(oid) {
         let visible = built_in.schema == "pg_catalog"
-            || ctx.settings.search_path.iter().any(|s| s == built_in.schema);
+            || ctx
+                .settings
+                .search_path
+                .iter()
+                .any(|s| s == built_in.schema);
         return Ok(Datum::Bool(visible));
     }
     let Some((database, _, name)) = relation_place(ctx, oid) else {
         return Ok(Datum::Null);
     };
-    let found = ctx.catalog.resolve(database, &search_path(ctx), None, &name);
+    let found = ctx
+        .catalog
+        .resolve(database, &search_path(ctx), None, &name);
     Ok(Datum::Bool(found.is_some_and(|found| found.oid() == oid)))
 }
 
@@ -274,14 +282,26 @@ fn definitions(to: &mut Register<'_>) {
         Ok(text(&format_type(*oid, modifier)))
     });
     // The stored text of an expression is shown as it is.
-    to.add("pg_get_expr", &[Text, Oid], Text, |_, args| Ok(args[0].clone()));
+    to.add("pg_get_expr", &[Text, Oid], Text, |_, args| {
+        Ok(args[0].clone())
+    });
     to.add("pg_get_expr", &[Text, Oid, Bool], Text, |_, args| {
         Ok(args[0].clone())
     });
     to.add("pg_get_constraintdef", &[Oid], Text, constraint_definition);
-    to.add("pg_get_constraintdef", &[Oid, Bool], Text, constraint_definition);
+    to.add(
+        "pg_get_constraintdef",
+        &[Oid, Bool],
+        Text,
+        constraint_definition,
+    );
     to.add("pg_get_indexdef", &[Oid], Text, index_definition);
-    to.add("pg_get_indexdef", &[Oid, Int4, Bool], Text, index_definition);
+    to.add(
+        "pg_get_indexdef",
+        &[Oid, Int4, Bool],
+        Text,
+        index_definition,
+    );
     to.add("pg_get_viewdef", &[Oid], Text, view_definition);
     to.add("pg_get_viewdef", &[Oid, Bool], Text, view_definition);
     to.add("pg_get_viewdef", &[Oid, Int4], Text, view_definition);
@@ -292,15 +312,30 @@ fn definitions(to: &mut Register<'_>) {
             None => text(&format!("unknown (OID={oid})")),
         })
     });
-    to.add("pg_get_serial_sequence", &[Text, Text], Text, serial_sequence);
-    to.add("pg_relation_is_publishable", &[Regclass], Bool, |ctx, args| {
-        let table = ctx.catalog.table(oid_at(args, 0)?);
-        Ok(Datum::Bool(table.is_some()))
-    });
-    to.add("pg_relation_is_updatable", &[Regclass, Bool], Int4, |ctx, args| {
-        let table = ctx.catalog.table(oid_at(args, 0)?);
-        Ok(Datum::Int4(table.map_or(0, |_| UPDATABLE_EVENTS)))
-    });
+    to.add(
+        "pg_get_serial_sequence",
+        &[Text, Text],
+        Text,
+        serial_sequence,
+    );
+    to.add(
+        "pg_relation_is_publishable",
+        &[Regclass],
+        Bool,
+        |ctx, args| {
+            let table = ctx.catalog.table(oid_at(args, 0)?);
+            Ok(Datum::Bool(table.is_some()))
+        },
+    );
+    to.add(
+        "pg_relation_is_updatable",
+        &[Regclass, Bool],
+        Int4,
+        |ctx, args| {
+            let table = ctx.catalog.table(oid_at(args, 0)?);
+            Ok(Datum::Int4(table.map_or(0, |_| UPDATABLE_EVENTS)))
+        },
+    );
     to.add(
         "pg_column_is_updatable",
         &[Regclass, Int2, Bool],
@@ -389,12 +424,9 @@ fn view_definition(ctx: &StatementContext, args: &[Datum]) -> Result<Datum> {
 fn serial_sequence(ctx: &StatementContext, args: &[Datum]) -> Result<Datum> {
     let (schema, name) = names::split_qualified(text_at(args, 0)?)?;
     let column = text_at(args, 1)?;
-    let found = ctx.catalog.require(
-        database(ctx),
-        &search_path(ctx),
-        schema.as_deref(),
-        &name,
-    )?;
+    let found = ctx
+        .catalog
+        .require(database(ctx), &search_path(ctx), schema.as_deref(), &name)?;
     let Relation::Table(table) = found else {
         return Ok(Datum::Null);
     };
@@ -494,7 +526,9 @@ fn sizes(to: &mut Register<'_>) {
     ] {
         to.add(name, &[Regclass], Int8, |_, _| Ok(Datum::Null));
     }
-    to.add("pg_relation_size", &[Regclass, Text], Int8, |_, _| Ok(Datum::Null));
+    to.add("pg_relation_size", &[Regclass, Text], Int8, |_, _| {
+        Ok(Datum::Null)
+    });
     for name in ["pg_database_size", "pg_tablespace_size"] {
         to.add(name, &[Name], Int8, |_, _| Ok(Datum::Null));
         to.add(name, &[Oid], Int8, |_, _| Ok(Datum::Null));
@@ -557,9 +591,17 @@ fn privileges(to: &mut Register<'_>) {
     let by_oid: Evaluate = |ctx, args| {
         let oid = oid_at(args, args.len() - 2)?;
         let found = ctx.catalog.relation(oid).is_some() || definition_by_oid(oid).is_some();
-        Ok(if found { Datum::Bool(true) } else { Datum::Null })
+        Ok(if found {
+            Datum::Bool(true)
+        } else {
+            Datum::Null
+        })
     };
-    for name in ["has_table_privilege", "has_sequence_privilege", "has_any_column_privilege"] {
+    for name in [
+        "has_table_privilege",
+        "has_sequence_privilege",
+        "has_any_column_privilege",
+    ] {
         to.add(name, &[Text, Text], Bool, by_name);
         to.add(name, &[Oid, Text], Bool, by_oid);
         to.add(name, &[Name, Text, Text], Bool, by_name);
@@ -642,18 +684,23 @@ fn lookups(to: &mut Register<'_>) {
         let found = SqlType::parse(text_at(args, 0)?);
         Ok(found.map_or(Datum::Null, |found| Datum::Oid(found.oid())))
     });
-    to.add("to_regnamespace", &[Text], SqlType::Regnamespace, |ctx, args| {
-        let (_, name) = names::split_qualified(text_at(args, 0)?)?;
-        let found = match name.as_str() {
-            "pg_catalog" => Some(PG_CATALOG_OID),
-            "information_schema" => Some(INFORMATION_SCHEMA_OID),
-            name => ctx
-                .catalog
-                .schema_by_name(database(ctx), name)
-                .map(|schema| schema.oid),
-        };
-        Ok(found.map_or(Datum::Null, Datum::Oid))
-    });
+    to.add(
+        "to_regnamespace",
+        &[Text],
+        SqlType::Regnamespace,
+        |ctx, args| {
+            let (_, name) = names::split_qualified(text_at(args, 0)?)?;
+            let found = match name.as_str() {
+                "pg_catalog" => Some(PG_CATALOG_OID),
+                "information_schema" => Some(INFORMATION_SCHEMA_OID),
+                name => ctx
+                    .catalog
+                    .schema_by_name(database(ctx), name)
+                    .map(|schema| schema.oid),
+            };
+            Ok(found.map_or(Datum::Null, Datum::Oid))
+        },
+    );
     to.add("to_regrole", &[Text], SqlType::Regrole, |ctx, args| {
         let (_, name) = names::split_qualified(text_at(args, 0)?)?;
         let found = ctx.catalog.role_by_name(&name);
@@ -729,7 +776,12 @@ mod tests {
         let mut registry = Registry::default();
         register(&mut registry);
         let names: Vec<&str> = registry.names().collect();
-        for name in ["version", "format_type", "pg_table_is_visible", "has_table_privilege"] {
+        for name in [
+            "version",
+            "format_type",
+            "pg_table_is_visible",
+            "has_table_privilege",
+        ] {
             assert!(names.contains(&name), "{name}");
         }
     }

@@ -232,7 +232,11 @@ fn constraints(table: &Table) -> Vec<Constraint<'_>> {
         }
         out.push(Constraint {
             name: index.name,
-            kind: if index.primary { "PRIMARY KEY" } else { "UNIQUE" },
+            kind: if index.primary {
+                "PRIMARY KEY"
+            } else {
+                "UNIQUE"
+            },
             columns: index
                 .columns
                 .iter()
@@ -347,7 +351,10 @@ pub fn constraint_column_usage(ctx: &StatementContext) -> Result<Vec<Row>> {
             for position in positions {
                 out.push(&[
                     ("table_catalog", catalog_name(ctx)),
-                    ("table_schema", text(&schema_name(&ctx.catalog, used.schema))),
+                    (
+                        "table_schema",
+                        text(&schema_name(&ctx.catalog, used.schema)),
+                    ),
                     ("table_name", text(&used.name)),
                     ("column_name", text(&used.columns[position].name)),
                     ("constraint_catalog", catalog_name(ctx)),
@@ -372,7 +379,10 @@ pub fn constraint_table_usage(ctx: &StatementContext) -> Result<Vec<Row>> {
             };
             out.push(&[
                 ("table_catalog", catalog_name(ctx)),
-                ("table_schema", text(&schema_name(&ctx.catalog, used.schema))),
+                (
+                    "table_schema",
+                    text(&schema_name(&ctx.catalog, used.schema)),
+                ),
                 ("table_name", text(&used.name)),
                 ("constraint_catalog", catalog_name(ctx)),
                 (

@@ -99,7 +99,11 @@ const COMPUTED: &[(&str, &str, definitions::RowsFunction)] = &[
         "information_schema_catalog_name",
         information_schema::catalog_name_rows,
     ),
-    ("information_schema", "schemata", information_schema::schemata),
+    (
+        "information_schema",
+        "schemata",
+        information_schema::schemata,
+    ),
     ("information_schema", "tables", information_schema::tables),
     ("information_schema", "columns", information_schema::columns),
     (
@@ -133,5 +137,9 @@ const COMPUTED: &[(&str, &str, definitions::RowsFunction)] = &[
         information_schema::check_constraints,
     ),
     ("information_schema", "views", information_schema::views),
-    ("information_schema", "sequences", information_schema::sequences),
+    (
+        "information_schema",
+        "sequences",
+        information_schema::sequences,
+    ),
 ];

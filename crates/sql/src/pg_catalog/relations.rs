@@ -108,10 +108,16 @@ pub fn pg_class(ctx: &StatementContext) -> Result<Vec<Row>> {
             ("relam", oid(HEAP)),
             ("relfilenode", oid(table.data_id)),
             ("relkind", character('r')),
-            ("relpersistence", character(if table.unlogged { 'u' } else { 'p' })),
+            (
+                "relpersistence",
+                character(if table.unlogged { 'u' } else { 'p' }),
+            ),
             ("relnatts", int2(table.columns.len())),
             ("relchecks", int2(table.checks.len())),
-            ("relhasindex", bool(table_index_names(table).next().is_some())),
+            (
+                "relhasindex",
+                bool(table_index_names(table).next().is_some()),
+            ),
             ("relhastriggers", bool(!table.foreign_keys.is_empty())),
             ("relreplident", character('d')),
             ("reloptions", options),
@@ -235,7 +241,13 @@ pub fn pg_attribute(ctx: &StatementContext) -> Result<Vec<Row>> {
             if column.dropped {
                 more.push(("atttypid", oid(0)));
             }
-            add(table.oid, position + 1, &column.name, &column.sql_type, &more)?;
+            add(
+                table.oid,
+                position + 1,
+                &column.name,
+                &column.sql_type,
+                &more,
+            )?;
         }
         for index in indexes(table) {
             for (at, column) in index.columns.iter().enumerate() {
@@ -368,7 +380,11 @@ pub fn pg_index(ctx: &StatementContext) -> Result<Vec<Row>> {
                     }
                 };
                 classes.push(operator_class(&sql_type));
-                collations.push(if sql_type.is_string() { DEFAULT_COLLATION } else { 0 });
+                collations.push(if sql_type.is_string() {
+                    DEFAULT_COLLATION
+                } else {
+                    0
+                });
                 options.push(i16::from(column.descending) | (i16::from(column.nulls_first) << 1));
             }
             let key_columns = keys.len();
@@ -430,7 +446,9 @@ pub fn referenced_index(catalog: &Catalog, key: &ForeignKey) -> ObjectId {
     };
     let same = |columns: &[usize]| {
         columns.len() == key.referenced_columns.len()
-            && columns.iter().all(|column| key.referenced_columns.contains(column))
+            && columns
+                .iter()
+                .all(|column| key.referenced_columns.contains(column))
     };
     if let Some(primary) = &table.primary_key
         && same(&primary.columns)
@@ -480,7 +498,10 @@ pub fn pg_constraint(ctx: &StatementContext) -> Result<Vec<Row>> {
                 key.constraint_oid,
                 &key.name,
                 'p',
-                &[("conindid", oid(key.oid)), ("conkey", numbers(&key.columns))],
+                &[
+                    ("conindid", oid(key.oid)),
+                    ("conkey", numbers(&key.columns)),
+                ],
             )?;
         }
         for index in &table.indexes {
