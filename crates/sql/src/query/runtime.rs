@@ -71,9 +71,12 @@ impl Runtime {
             .options_mut()
             .extensions
             .insert(Statement(context.clone()));
-        SessionStateBuilder::new_from_existing(self.template.clone())
+        let mut state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_config(config)
-            .build()
+            .build();
+        // Functions find the statement through the execution properties also while planning.
+        state.mark_start_execution();
+        state
     }
 
     /// The optimised physical plan of a query with its parameters filled in.
