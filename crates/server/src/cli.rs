@@ -97,6 +97,10 @@ pub struct StartArgs {
     #[arg(long)]
     pub insecure: bool,
 
+    /// Stop when the standard input ends: a parent's node does not outlive it
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
+
     /// What to log on stderr: error, warn, info, debug, or a filter like node=debug [default: warn]
     #[arg(long, value_name = "LEVEL", env = "PHANTOMDB_LOG")]
     pub log: Option<String>,

@@ -40,6 +40,8 @@ pub struct Config {
     /// Certificate and key, PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
     pub insecure: bool,
+    /// Stop when the standard input ends.
+    pub until_stdin_ends: bool,
     /// A `tracing` filter.
     pub log: String,
 }
@@ -142,6 +144,7 @@ impl Config {
             gc_ttl: args.gc_ttl.or(file.gc_ttl).unwrap_or(DEFAULT_GC_TTL).0,
             tls,
             insecure: args.insecure || file.insecure.unwrap_or(false),
+            until_stdin_ends: args.until_stdin_ends,
             log: args
                 .log
                 .clone()

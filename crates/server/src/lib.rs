@@ -10,11 +10,13 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod env;
 pub mod http;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
+pub mod shell;
 pub mod start;
 mod stub;
 pub mod tls;

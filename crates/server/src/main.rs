@@ -15,7 +15,8 @@ fn main() -> ExitCode {
             println!("phantomdb {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(_) | Command::Sql(_) => Err("not supported yet".to_string()),
+        Command::Demo(args) => server::demo::run(&args),
+        Command::Sql(args) => server::shell::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("phantomdb: {error}");

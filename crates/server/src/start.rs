@@ -19,16 +19,19 @@ use node::Store;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use storage::{FjallEngine, FjallOptions};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// Stack of a worker thread, in bytes. Plans are trees, walked by recursion; only pages that were
 /// touched cost memory.
 const WORKER_STACK_BYTES: usize = 8 << 20;
+
+/// How long background work may take to notice the end, once all is synced.
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The role and the database that a fresh node has.
 const DEFAULT_USER: &str = "phantom";
@@ -69,7 +72,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .build()?;
     // On a worker, since the main thread's stack is not ours to size.
     let node = runtime.spawn(run_node(config));
-    match runtime.block_on(node) {
+    let result = runtime.block_on(node);
+    runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
+    match result {
         Ok(result) => result,
         Err(panic) => Err(StartError::Open(types::Error::internal(panic.to_string()))),
     }
@@ -78,7 +83,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 async fn run_node(config: Config) -> Result<(), StartError> {
     let started = Instant::now();
     // Before anything that can take long, so that a signal during it is not lost.
-    let mut stop = StopSignals::listen()?;
+    let mut stop = StopSignals::listen(config.until_stdin_ends)?;
     let prometheus = metrics::install()?;
     let tls = match &config.tls {
         Some((certificate, key)) => Some(Tls::load(certificate, key)?),
@@ -275,16 +280,30 @@ fn exposed(address: SocketAddr, lack: &str) -> String {
     )
 }
 
+/// What tells a node to stop.
 struct StopSignals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    stdin_ended: Arc<Notify>,
 }
 
 impl StopSignals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(watch_stdin: bool) -> std::io::Result<Self> {
+        let stdin_ended = Arc::new(Notify::new());
+        if watch_stdin {
+            let ended = Arc::clone(&stdin_ended);
+            // A thread of its own: one of the runtime's would keep the process from ending.
+            std::thread::Builder::new()
+                .name("stdin".to_string())
+                .spawn(move || {
+                    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                    ended.notify_one();
+                })?;
+        }
         Ok(StopSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            stdin_ended,
         })
     }
 
@@ -292,6 +311,7 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = self.stdin_ended.notified() => {}
         }
     }
 }

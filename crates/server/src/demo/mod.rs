@@ -1,0 +1,173 @@
+//! `phantomdb demo`: a node with a sample database, and the shell on it. Leaving the shell stops
+//! the node and removes its folder; so do SIGTERM and the end of this process.
+
+mod node;
+mod shop;
+
+use crate::cli::DemoArgs;
+use crate::shell::{Shell, Source};
+use bytes::Bytes;
+use futures::{SinkExt, pin_mut};
+use indicatif::{ProgressBar, ProgressStyle};
+use node::DemoNode;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, NoTls};
+
+/// Generated rows are sent in pieces of about this many bytes.
+const PIECE_BYTES: usize = 64 << 10;
+/// What a shell's exit code is after SIGTERM.
+const EXIT_TERMINATED: i32 = 143;
+
+type Node = Arc<Mutex<Option<DemoNode>>>;
+
+pub fn run(args: &DemoArgs) -> Result<ExitCode, String> {
+    if args.nodes != 1 {
+        return Err(format!(
+            "a demo of {} nodes is not supported yet; --nodes 1 is what there is",
+            args.nodes
+        ));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let node: Node = Arc::default();
+    runtime.spawn(stop_on_signal(Arc::clone(&node)));
+    let result = run_with(&runtime, args, &node);
+    runtime.block_on(stop(&node));
+    result
+}
+
+fn run_with(runtime: &Runtime, args: &DemoArgs, node: &Node) -> Result<ExitCode, String> {
+    let mut started = runtime.block_on(DemoNode::start())?;
+    if args.keep {
+        started.keep_folder();
+    }
+    let url = started.url.clone();
+    let folder = started.folder().map(|path| path.display().to_string());
+    runtime.block_on(async { node.lock().await.replace(started) });
+    runtime
+        .block_on(load(&url))
+        .map_err(|error| format!("loading the sample database failed: {}", chain(&error)))?;
+
+    let interactive = std::io::stdin().is_terminal();
+    if interactive {
+        introduce(&url, folder.as_deref().filter(|_| args.keep));
+    }
+    let mut shell = Shell::connect(&url).map_err(|error| error.0)?;
+    if interactive {
+        shell.interact();
+        Ok(ExitCode::SUCCESS)
+    } else {
+        eprintln!("{url}");
+        Ok(shell.run_sources(&[Source::Stdin]))
+    }
+}
+
+async fn stop(node: &Node) {
+    if let Some(mut node) = node.lock().await.take() {
+        node.stop().await;
+    }
+}
+
+/// The shell's line editor blocks its thread, so the process is ended from here.
+async fn stop_on_signal(node: Node) {
+    let (Ok(mut terminate), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    ) else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    stop(&node).await;
+    std::process::exit(EXIT_TERMINATED);
+}
+
+fn introduce(url: &str, kept: Option<&str>) {
+    println!("\nA web shop is loaded: customers, products, orders, order_items.");
+    println!("  psql, drivers:  {url}");
+    println!("  another shell:  phantomdb sql {url}");
+    if let Some(folder) = kept {
+        println!("  kept on exit:   {folder}");
+    }
+    println!("\nTry:\n");
+    for query in shop::SAMPLE_QUERIES {
+        println!("{query}\n");
+    }
+    println!("\\? for help, \\q to leave. Leaving stops the node and removes its data.\n");
+}
+
+async fn load(url: &str) -> Result<(), tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(async move {
+        // An error shows in the statement that meets it.
+        let _ = connection.await;
+    });
+    let bar = ProgressBar::new(u64::from(
+        shop::CUSTOMERS + shop::PRODUCTS + shop::ORDERS + shop::ORDERS,
+    ));
+    if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {percent:>3} %") {
+        bar.set_style(style);
+    }
+    bar.set_message("creating tables");
+    for statement in shop::SCHEMA {
+        client.batch_execute(statement).await?;
+    }
+    copy(&client, &bar, "customers", shop::CUSTOMERS, shop::customer).await?;
+    copy(&client, &bar, "products", shop::PRODUCTS, shop::product).await?;
+    copy(&client, &bar, "orders", shop::ORDERS, shop::order).await?;
+    copy(
+        &client,
+        &bar,
+        "order_items",
+        shop::ORDERS,
+        shop::order_items,
+    )
+    .await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+async fn copy(
+    client: &Client,
+    bar: &ProgressBar,
+    table: &'static str,
+    count: u32,
+    write: fn(u32, &mut String),
+) -> Result<(), tokio_postgres::Error> {
+    bar.set_message(format!("loading {table}"));
+    let sink = client
+        .copy_in::<_, Bytes>(&format!("COPY {table} FROM STDIN"))
+        .await?;
+    pin_mut!(sink);
+    let mut piece = String::new();
+    let mut since = 0;
+    for id in 1..=count {
+        write(id, &mut piece);
+        since += 1;
+        if piece.len() >= PIECE_BYTES {
+            sink.send(Bytes::from(std::mem::take(&mut piece))).await?;
+            bar.inc(std::mem::take(&mut since));
+        }
+    }
+    sink.send(Bytes::from(piece)).await?;
+    sink.finish().await?;
+    bar.inc(since);
+    Ok(())
+}
+
+fn chain(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => format!("{} ({})", error.message(), error.code().code()),
+        None => error.to_string(),
+    }
+}
