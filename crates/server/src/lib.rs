@@ -18,6 +18,5 @@ pub mod logging;
 pub mod metrics;
 pub mod shell;
 pub mod start;
-mod stub;
 pub mod tls;
 pub mod wire;

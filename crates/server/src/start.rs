@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::metrics::{self, ProcessMetrics, WireMetrics};
-use crate::stub::{Instance, InstanceOptions};
 use crate::tls::{Tls, TlsError};
 use crate::wire::{WireServer, is_loopback};
 use metrics_exporter_prometheus::PrometheusHandle;
 use node::Store;
+use sql::instance::{Instance, InstanceOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -181,17 +181,15 @@ async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError
         },
     )
     .map_err(StartError::Open)?;
-    let instance = Instance::open(
-        store.shards(),
-        env,
-        InstanceOptions {
-            query_memory_bytes: config.query_memory_bytes(),
-            transaction_memory_bytes: config.transaction_memory_bytes(),
-            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
-        },
-    )
-    .await
-    .map_err(StartError::Open)?;
+    let options = InstanceOptions {
+        query_memory_bytes: config.query_memory_bytes(),
+        transaction_memory_bytes: config.transaction_memory_bytes(),
+        parallelism: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let coordinator = store.coordinator(options.transaction_limits());
+    let instance = Instance::open(coordinator, env, options)
+        .await
+        .map_err(StartError::Open)?;
     Ok((store, instance))
 }
 

@@ -1,6 +1,5 @@
 //! One client connection from accept to close.
 
-use crate::stub::{Session, StartupParams};
 use crate::wire::WireServer;
 use crate::wire::backend::{Output, Severity};
 use crate::wire::conversation::{Conversation, End};
@@ -8,9 +7,11 @@ use crate::wire::input::Input;
 use crate::wire::io::{Gone, Io};
 use crate::wire::limits::AUTHENTICATION_TIMEOUT;
 use crate::wire::scram;
-use crate::wire::startup::{self, Opening, Refusal, StartupParameters};
+use crate::wire::startup::{self, Opening, Refusal};
 use crate::wire::stream::{Stream, Transport};
 use futures::FutureExt;
+use sql::instance::StartupParams;
+use sql::session::Session;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -120,7 +121,7 @@ async fn greet<S: Transport>(
     io: &mut Io<S>,
     server: &WireServer,
     peer: Option<SocketAddr>,
-    parameters: StartupParameters,
+    parameters: StartupParams,
 ) -> Result<Option<(Session, OwnedSemaphorePermit)>, Error> {
     let trusted = server.trusts(peer);
     if !trusted {
@@ -159,10 +160,8 @@ async fn greet<S: Transport>(
         .hint("Raise --max-connections, or close idle connections."));
     };
     let session = server.instance.connect(StartupParams {
-        user: parameters.user,
-        database: parameters.database,
-        options: parameters.options,
-        client_addr: peer.map(|peer| peer.ip().to_string()).unwrap_or_default(),
+        client_addr: peer,
+        ..parameters
     })?;
     let output = &mut io.output;
     output.authentication_ok();

@@ -8,7 +8,6 @@
 //! After an error in the extended protocol everything up to the next Sync is skipped; the session
 //! ends or fails its transaction by itself, [`Session::fail`] tells it of errors made here.
 
-use crate::stub::Session;
 use crate::wire::WireServer;
 use crate::wire::backend::Severity;
 use crate::wire::frontend::{self, Bind, Frame, FrontendMessage, Target};
@@ -19,6 +18,7 @@ use crate::wire::stream::Transport;
 use futures::StreamExt;
 use sql::context::CancelToken;
 use sql::response::{Response, RowChunk, RowSet, RowSource, TransactionStatus};
+use sql::session::Session;
 use std::time::Duration;
 use tokio::sync::watch;
 use types::{Error, SqlState};

@@ -1,9 +1,9 @@
 //! DataRow messages from either shape of rows, written straight into the output buffer.
 
-use crate::stub as arrow_bridge;
 use crate::wire::backend::Output;
 use datafusion::arrow::array::{Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::array::{BinaryArray, Float64Array};
+use sql::arrow_bridge;
 use sql::response::ResultColumn;
 use types::text::FormatContext;
 use types::{Datum, Error, Result, SqlState, SqlType};

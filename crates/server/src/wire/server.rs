@@ -1,8 +1,8 @@
 //! What all connections of a node share.
 
 use crate::metrics::WireMetrics;
-use crate::stub::Instance;
 use crate::tls::Tls;
+use sql::instance::Instance;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

@@ -12,6 +12,7 @@ use crate::wire::input::Input;
 use crate::wire::limits::MAX_STARTUP_BYTES;
 use crate::wire::stream::{Stream, Transport};
 use bytes::Bytes;
+use sql::instance::StartupParams;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 use types::{Error, Result, SqlState};
@@ -26,24 +27,15 @@ const PROTOCOL_MAJOR: u32 = 3;
 const PROTOCOL_MINOR: u32 = 0;
 
 /// What the client wants of the connection.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Opening {
-    Session(StartupParameters),
+    Session(StartupParams),
     Cancel {
         pid: i32,
         secret: i32,
     },
     /// Closed before it said.
     Closed,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StartupParameters {
-    pub user: String,
-    /// The user's name is the default.
-    pub database: Option<String>,
-    /// Settings, those in `options` included, in their order.
-    pub options: Vec<(String, String)>,
 }
 
 /// Why a connection does not get to its startup.
@@ -154,7 +146,7 @@ fn cancel_request(packet: &Bytes) -> Result<Opening> {
 }
 
 /// Decodes a StartupMessage. Writes NegotiateProtocolVersion if the client asks for more than 3.0.
-fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParameters> {
+fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParams> {
     let mut reader = Reader::new(packet);
     let version = reader.u32()?;
     let (major, minor) = (version >> 16, version & 0xffff);
@@ -167,7 +159,7 @@ fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParameters> {
             ),
         ));
     }
-    let mut parameters = StartupParameters::default();
+    let mut parameters = StartupParams::default();
     let mut unknown_extensions = Vec::new();
     loop {
         let name = reader.text()?;
@@ -177,8 +169,8 @@ fn startup(packet: &Bytes, output: &mut Output) -> Result<StartupParameters> {
         let value = reader.text()?;
         match name {
             "user" => parameters.user = value.to_string(),
-            "database" if value.is_empty() => {}
-            "database" => parameters.database = Some(value.to_string()),
+            "database" => parameters.database = value.to_string(),
+            "application_name" => parameters.application_name = value.to_string(),
             "options" => parameters.options.extend(command_line_options(value)?),
             "replication" => {
                 if !matches!(value, "false" | "off" | "no" | "0") {
@@ -275,7 +267,7 @@ mod tests {
             ],
         );
         let parameters = startup(&packet, &mut output).expect("well formed");
-        assert_eq!(parameters.database, None);
+        assert_eq!(parameters.database, "");
         let options: Vec<(&str, &str)> = parameters
             .options
             .iter()
