@@ -82,6 +82,7 @@ impl Registry {
     pub fn with_all() -> Self {
         let mut registry = Registry::default();
         operators::register(&mut registry);
+        catalog_functions::register(&mut registry);
         registry
     }
 

@@ -116,6 +116,9 @@ impl Session {
             Statement::Define(definition) => {
                 return self.run_definition(definition).await.map(Response::Complete);
             }
+            Statement::DefineExtra(definition) => {
+                return self.run_extra_definition(definition).await.map(Response::Complete);
+            }
             Statement::CreateTableAs { table, query } => {
                 return self.run_create_table_as(table, query).await.map(Response::Complete);
             }
@@ -418,6 +421,16 @@ impl Session {
         self.ensure_active();
         self.refuse_if_read_only("a definition")?;
         self.with_ddl(async |d: &mut DdlContext<'_>| ddl::execute(definition, d).await).await
+    }
+
+    async fn run_extra_definition(
+        &mut self,
+        definition: &ddl::extra::ExtraStatement,
+    ) -> Result<String> {
+        self.ensure_active();
+        self.refuse_if_read_only("a definition")?;
+        self.with_ddl(async |d: &mut DdlContext<'_>| ddl::extra::execute(definition, d).await)
+            .await
     }
 
     /// Runs a definition on the transaction's copy of the catalog, undone if it fails.

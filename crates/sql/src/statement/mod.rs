@@ -30,6 +30,8 @@ pub enum Statement {
     Change(Box<ast::Statement>),
     /// CREATE, ALTER, DROP, TRUNCATE, COMMENT, GRANT …
     Define(Box<ast::Statement>),
+    /// A definition in PostgreSQL's grammar that the SQL parser lacks.
+    DefineExtra(Box<crate::ddl::extra::ExtraStatement>),
     CreateTableAs {
         table: Box<ast::CreateTable>,
         query: Box<ast::Query>,
@@ -131,6 +133,9 @@ impl Statement {
         if let Some(statement) = utility::parse(&mut tokens)? {
             return Ok(statement);
         }
+        if let Some(definition) = crate::ddl::extra::parse(text)? {
+            return Ok(Statement::DefineExtra(Box::new(definition)));
+        }
         classify(parse_with_grammar(text)?)
     }
 
@@ -143,7 +148,9 @@ impl Statement {
                 ast::Statement::Update(_) => "UPDATE",
                 _ => "DELETE",
             },
-            Statement::Define(_) | Statement::CreateTableAs { .. } => "CREATE",
+            Statement::Define(_)
+            | Statement::DefineExtra(_)
+            | Statement::CreateTableAs { .. } => "CREATE",
             Statement::Copy(_) => "COPY",
             _ => "utility command",
         }
