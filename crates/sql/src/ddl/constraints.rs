@@ -219,10 +219,10 @@ async fn add_primary_key(
         Some(name) => ident(name),
         None => choose_relation_name(d, table.schema, &table.name, None, "pkey", &pending.names),
     };
-    refuse_duplicate(table, &name)?;
     let oid = d.ids.object_id().await?;
     d.claim_name(NameKind::Relation, table.schema, &name, oid)
         .await?;
+    refuse_duplicate(table, &name)?;
     pending.names.insert(name.clone());
     for column in &columns {
         table.columns[*column].not_null = true;
@@ -259,10 +259,10 @@ async fn add_unique(
             )
         }
     };
-    refuse_duplicate(table, &name)?;
     let oid = d.ids.object_id().await?;
     d.claim_name(NameKind::Relation, table.schema, &name, oid)
         .await?;
+    refuse_duplicate(table, &name)?;
     pending.names.insert(name.clone());
     let id = take_index_id(table)?;
     table.indexes.push(Index {
@@ -326,19 +326,18 @@ async fn add_check(
     };
     refuse_duplicate(table, &name)?;
     let shared = Arc::new(table.clone());
-    d.analyser
-        .expression(d.catalog, Some(&shared), expr, Some(&SqlType::Bool))
-        .map_err(|error| match error.state {
-            SqlState::DATATYPE_MISMATCH | SqlState::CANNOT_COERCE
-                if !error.message.contains("argument of") =>
-            {
-                Error::new(
-                    SqlState::DATATYPE_MISMATCH,
-                    "argument of CHECK must be type boolean",
-                )
-            }
-            _ => error,
-        })?;
+    let found = d
+        .analyser
+        .expression(d.catalog, Some(&shared), expr, None)?;
+    if !matches!(found.sql_type, SqlType::Bool | SqlType::Unknown) {
+        return Err(Error::new(
+            SqlState::DATATYPE_MISMATCH,
+            format!(
+                "argument of CHECK must be type boolean, not type {}",
+                found.sql_type.bare_name()
+            ),
+        ));
+    }
     table.checks.push(Check {
         oid: d.ids.object_id().await?,
         name,

@@ -2,7 +2,7 @@
 
 use super::DdlContext;
 use super::constraints::{self, Pending};
-use super::names::{ident, object_name};
+use super::names::{INVALID_OBJECT_DEFINITION, ident, object_name};
 use super::sequence;
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
@@ -472,7 +472,7 @@ pub(super) fn check_generated(d: &DdlContext<'_>, table: &Table) -> Result<()> {
         for used in constraints::columns_used(table, &expression) {
             if table.columns[used].generated.is_some() {
                 return Err(Error::new(
-                    SqlState::INVALID_TABLE_DEFINITION,
+                    INVALID_OBJECT_DEFINITION,
                     format!(
                         "cannot use generated column \"{}\" in column generation expression",
                         table.columns[used].name
@@ -489,7 +489,7 @@ pub(super) fn check_generated(d: &DdlContext<'_>, table: &Table) -> Result<()> {
         )?;
         if found.volatility != Volatility::Immutable {
             return Err(Error::new(
-                SqlState::INVALID_TABLE_DEFINITION,
+                INVALID_OBJECT_DEFINITION,
                 "generation expression is not immutable",
             ));
         }

@@ -7,6 +7,7 @@ use super::{cleanup, rows};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
+use crate::pg_catalog::deparse;
 use datafusion::sql::sqlparser::ast::{self, ObjectName, ObjectType};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -487,6 +488,12 @@ pub(super) async fn drop_orphaned_foreign_keys(
     Ok(())
 }
 
+/// A relation's name as messages show it: with its schema unless the search path finds it.
+fn shown(d: &DdlContext<'_>, schema: ObjectId, name: &str, oid: ObjectId) -> String {
+    let settings = &d.statement.settings;
+    deparse::shown_name(d.catalog, settings, d.database, schema, name, oid)
+}
+
 async fn drop_schema(
     d: &mut DdlContext<'_>,
     name: &str,
@@ -516,16 +523,18 @@ async fn drop_schema(
         .cloned()
         .collect();
     for table in &tables {
+        let shown = shown(d, schema.oid, &table.name, table.oid);
         plan.tables.insert(table.oid);
-        plan.cascaded.push(format!("table {}", table.name));
+        plan.cascaded.push(format!("table {shown}"));
         plan.details
-            .push(format!("table {} depends on schema {name}", table.name));
+            .push(format!("table {shown} depends on schema {name}"));
     }
     for view in d.catalog.views(d.database) {
         if view.schema == schema.oid && plan.views.insert(view.oid) {
-            plan.cascaded.push(format!("view {}", view.name));
+            let shown = shown(d, schema.oid, &view.name, view.oid);
+            plan.cascaded.push(format!("view {shown}"));
             plan.details
-                .push(format!("view {} depends on schema {name}", view.name));
+                .push(format!("view {shown} depends on schema {name}"));
         }
     }
     for table in &tables {

@@ -107,6 +107,67 @@ pub fn parse(text: &str) -> Result<Option<ExtraStatement>> {
     Ok(found)
 }
 
+/// Rewrites what the SQL parser takes only in part: `CREATE UNLOGGED TABLE`, and the options of an
+/// identity column, which it wants in one order. `None` if there is nothing to rewrite.
+pub fn for_parser(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let start = lower.trim_start();
+    let may = start.starts_with("create unlogged")
+        || (lower.contains("identity")
+            && (start.starts_with("create") || start.starts_with("alter")));
+    if !may {
+        return None;
+    }
+    let dialect = PostgreSqlDialect {};
+    let mut tokens = Tokenizer::new(&dialect, text).tokenize().ok()?;
+    tokens.retain(|token| !matches!(token, Token::Whitespace(_)));
+    let mut words = Words { tokens, at: 0 };
+    if words.is_word(1, "unlogged") {
+        words.tokens.remove(1);
+    }
+    let mut at = 0;
+    while at < words.tokens.len() {
+        let opens =
+            words.is_word(at, "identity") && words.tokens.get(at + 1) == Some(&Token::LParen);
+        if opens
+            && let Some(length) = words.tokens[at + 2..]
+                .iter()
+                .position(|t| *t == Token::RParen)
+        {
+            let options = words.tokens[at + 2..at + 2 + length].to_vec();
+            let ordered = ordered_options(options)?;
+            words.tokens.splice(at + 2..at + 2 + length, ordered);
+        }
+        at += 1;
+    }
+    let texts: Vec<String> = words.tokens.iter().map(Token::to_string).collect();
+    Some(texts.join(" "))
+}
+
+/// Sequence options in the order INCREMENT, MINVALUE, MAXVALUE, START, CACHE, CYCLE.
+fn ordered_options(tokens: Vec<Token>) -> Option<Vec<Token>> {
+    let mut words = Words { tokens, at: 0 };
+    let mut pieces: Vec<(usize, Vec<Token>)> = Vec::new();
+    while words.peek().is_some() {
+        let from = words.at;
+        let mut part = SequenceParts::default();
+        if !part.accept(&mut words).ok()? {
+            return None;
+        }
+        let rank = match part.options.first()? {
+            SequenceOptions::IncrementBy(..) => 0,
+            SequenceOptions::MinValue(_) => 1,
+            SequenceOptions::MaxValue(_) => 2,
+            SequenceOptions::StartWith(..) => 3,
+            SequenceOptions::Cache(_) => 4,
+            SequenceOptions::Cycle(_) => 5,
+        };
+        pieces.push((rank, words.tokens[from..words.at].to_vec()));
+    }
+    pieces.sort_by_key(|(rank, _)| *rank);
+    Some(pieces.into_iter().flat_map(|(_, piece)| piece).collect())
+}
+
 /// Runs a statement and returns its command tag.
 pub async fn execute(statement: &ExtraStatement, d: &mut DdlContext<'_>) -> Result<String> {
     let tag = match statement {
@@ -707,6 +768,23 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn options_are_put_in_order() {
+        assert_eq!(
+            for_parser(
+                "create unlogged table t (a int generated always as identity \
+                        (start with 10 increment by -5) , b text default 'It''s')"
+            )
+            .as_deref(),
+            Some(
+                "create table t ( a int generated always as identity \
+                 ( increment by - 5 start with 10 ) , b text default 'It''s' )"
+            )
+        );
+        assert_eq!(for_parser("create table t (a int)"), None);
+        assert_eq!(for_parser("select identity from t"), None);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use super::constraints::{
     MAX_KEY_COLUMNS, columns_used, has_subquery, must_be_orderable, take_index_id,
 };
 use super::context::wrong_kind;
-use super::names::{choose_relation_name, ident, join_columns, object_name};
+use super::names::{
+    INVALID_OBJECT_DEFINITION, choose_relation_name, ident, join_columns, object_name,
+};
 use super::rows;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
@@ -171,7 +173,7 @@ fn index_columns(
                     .expression(d.catalog, Some(table), expression, None)?;
                 if found.volatility != Volatility::Immutable {
                     return Err(Error::new(
-                        SqlState::INVALID_TABLE_DEFINITION,
+                        INVALID_OBJECT_DEFINITION,
                         "functions in index expression must be marked IMMUTABLE",
                     ));
                 }
@@ -205,7 +207,7 @@ fn predicate(d: &DdlContext<'_>, table: &Arc<Table>, condition: &Expr) -> Result
         .expression(d.catalog, Some(table), condition, Some(&SqlType::Bool))?;
     if found.volatility != Volatility::Immutable {
         return Err(Error::new(
-            SqlState::INVALID_TABLE_DEFINITION,
+            INVALID_OBJECT_DEFINITION,
             "functions in index predicate must be marked IMMUTABLE",
         ));
     }

@@ -6,6 +6,9 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use std::collections::BTreeSet;
 use types::{Error, Result, SqlState};
 
+/// 42P17 `invalid_object_definition`.
+pub(super) const INVALID_OBJECT_DEFINITION: SqlState = SqlState(*b"42P17");
+
 /// The longest identifier in bytes: NAMEDATALEN − 1.
 pub(super) const MAX_NAME_BYTES: usize = 63;
 
@@ -156,8 +159,6 @@ pub(super) fn no_column(table: &str, column: &str) -> Error {
         SqlState::UNDEFINED_COLUMN,
         format!("column \"{column}\" of relation \"{table}\" does not exist"),
     )
-    .table(table)
-    .column(column)
 }
 
 /// Quotes an identifier where SQL needs it.

@@ -196,7 +196,11 @@ impl Analyser for TinyAnalyser {
             },
         };
         Ok(Analysed {
-            sql_type: target.cloned().unwrap_or(SqlType::Int4),
+            sql_type: match (&expression, target) {
+                (_, Some(target)) => target.clone(),
+                (Tiny::Positive(_), None) => SqlType::Bool,
+                (Tiny::Constant(_), None) => SqlType::Int4,
+            },
             volatility: Volatility::Immutable,
             expression: Box::new(expression),
         })

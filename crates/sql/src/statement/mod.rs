@@ -136,7 +136,8 @@ impl Statement {
         if let Some(definition) = crate::ddl::extra::parse(text)? {
             return Ok(Statement::DefineExtra(Box::new(definition)));
         }
-        classify(parse_with_grammar(text)?)
+        let rewritten = crate::ddl::extra::for_parser(text);
+        classify(parse_with_grammar(rewritten.as_deref().unwrap_or(text))?)
     }
 
     /// The keyword PostgreSQL would name in errors such as 25006.
