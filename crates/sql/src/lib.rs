@@ -22,3 +22,6 @@ pub mod session;
 pub mod statement;
 pub mod table_codec;
 pub mod text;
+
+#[cfg(test)]
+mod test_world;

@@ -22,6 +22,9 @@ mod returning;
 mod violations;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use crate::catalog::Relation;
 use crate::catalog::descriptor::{ObjectId, Table};
 use crate::context::StatementContext;
