@@ -102,7 +102,13 @@ impl Instance {
         let mut txn = coordinator.begin(Isolation::RepeatableRead, true);
         let at = txn.read_timestamp();
         let shards = Arc::clone(coordinator.shards());
-        let view = ReadView { shards, at, overlay: None, reads: None, guard: None };
+        let view = ReadView {
+            shards,
+            at,
+            overlay: None,
+            reads: None,
+            guard: None,
+        };
         let catalog = store::load(&view).await?;
         txn.rollback();
         let registry = Arc::new(Registry::with_all());
@@ -127,7 +133,9 @@ impl Instance {
     /// Makes a session for an authenticated role.
     pub fn connect(self: &Arc<Self>, params: StartupParams) -> Result<Session> {
         let catalog = self.catalog.current();
-        let role = catalog.role_by_name(&params.user).filter(|role| role.can_login);
+        let role = catalog
+            .role_by_name(&params.user)
+            .filter(|role| role.can_login);
         if role.is_none() {
             return Err(Error::new(
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -157,7 +165,10 @@ impl Instance {
             database_oid: database.oid,
         };
         let shared = Arc::new(SessionShared::new(self, settings));
-        let entry = SessionEntry { secret: identity.secret, shared: Arc::clone(&shared) };
+        let entry = SessionEntry {
+            secret: identity.secret,
+            shared: Arc::clone(&shared),
+        };
         self.sessions.lock().insert(identity.pid, entry);
         Ok(Session::new(Arc::clone(self), shared, identity))
     }
@@ -166,12 +177,18 @@ impl Instance {
     pub fn role_password(&self, user: &str) -> Option<RoleAuth> {
         let catalog = self.catalog.current();
         let role = catalog.role_by_name(user)?;
-        Some(RoleAuth { can_login: role.can_login, verifier: role.password.clone() })
+        Some(RoleAuth {
+            can_login: role.can_login,
+            verifier: role.password.clone(),
+        })
     }
 
     /// Whether anybody can log in with a password: without, only a trusted network may be served.
     pub fn has_login_with_password(&self) -> bool {
-        self.catalog.current().roles().any(|role| role.can_login && role.password.is_some())
+        self.catalog
+            .current()
+            .roles()
+            .any(|role| role.can_login && role.password.is_some())
     }
 
     /// A cancel request: ignored unless the secret is right.

@@ -55,7 +55,11 @@ impl PlanCache {
         if plans.len() >= MAX_PLANS {
             plans.clear();
         }
-        let entry = Entry { space: key.space, text: key.text.into(), plan };
+        let entry = Entry {
+            space: key.space,
+            text: key.text.into(),
+            plan,
+        };
         plans.insert(self.hash(key), entry);
     }
 

@@ -109,7 +109,11 @@ impl RowCursor {
             RowSource::Ready(rows) => (rows.into_iter(), RowSource::Ready(Vec::new())),
             stream => (Vec::new().into_iter(), stream),
         };
-        RowCursor { columns: set.columns, source, ready }
+        RowCursor {
+            columns: set.columns,
+            source,
+            ready,
+        }
     }
 
     /// Up to `limit` rows; fewer only at the end.
@@ -142,11 +146,16 @@ impl RowCursor {
                 RowSource::Stream(Box::pin(futures::StreamExt::chain(first, stream)))
             }
         };
-        RowSet { columns: self.columns, rows }
+        RowSet {
+            columns: self.columns,
+            rows,
+        }
     }
 
     async fn fetch(&mut self) -> Result<bool> {
-        let RowSource::Stream(stream) = &mut self.source else { return Ok(false) };
+        let RowSource::Stream(stream) = &mut self.source else {
+            return Ok(false);
+        };
         match futures::StreamExt::next(stream).await {
             Some(chunk) => {
                 self.ready = chunk?.into_rows(&self.columns)?.into_iter();
@@ -168,7 +177,11 @@ impl RowChunk {
             crate::arrow_bridge::datum_at(array, row, &columns[column].sql_type)
         };
         (0..batch.num_rows())
-            .map(|row| (0..batch.num_columns()).map(|column| datum(row, column)).collect())
+            .map(|row| {
+                (0..batch.num_columns())
+                    .map(|column| datum(row, column))
+                    .collect()
+            })
             .collect()
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::*;
-use crate::context::{CancelToken, ExprSettings, ReadView, RowIds, SessionEffects, StatementContext};
+use crate::context::{
+    CancelToken, ExprSettings, ReadView, RowIds, SessionEffects, StatementContext,
+};
 use crate::direct::compile_query;
 use crate::dml::{self, DmlResult};
 use crate::functions::{Registry, operators};
@@ -124,7 +126,9 @@ impl World {
             .iter()
             .map(|(name, sql_type)| Column::new(*name, sql_type.clone()))
             .collect();
-        columns[..key].iter_mut().for_each(|column| column.not_null = true);
+        columns[..key]
+            .iter_mut()
+            .for_each(|column| column.not_null = true);
         let mut table = Table {
             oid,
             database: DATABASE,
@@ -251,7 +255,9 @@ impl World {
                             for index in 0..batch.num_rows() {
                                 let mut row = Vec::new();
                                 for (array, sql_type) in batch.columns().iter().zip(&types) {
-                                    row.push(crate::arrow_bridge::datum_at(array, index, sql_type)?);
+                                    row.push(crate::arrow_bridge::datum_at(
+                                        array, index, sql_type,
+                                    )?);
                                 }
                                 rows.push(row);
                             }
@@ -282,7 +288,8 @@ impl World {
         let query = self.analyse(sql).unwrap();
         let types: Vec<SqlType> = query.columns.iter().map(|c| c.sql_type.clone()).collect();
         let rows = self.direct(sql, &[]).await.unwrap();
-        let rows = rows.unwrap_or_else(|| panic!("no direct form: {sql}\n{}", query.plan.display_indent()));
+        let rows = rows
+            .unwrap_or_else(|| panic!("no direct form: {sql}\n{}", query.plan.display_indent()));
         self.text(&rows, &types)
     }
 }

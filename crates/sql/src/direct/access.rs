@@ -463,6 +463,7 @@ fn plain_column(scalar: &Scalar) -> Option<usize> {
             let widens = match (&cast.from, &cast.to) {
                 (SqlType::Int2, SqlType::Int4 | SqlType::Int8) => true,
                 (SqlType::Int4, SqlType::Int8) => true,
+                (SqlType::Char(short), SqlType::Char(long)) => long >= short,
                 (SqlType::Numeric(_), SqlType::Numeric(None)) => true,
                 (SqlType::Numeric(Some((p, s))), SqlType::Numeric(Some((wide_p, wide_s)))) => {
                     wide_s >= s

@@ -35,9 +35,11 @@ impl AccessPath {
         };
         let bounded = match &self.locator {
             Locator::Points { .. } => true,
-            Locator::Range { equal, lower, upper } => {
-                !(equal.is_empty() && lower.is_empty() && upper.is_empty())
-            }
+            Locator::Range {
+                equal,
+                lower,
+                upper,
+            } => !(equal.is_empty() && lower.is_empty() && upper.is_empty()),
         };
         match index {
             Some(index) if bounded || self.access != Access::Primary => {

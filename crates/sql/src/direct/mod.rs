@@ -17,6 +17,9 @@ pub mod query;
 pub mod scalar;
 mod steps;
 
+#[cfg(test)]
+mod property_tests;
+
 pub use access::{AccessPath, Locator};
 pub use query::{DirectQuery, RowLock, compile_query};
 pub use scalar::{Input, Scalar};

@@ -38,6 +38,9 @@ impl DmlPlan {
         };
         let road = if self.is_direct() { "  (direct)" } else { "" };
         let table = &self.target.table.name;
-        vec![format!("{verb} on {table}{road}"), format!("  ->  {source}")]
+        vec![
+            format!("{verb} on {table}{road}"),
+            format!("  ->  {source}"),
+        ]
     }
 }

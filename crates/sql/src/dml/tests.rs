@@ -35,8 +35,12 @@ fn world() -> World {
         ],
         1,
         |table| {
-            table.indexes.push(unique_index(90_001, 2, "t_b_key", 2, true));
-            table.indexes.push(unique_index(90_002, 3, "t_a_idx", 1, false));
+            table
+                .indexes
+                .push(unique_index(90_001, 2, "t_b_key", 2, true));
+            table
+                .indexes
+                .push(unique_index(90_002, 3, "t_a_idx", 1, false));
             table.columns[3].default = Some("1.5".into());
             table.checks.push(Check {
                 oid: 90_003,
@@ -52,7 +56,11 @@ fn world() -> World {
 
 async fn fails(world: &World, sql: &str, state: SqlState, message: &str) -> types::Error {
     let error = world.exec(sql).await.unwrap_err();
-    assert_eq!((error.state, error.message.as_str()), (state, message), "{sql}");
+    assert_eq!(
+        (error.state, error.message.as_str()),
+        (state, message),
+        "{sql}"
+    );
     error
 }
 
@@ -65,28 +73,91 @@ async fn insert_select_update_delete() {
             .unwrap(),
         (3, vec!["1|1.50".into(), "2|1.50".into(), "3|1.50".into()])
     );
-    assert_eq!(w.rows("SELECT * FROM t WHERE id = 1").await, ["1|10|x|1.50"]);
+    assert_eq!(
+        w.rows("SELECT * FROM t WHERE id = 1").await,
+        ["1|10|x|1.50"]
+    );
     assert_eq!(w.rows("SELECT id FROM t WHERE a = 20").await, ["2", "3"]);
     assert_eq!(w.rows("SELECT id + 1 FROM t WHERE b = 'x'").await, ["2"]);
-    assert_eq!(w.rows("SELECT id FROM t WHERE id IN (3, 1, 7) ORDER BY id").await, ["1", "3"]);
-    assert_eq!(w.rows("SELECT id FROM t WHERE id BETWEEN 2 AND 9 ORDER BY id DESC").await, ["3", "2"]);
-    assert_eq!(w.rows("SELECT id FROM t ORDER BY id DESC LIMIT 2").await, ["3", "2"]);
-    assert_eq!(w.rows("SELECT sum(a), count(*) FROM t WHERE id BETWEEN 1 AND 2").await, ["30|2"]);
-    assert_eq!(w.rows("SELECT DISTINCT a FROM t WHERE id BETWEEN 1 AND 3 ORDER BY a").await, ["10", "20"]);
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE id IN (3, 1, 7) ORDER BY id")
+            .await,
+        ["1", "3"]
+    );
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE id BETWEEN 2 AND 9 ORDER BY id DESC")
+            .await,
+        ["3", "2"]
+    );
+    assert_eq!(
+        w.rows("SELECT id FROM t ORDER BY id DESC LIMIT 2").await,
+        ["3", "2"]
+    );
+    assert_eq!(
+        w.rows("SELECT sum(a), count(*) FROM t WHERE id BETWEEN 1 AND 2")
+            .await,
+        ["30|2"]
+    );
+    assert_eq!(
+        w.rows("SELECT DISTINCT a FROM t WHERE id BETWEEN 1 AND 3 ORDER BY a")
+            .await,
+        ["10", "20"]
+    );
     assert_eq!(w.rows("SELECT 1 + 2, 'a' || 'b'").await, ["3|ab"]);
     assert_eq!(
-        w.exec("UPDATE t SET a = a + 1, b = 'q' WHERE id = 2 RETURNING *").await.unwrap(),
+        w.exec("UPDATE t SET a = a + 1, b = 'q' WHERE id = 2 RETURNING *")
+            .await
+            .unwrap(),
         (1, vec!["2|21|q|1.50".into()])
     );
-    assert_eq!(w.exec("UPDATE t SET a = DEFAULT WHERE a >= 20").await.unwrap().0, 2);
-    assert_eq!(w.rows("SELECT id FROM t WHERE a IS NULL ORDER BY id").await, ["2", "3"]);
-    assert_eq!(w.exec("UPDATE t SET id = id + 10 WHERE id = 3").await.unwrap().0, 1);
-    assert_eq!(w.rows("SELECT id, b FROM t WHERE id BETWEEN 0 AND 99").await, ["1|x", "2|q", "13|null"]);
-    assert_eq!(w.exec("DELETE FROM t WHERE b = 'q' RETURNING id").await.unwrap(), (1, vec!["2".into()]));
-    assert_eq!(w.rows("SELECT id FROM t WHERE b = 'q'").await, Vec::<String>::new());
+    assert_eq!(
+        w.exec("UPDATE t SET a = DEFAULT WHERE a >= 20")
+            .await
+            .unwrap()
+            .0,
+        2
+    );
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE a IS NULL ORDER BY id").await,
+        ["2", "3"]
+    );
+    assert_eq!(
+        w.exec("UPDATE t SET id = id + 10 WHERE id = 3")
+            .await
+            .unwrap()
+            .0,
+        1
+    );
+    assert_eq!(
+        w.rows("SELECT id, b FROM t WHERE id BETWEEN 0 AND 99")
+            .await,
+        ["1|x", "2|q", "13|null"]
+    );
+    assert_eq!(
+        w.exec("DELETE FROM t WHERE b = 'q' RETURNING id")
+            .await
+            .unwrap(),
+        (1, vec!["2".into()])
+    );
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE b = 'q'").await,
+        Vec::<String>::new()
+    );
     assert_eq!(w.exec("DELETE FROM t").await.unwrap().0, 2);
-    assert_eq!(w.exec("INSERT INTO n VALUES (1, 'a'), (2, 'b')").await.unwrap().0, 2);
-    assert_eq!(w.exec("UPDATE n SET y = y || '!' WHERE x = 2 RETURNING y").await.unwrap().1, ["b!"]);
+    assert_eq!(
+        w.exec("INSERT INTO n VALUES (1, 'a'), (2, 'b')")
+            .await
+            .unwrap()
+            .0,
+        2
+    );
+    assert_eq!(
+        w.exec("UPDATE n SET y = y || '!' WHERE x = 2 RETURNING y")
+            .await
+            .unwrap()
+            .1,
+        ["b!"]
+    );
     assert_eq!(w.exec("DELETE FROM n WHERE x = 1").await.unwrap().0, 1);
 }
 
@@ -101,7 +172,10 @@ async fn constraints_speak_as_postgres_does() {
         "duplicate key value violates unique constraint \"t_pkey\"",
     )
     .await;
-    assert_eq!(error.fields.detail.as_deref(), Some("Key (id)=(1) already exists."));
+    assert_eq!(
+        error.fields.detail.as_deref(),
+        Some("Key (id)=(1) already exists.")
+    );
     let error = fails(
         &w,
         "INSERT INTO t VALUES (2, 2, 'x')",
@@ -109,7 +183,10 @@ async fn constraints_speak_as_postgres_does() {
         "duplicate key value violates unique constraint \"t_b_key\"",
     )
     .await;
-    assert_eq!(error.fields.detail.as_deref(), Some("Key (b)=(x) already exists."));
+    assert_eq!(
+        error.fields.detail.as_deref(),
+        Some("Key (b)=(x) already exists.")
+    );
     let error = fails(
         &w,
         "INSERT INTO t (a) VALUES (7)",
@@ -162,18 +239,41 @@ async fn constraints_speak_as_postgres_does() {
     )
     .await;
     let mut txn = w.begin(Isolation::ReadCommitted);
-    assert!(w.change(&mut txn, "INSERT INTO t VALUES (8, 1, 'p'), (1, 1, 'r')", &[]).await.is_err());
+    assert!(
+        w.change(
+            &mut txn,
+            "INSERT INTO t VALUES (8, 1, 'p'), (1, 1, 'r')",
+            &[]
+        )
+        .await
+        .is_err()
+    );
     assert!(!txn.has_writes());
     txn.rollback();
-    assert_eq!(w.rows("SELECT id FROM t WHERE id BETWEEN 0 AND 99").await, ["1"]);
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE id BETWEEN 0 AND 99").await,
+        ["1"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_conflict() {
     let w = world();
     w.exec("INSERT INTO t VALUES (1, 1, 'x')").await.unwrap();
-    assert_eq!(w.exec("INSERT INTO t VALUES (1, 5, 'y') ON CONFLICT DO NOTHING").await.unwrap().0, 0);
-    assert_eq!(w.exec("INSERT INTO t VALUES (9, 5, 'x') ON CONFLICT (b) DO NOTHING").await.unwrap().0, 0);
+    assert_eq!(
+        w.exec("INSERT INTO t VALUES (1, 5, 'y') ON CONFLICT DO NOTHING")
+            .await
+            .unwrap()
+            .0,
+        0
+    );
+    assert_eq!(
+        w.exec("INSERT INTO t VALUES (9, 5, 'x') ON CONFLICT (b) DO NOTHING")
+            .await
+            .unwrap()
+            .0,
+        0
+    );
     assert_eq!(
         w.exec("INSERT INTO t VALUES (1, 5, 'y') ON CONFLICT (id) DO UPDATE SET a = t.a + excluded.a, b = excluded.b RETURNING *")
             .await
@@ -206,17 +306,46 @@ async fn on_conflict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_by_query() {
     let w = world();
-    w.exec("INSERT INTO t VALUES (1, 1, 'x'), (2, 2, 'y'), (3, 3, 'z')").await.unwrap();
-    w.exec("INSERT INTO n SELECT id, b FROM t WHERE id > 1").await.unwrap();
+    w.exec("INSERT INTO t VALUES (1, 1, 'x'), (2, 2, 'y'), (3, 3, 'z')")
+        .await
+        .unwrap();
+    w.exec("INSERT INTO n SELECT id, b FROM t WHERE id > 1")
+        .await
+        .unwrap();
     assert_eq!(
-        w.exec("UPDATE t SET a = t.a + n.x, c = 7 FROM n WHERE n.y = t.b RETURNING t.id, a, c, n.y").await.unwrap(),
+        w.exec(
+            "UPDATE t SET a = t.a + n.x, c = 7 FROM n WHERE n.y = t.b RETURNING t.id, a, c, n.y"
+        )
+        .await
+        .unwrap(),
         (2, vec!["2|4|7.00|y".into(), "3|6|7.00|z".into()])
     );
-    assert_eq!(w.exec("UPDATE t SET a = (SELECT max(x) FROM n) WHERE id = 1").await.unwrap().0, 1);
+    assert_eq!(
+        w.exec("UPDATE t SET a = (SELECT max(x) FROM n) WHERE id = 1")
+            .await
+            .unwrap()
+            .0,
+        1
+    );
     assert_eq!(w.rows("SELECT a FROM t WHERE id = 1").await, ["3"]);
-    assert_eq!(w.exec("DELETE FROM t USING n WHERE n.x = t.id AND n.y = 'y'").await.unwrap().0, 1);
-    assert_eq!(w.exec("DELETE FROM t WHERE id IN (SELECT x FROM n)").await.unwrap().0, 1);
-    assert_eq!(w.rows("SELECT id FROM t WHERE id BETWEEN 0 AND 99").await, ["1"]);
+    assert_eq!(
+        w.exec("DELETE FROM t USING n WHERE n.x = t.id AND n.y = 'y'")
+            .await
+            .unwrap()
+            .0,
+        1
+    );
+    assert_eq!(
+        w.exec("DELETE FROM t WHERE id IN (SELECT x FROM n)")
+            .await
+            .unwrap()
+            .0,
+        1
+    );
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE id BETWEEN 0 AND 99").await,
+        ["1"]
+    );
 }
 
 fn family(on_delete: ReferentialAction, on_update: ReferentialAction, deferred: bool) -> World {
@@ -256,9 +385,14 @@ async fn foreign_keys() {
         "insert or update on table \"c\" violates foreign key constraint \"c_p_fkey\"",
     )
     .await;
-    assert_eq!(error.fields.detail.as_deref(), Some("Key (p)=(5) is not present in table \"p\"."));
+    assert_eq!(
+        error.fields.detail.as_deref(),
+        Some("Key (p)=(5) is not present in table \"p\".")
+    );
     w.exec("INSERT INTO p VALUES (5), (6)").await.unwrap();
-    w.exec("INSERT INTO c VALUES (1, 5), (2, NULL)").await.unwrap();
+    w.exec("INSERT INTO c VALUES (1, 5), (2, NULL)")
+        .await
+        .unwrap();
     let error = fails(
         &w,
         "DELETE FROM p WHERE id = 5",
@@ -276,9 +410,15 @@ async fn foreign_keys() {
     w.exec("INSERT INTO p VALUES (5), (6)").await.unwrap();
     w.exec("INSERT INTO c VALUES (1, 5), (2, 6)").await.unwrap();
     w.exec("UPDATE p SET id = 50 WHERE id = 5").await.unwrap();
-    assert_eq!(w.rows("SELECT * FROM c WHERE id BETWEEN 0 AND 9").await, ["1|50", "2|6"]);
+    assert_eq!(
+        w.rows("SELECT * FROM c WHERE id BETWEEN 0 AND 9").await,
+        ["1|50", "2|6"]
+    );
     w.exec("DELETE FROM p WHERE id = 50").await.unwrap();
-    assert_eq!(w.rows("SELECT * FROM c WHERE id BETWEEN 0 AND 9").await, ["2|6"]);
+    assert_eq!(
+        w.rows("SELECT * FROM c WHERE id BETWEEN 0 AND 9").await,
+        ["2|6"]
+    );
 
     let w = family(SetNull, Restrict, false);
     w.exec("INSERT INTO p VALUES (5)").await.unwrap();
@@ -289,12 +429,23 @@ async fn foreign_keys() {
 
     let w = family(NoAction, NoAction, true);
     let mut txn = w.begin(Isolation::ReadCommitted);
-    let first = w.change(&mut txn, "INSERT INTO c VALUES (1, 5)", &[]).await.unwrap();
+    let first = w
+        .change(&mut txn, "INSERT INTO c VALUES (1, 5)", &[])
+        .await
+        .unwrap();
     let ctx = w.context(&mut txn);
     assert!(!first.deferred.is_empty());
-    assert!(super::run_deferred_checks(first.deferred.clone(), &mut txn, &ctx).await.is_err());
-    w.change(&mut txn, "INSERT INTO p VALUES (5)", &[]).await.unwrap();
-    super::run_deferred_checks(first.deferred, &mut txn, &ctx).await.unwrap();
+    assert!(
+        super::run_deferred_checks(first.deferred.clone(), &mut txn, &ctx)
+            .await
+            .is_err()
+    );
+    w.change(&mut txn, "INSERT INTO p VALUES (5)", &[])
+        .await
+        .unwrap();
+    super::run_deferred_checks(first.deferred, &mut txn, &ctx)
+        .await
+        .unwrap();
     txn.commit().await.unwrap();
 }
 
@@ -318,14 +469,27 @@ async fn concurrent_updates_are_not_lost() {
     assert_eq!(w.exec(update).await.unwrap().0, 0);
 
     // A child may not slip in beside its parent's deletion.
-    let w = family(ReferentialAction::NoAction, ReferentialAction::NoAction, false);
+    let w = family(
+        ReferentialAction::NoAction,
+        ReferentialAction::NoAction,
+        false,
+    );
     w.exec("INSERT INTO p VALUES (5)").await.unwrap();
     let mut child = w.begin(Isolation::ReadCommitted);
     let mut parent = w.begin(Isolation::ReadCommitted);
-    w.change(&mut child, "INSERT INTO c VALUES (1, 5)", &[]).await.unwrap();
-    let waiting = w.change(&mut parent, "DELETE FROM p WHERE id = $1", &[Datum::Int4(5)]);
+    w.change(&mut child, "INSERT INTO c VALUES (1, 5)", &[])
+        .await
+        .unwrap();
+    let waiting = w.change(
+        &mut parent,
+        "DELETE FROM p WHERE id = $1",
+        &[Datum::Int4(5)],
+    );
     futures::pin_mut!(waiting);
     assert!(futures::poll!(waiting.as_mut()).is_pending());
     child.commit().await.unwrap();
-    assert_eq!(waiting.await.unwrap_err().state, SqlState::FOREIGN_KEY_VIOLATION);
+    assert_eq!(
+        waiting.await.unwrap_err().state,
+        SqlState::FOREIGN_KEY_VIOLATION
+    );
 }

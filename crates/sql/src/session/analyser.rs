@@ -90,11 +90,18 @@ impl Analyser for SessionAnalyser {
         };
         let target = target.map(|sql_type| (sql_type, CastContext::Assignment));
         let (analysed, sql_type) = planner.typed_scalar(expr, &schema, target, &mut Vec::new())?;
-        let input = Input { schema: &schema, places: Some(&places) };
+        let input = Input {
+            schema: &schema,
+            places: Some(&places),
+        };
         let scalar = Scalar::compile(&analysed, &input)
             .ok_or_else(|| Error::unsupported("a subquery or aggregate in this expression"))?;
         let volatility = volatility(&analysed);
-        Ok(Analysed { sql_type, volatility, expression: Box::new(Compiled(scalar)) })
+        Ok(Analysed {
+            sql_type,
+            volatility,
+            expression: Box::new(Compiled(scalar)),
+        })
     }
 
     fn query(&self, catalog: &Arc<Catalog>, query: &ast::Query) -> Result<Vec<ResultColumn>> {

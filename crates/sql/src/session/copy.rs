@@ -10,9 +10,7 @@ use crate::copy::decode::{Decoder, Fields};
 use crate::copy::encode::Encoder;
 use crate::dml::TableWriter;
 use crate::response::{CopyFormat, Response, RowChunk, RowSet, RowSource};
-use crate::statement::{
-    CopyDirection, CopyKind, CopySource, CopyStatement, Statement,
-};
+use crate::statement::{CopyDirection, CopyKind, CopySource, CopyStatement, Statement};
 use crate::table_codec::table_lock_key;
 use bytes::Bytes;
 use datafusion::sql::sqlparser::ast;
@@ -59,32 +57,53 @@ impl Session {
 
     async fn start_copy_in(&mut self, copy: &CopyStatement) -> Result<Response> {
         self.refuse_if_read_only("COPY FROM")?;
-        let CopySource::Table { schema, table, columns } = &copy.source else {
+        let CopySource::Table {
+            schema,
+            table,
+            columns,
+        } = &copy.source
+        else {
             return Err(Error::syntax("a query cannot be copied into"));
         };
         let table = self.copy_table(schema.as_deref(), table)?;
         let policy = self.wait_policy();
         let active = self.active_mut()?;
-        active.txn.lock(&table_lock_key(table.oid), LockMode::KeyShare, policy).await?;
+        active
+            .txn
+            .lock(&table_lock_key(table.oid), LockMode::KeyShare, policy)
+            .await?;
         self.instance.catalog.settled().await;
         let catalog = self.catalog();
-        let table = catalog.table(table.oid).cloned().ok_or_else(|| vanished(&table.name))?;
+        let table = catalog
+            .table(table.oid)
+            .cloned()
+            .ok_or_else(|| vanished(&table.name))?;
         let places = copy_columns(&table, columns)?;
         let forced = |names: &[String]| -> Vec<bool> {
-            places.iter().map(|place| names.contains(&table.columns[*place].name)).collect()
+            places
+                .iter()
+                .map(|place| names.contains(&table.columns[*place].name))
+                .collect()
         };
-        let (force_null, force_not_null) =
-            (forced(&copy.options.force_null), forced(&copy.options.force_not_null));
+        let (force_null, force_not_null) = (
+            forced(&copy.options.force_null),
+            forced(&copy.options.force_not_null),
+        );
         let ctx = self.statement_context(false)?;
         let writer = self.table_writer(&table)?;
-        let format =
-            CopyFormat { binary: copy.options.kind == CopyKind::Binary, columns: places.len() as u16 };
+        let format = CopyFormat {
+            binary: copy.options.kind == CopyKind::Binary,
+            columns: places.len() as u16,
+        };
         self.copy = Some(CopyIn {
             decoder: Decoder::new(copy.options.clone()),
             fields: Fields::default(),
             kind: copy.options.kind,
             format: self.encode_context(),
-            types: places.iter().map(|place| table.columns[*place].sql_type.clone()).collect(),
+            types: places
+                .iter()
+                .map(|place| table.columns[*place].sql_type.clone())
+                .collect(),
             columns: places,
             pending: Vec::new(),
             force_null,
@@ -127,7 +146,9 @@ impl Session {
 
     /// CopyData. After an error the rest of the data is ignored, and the error comes with the end.
     pub async fn copy_in_data(&mut self, data: Bytes) {
-        let Some(mut copy) = self.copy.take() else { return };
+        let Some(mut copy) = self.copy.take() else {
+            return;
+        };
         if copy.failed.is_none() {
             copy.decoder.feed(&data);
             copy.failed = self.write_records(&mut copy).await.err();
@@ -138,7 +159,10 @@ impl Session {
     /// CopyDone: the tag.
     pub async fn copy_in_done(&mut self) -> Result<String> {
         let Some(mut copy) = self.copy.take() else {
-            return Err(Error::new(SqlState::PROTOCOL_VIOLATION, "no COPY is in progress"));
+            return Err(Error::new(
+                SqlState::PROTOCOL_VIOLATION,
+                "no COPY is in progress",
+            ));
         };
         let mut result = match copy.failed.take() {
             Some(error) => Err(error),
@@ -163,13 +187,18 @@ impl Session {
     pub fn copy_in_fail(&mut self, message: &str) -> Error {
         self.copy = None;
         self.fail();
-        Error::new(SqlState::QUERY_CANCELED, format!("COPY from stdin failed: {message}"))
+        Error::new(
+            SqlState::QUERY_CANCELED,
+            format!("COPY from stdin failed: {message}"),
+        )
     }
 
     async fn write_records(&mut self, copy: &mut CopyIn) -> Result<()> {
         while copy.decoder.next_record(&mut copy.fields)? {
             let line = copy.decoder.line();
-            let row = copy.row().map_err(|error| at_line(error, &copy.table.name, line))?;
+            let row = copy
+                .row()
+                .map_err(|error| at_line(error, &copy.table.name, line))?;
             copy.pending.push(row);
             if copy.pending.len() >= COPY_BATCH_ROWS {
                 self.write_pending(copy).await?;
@@ -184,8 +213,12 @@ impl Session {
         copy.rows += rows.len() as u64;
         let active = self.active_mut()?;
         let txn = &mut active.txn;
-        let result = copy.writer.insert(txn, &copy.ctx, &copy.columns, rows).await;
-        let result = result.map_err(|error| at_line(error, &copy.table.name, copy.decoder.line()))?;
+        let result = copy
+            .writer
+            .insert(txn, &copy.ctx, &copy.columns, rows)
+            .await;
+        let result =
+            result.map_err(|error| at_line(error, &copy.table.name, copy.decoder.line()))?;
         active.deferred.append(result.deferred);
         Ok(())
     }
@@ -205,18 +238,27 @@ impl Session {
                 return Ok(count);
             }
             let active = self.active_mut()?;
-            count += writer.insert(&mut active.txn, &ctx, &places, some).await?.affected;
+            count += writer
+                .insert(&mut active.txn, &ctx, &places, some)
+                .await?
+                .affected;
         }
     }
 
     async fn copy_out(&mut self, copy: &CopyStatement) -> Result<Response> {
         let query = match &copy.source {
             CopySource::Query(query) => query.clone(),
-            CopySource::Table { schema, table, columns } => {
+            CopySource::Table {
+                schema,
+                table,
+                columns,
+            } => {
                 let table = self.copy_table(schema.as_deref(), table)?;
                 let places = copy_columns(&table, columns)?;
-                let names: Vec<String> =
-                    places.iter().map(|place| quote(&table.columns[*place].name)).collect();
+                let names: Vec<String> = places
+                    .iter()
+                    .map(|place| quote(&table.columns[*place].name))
+                    .collect();
                 let from = match schema {
                     Some(schema) => format!("{}.{}", quote(schema), quote(&table.name)),
                     None => quote(&table.name),
@@ -225,7 +267,11 @@ impl Session {
             }
         };
         let set = self.run_plain_query(&query).await?;
-        let names = set.columns.iter().map(|column| column.name.clone()).collect();
+        let names = set
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
         let types: Vec<SqlType> = set.columns.iter().map(|c| c.sql_type.clone()).collect();
         let encoder = Encoder::new(copy.options.clone(), names, types.clone());
         let format = CopyFormat {
@@ -233,7 +279,10 @@ impl Session {
             columns: types.len() as u16,
         };
         let data = copy_stream(set, encoder, types, self.encode_context());
-        Ok(Response::CopyOut { format, data: data.boxed() })
+        Ok(Response::CopyOut {
+            format,
+            data: data.boxed(),
+        })
     }
 
     async fn run_plain_query(&mut self, query: &ast::Query) -> Result<RowSet> {
@@ -285,7 +334,9 @@ impl CopyIn {
 /// Positions of the columns that the data has.
 fn copy_columns(table: &Table, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
-        let plain = table.live_columns().filter(|(_, column)| column.generated.is_none());
+        let plain = table
+            .live_columns()
+            .filter(|(_, column)| column.generated.is_none());
         return Ok(plain.map(|(place, _)| place).collect());
     }
     let mut places = Vec::with_capacity(names.len());
@@ -293,7 +344,10 @@ fn copy_columns(table: &Table, names: &[String]) -> Result<Vec<usize>> {
         let place = table.column_position(name).ok_or_else(|| {
             Error::new(
                 SqlState::UNDEFINED_COLUMN,
-                format!("column \"{name}\" of relation \"{}\" does not exist", table.name),
+                format!(
+                    "column \"{name}\" of relation \"{}\" does not exist",
+                    table.name
+                ),
             )
         })?;
         if places.contains(&place) {
@@ -342,11 +396,17 @@ fn copy_stream(
                     Some(chunk) => encode_chunk(chunk?, &mut encoder, &types, &format, &mut out)?,
                     None => {
                         encoder.end(&mut out);
-                        return Ok(Some((Bytes::from(out), (chunks, encoder, Vec::new(), true))));
+                        return Ok(Some((
+                            Bytes::from(out),
+                            (chunks, encoder, Vec::new(), true),
+                        )));
                     }
                 }
             }
-            Ok(Some((Bytes::from(out), (chunks, encoder, Vec::new(), false))))
+            Ok(Some((
+                Bytes::from(out),
+                (chunks, encoder, Vec::new(), false),
+            )))
         }
     })
 }
@@ -359,7 +419,9 @@ fn encode_chunk(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     match chunk {
-        RowChunk::Rows(rows) => rows.iter().try_for_each(|row| encoder.row(row, format, out)),
+        RowChunk::Rows(rows) => rows
+            .iter()
+            .try_for_each(|row| encoder.row(row, format, out)),
         RowChunk::Batch(batch) => {
             let mut row: Row = Vec::with_capacity(types.len());
             for index in 0..batch.num_rows() {
@@ -386,10 +448,12 @@ fn bad_format(message: impl Into<String>) -> Error {
 }
 
 fn vanished(name: &str) -> Error {
-    Error::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+    Error::new(
+        SqlState::UNDEFINED_TABLE,
+        format!("relation \"{name}\" does not exist"),
+    )
 }
 
 fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
-

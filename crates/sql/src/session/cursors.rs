@@ -16,7 +16,10 @@ impl Session {
         hold: bool,
         query: &ast::Query,
     ) -> Result<&'static str> {
-        let in_block = self.active.as_ref().is_some_and(|a| a.state != BlockState::Implicit);
+        let in_block = self
+            .active
+            .as_ref()
+            .is_some_and(|a| a.state != BlockState::Implicit);
         if !hold && !in_block {
             return Err(Error::new(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
@@ -36,12 +39,21 @@ impl Session {
         let Response::Rows { set, .. } = response else {
             return Err(Error::internal("a query gave no rows"));
         };
-        self.cursors.insert(name.to_string(), Cursor { rows: RowCursor::new(set), hold });
+        self.cursors.insert(
+            name.to_string(),
+            Cursor {
+                rows: RowCursor::new(set),
+                hold,
+            },
+        );
         Ok("DECLARE CURSOR")
     }
 
     pub(super) async fn run_fetch(&mut self, fetch: &FetchStatement) -> Result<Response> {
-        let cursor = self.cursors.get_mut(&fetch.cursor).ok_or_else(|| no_cursor(&fetch.cursor))?;
+        let cursor = self
+            .cursors
+            .get_mut(&fetch.cursor)
+            .ok_or_else(|| no_cursor(&fetch.cursor))?;
         let limit = match fetch.count {
             FetchCount::All => usize::MAX,
             FetchCount::Rows(count) => usize::try_from(count).unwrap_or(usize::MAX),
@@ -51,7 +63,11 @@ impl Session {
             return Ok(Response::Complete(format!("MOVE {}", rows.len())));
         }
         let columns = Arc::clone(&cursor.rows.columns);
-        Ok(super::utility::rows(columns, rows, RowsTag::Counted("FETCH")))
+        Ok(super::utility::rows(
+            columns,
+            rows,
+            RowsTag::Counted("FETCH"),
+        ))
     }
 
     pub(super) fn run_close(&mut self, name: Option<&str>) -> Result<&'static str> {
@@ -69,5 +85,8 @@ impl Session {
 }
 
 fn no_cursor(name: &str) -> Error {
-    Error::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+    Error::new(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }

@@ -37,14 +37,24 @@ impl Session {
         }
         let tag = RowsTag::Fixed("EXPLAIN");
         if json {
-            let plan = serde_json::json!([{ "Plan": { "Node Type": lines.first(), "Lines": lines } }]);
+            let plan =
+                serde_json::json!([{ "Plan": { "Node Type": lines.first(), "Lines": lines } }]);
             let text = serde_json::to_string_pretty(&plan)
                 .map_err(|error| Error::internal(format!("plan as JSON: {error}")))?;
-            let column =
-                ResultColumn { sql_type: SqlType::Json, ..super::utility::text_column("QUERY PLAN") };
-            return Ok(rows(Arc::new([column]), vec![vec![Datum::Json(text.into())]], tag));
+            let column = ResultColumn {
+                sql_type: SqlType::Json,
+                ..super::utility::text_column("QUERY PLAN")
+            };
+            return Ok(rows(
+                Arc::new([column]),
+                vec![vec![Datum::Json(text.into())]],
+                tag,
+            ));
         }
-        let lines = lines.into_iter().map(|line| vec![Datum::Text(line.into())]).collect();
+        let lines = lines
+            .into_iter()
+            .map(|line| vec![Datum::Text(line.into())])
+            .collect();
         Ok(rows(text_columns(&["QUERY PLAN"]), lines, tag))
     }
 
@@ -64,13 +74,21 @@ impl Session {
 
     async fn explain_lines(&mut self, prepared: &Prepared, verbose: bool) -> Result<Vec<String>> {
         match &prepared.plan {
-            Plan::Query { direct: Some(direct), .. } => Ok(direct.explain()),
-            Plan::Query { analyzed, direct: None } => {
+            Plan::Query {
+                direct: Some(direct),
+                ..
+            } => Ok(direct.explain()),
+            Plan::Query {
+                analyzed,
+                direct: None,
+            } => {
                 self.ensure_active();
                 let ctx = Arc::new(self.statement_context(true)?);
                 let params = vec![Datum::Null; analyzed.parameter_types.len()];
                 let runtime = &self.instance.runtime;
-                let plan = runtime.physical_plan(analyzed, &params, &runtime.state(&ctx)).await?;
+                let plan = runtime
+                    .physical_plan(analyzed, &params, &runtime.state(&ctx))
+                    .await?;
                 let text = displayable(plan.as_ref()).indent(verbose).to_string();
                 Ok(text.lines().map(str::to_string).collect())
             }

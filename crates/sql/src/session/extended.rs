@@ -59,7 +59,10 @@ impl Session {
     fn prepare_text(&mut self, sql: &str, types: &[u32]) -> Result<Arc<Prepared>> {
         self.refresh_settings();
         let shared = types.is_empty() && !self.sees_own_catalog();
-        let key = PlanKey { space: self.plan_space, text: sql };
+        let key = PlanKey {
+            space: self.plan_space,
+            text: sql,
+        };
         if shared && let Some(plan) = self.instance.plans.get(key) {
             return self.current(plan);
         }
@@ -75,10 +78,16 @@ impl Session {
         };
         let statement = Statement::parse(text)?;
         self.refuse_in_failed_block(&statement)?;
-        let declared = types.iter().map(|oid| declared_type(*oid)).collect::<Result<Vec<_>>>()?;
+        let declared = types
+            .iter()
+            .map(|oid| declared_type(*oid))
+            .collect::<Result<Vec<_>>>()?;
         let prepared = Arc::new(self.plan(text.into(), statement, declared)?);
         if shared {
-            let key = PlanKey { space: self.plan_space, text: sql };
+            let key = PlanKey {
+                space: self.plan_space,
+                text: sql,
+            };
             self.instance.plans.put(key, Arc::clone(&prepared));
         }
         Ok(prepared)
@@ -225,9 +234,19 @@ impl Session {
             }
             PortalState::Done(tag) => {
                 portal.state = PortalState::Done(tag.clone());
-                let columns = portal.prepared.columns.clone().unwrap_or_else(|| Arc::new([]));
-                let set = RowSet { columns, rows: RowSource::Ready(Vec::new()) };
-                return Ok(Execution { response: Response::Rows { set, tag }, suspended: false });
+                let columns = portal
+                    .prepared
+                    .columns
+                    .clone()
+                    .unwrap_or_else(|| Arc::new([]));
+                let set = RowSet {
+                    columns,
+                    rows: RowSource::Ready(Vec::new()),
+                };
+                return Ok(Execution {
+                    response: Response::Rows { set, tag },
+                    suspended: false,
+                });
             }
         }
         let prepared = Arc::clone(&portal.prepared);
@@ -244,11 +263,15 @@ impl Session {
                         suspended: false,
                     });
                 }
-                self.send_rows(name, RowCursor::new(set), tag, max_rows).await
+                self.send_rows(name, RowCursor::new(set), tag, max_rows)
+                    .await
             }
             other => {
                 self.portals.remove(name);
-                Ok(Execution { response: other, suspended: false })
+                Ok(Execution {
+                    response: other,
+                    suspended: false,
+                })
             }
         }
     }
@@ -260,7 +283,11 @@ impl Session {
         tag: RowsTag,
         max_rows: u32,
     ) -> Result<Execution> {
-        let limit = if max_rows == 0 { usize::MAX } else { max_rows as usize };
+        let limit = if max_rows == 0 {
+            usize::MAX
+        } else {
+            max_rows as usize
+        };
         let columns = Arc::clone(&rows.columns);
         let taken = match rows.take(limit).await {
             Ok(taken) => taken,
@@ -277,8 +304,14 @@ impl Session {
                 false => PortalState::Done(tag.clone()),
             };
         }
-        let set = RowSet { columns, rows: RowSource::Ready(taken) };
-        Ok(Execution { response: Response::Rows { set, tag }, suspended })
+        let set = RowSet {
+            columns,
+            rows: RowSource::Ready(taken),
+        };
+        Ok(Execution {
+            response: Response::Rows { set, tag },
+            suspended,
+        })
     }
 
     /// Sync: ends the implicit transaction of a pipeline.
@@ -317,9 +350,9 @@ fn format_of(formats: &[i16], index: usize) -> Result<i16> {
     let format = match formats {
         [] => 0,
         [all] => *all,
-        each => *each.get(index).ok_or_else(|| {
-            Error::new(SqlState::PROTOCOL_VIOLATION, "too few parameter formats")
-        })?,
+        each => *each
+            .get(index)
+            .ok_or_else(|| Error::new(SqlState::PROTOCOL_VIOLATION, "too few parameter formats"))?,
     };
     if matches!(format, 0 | 1) {
         return Ok(format);
@@ -331,5 +364,8 @@ fn format_of(formats: &[i16], index: usize) -> Result<i16> {
 }
 
 fn no_portal(name: &str) -> Error {
-    Error::new(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
+    Error::new(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
 }

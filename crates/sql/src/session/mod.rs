@@ -94,8 +94,10 @@ impl Session {
             transaction_micros: 0,
             statement_micros: 0,
         };
-        let effects =
-            Effects { shared: Arc::clone(&shared), catalog: instance.catalog.current() };
+        let effects = Effects {
+            shared: Arc::clone(&shared),
+            catalog: instance.catalog.current(),
+        };
         let mut session = Session {
             instance,
             shared,
@@ -195,7 +197,11 @@ impl Session {
 
     /// The catalog as this session sees it now.
     fn catalog(&self) -> Arc<Catalog> {
-        match self.active.as_ref().and_then(|active| active.working.as_ref()) {
+        match self
+            .active
+            .as_ref()
+            .and_then(|active| active.working.as_ref())
+        {
             Some(working) => Arc::clone(&working.catalog),
             None => self.instance.catalog.current(),
         }
@@ -214,7 +220,8 @@ impl Session {
         if !self.cursors.is_empty() {
             self.cursors.retain(|_, cursor| cursor.hold);
         }
-        self.shared.with_settings_quietly(|settings| settings.end_transaction(committed));
+        self.shared
+            .with_settings_quietly(|settings| settings.end_transaction(committed));
     }
 
     /// Takes over settings that have changed.
@@ -233,7 +240,10 @@ impl Session {
         self.lock_timeout = settings.timeout("lock_timeout");
         self.statement_timeout = settings.timeout("statement_timeout");
         let path = &self.expr_settings.search_path;
-        self.plan_space = self.instance.plans.space(self.database_oid, &self.user, path);
+        self.plan_space = self
+            .instance
+            .plans
+            .space(self.database_oid, &self.user, path);
     }
 
     /// The surroundings of a statement that reads `view`.
@@ -241,7 +251,10 @@ impl Session {
         let catalog = self.catalog();
         if !Arc::ptr_eq(&catalog, &self.effects.catalog) {
             let shared = Arc::clone(&self.shared);
-            self.effects = Arc::new(Effects { shared, catalog: Arc::clone(&catalog) });
+            self.effects = Arc::new(Effects {
+                shared,
+                catalog: Arc::clone(&catalog),
+            });
         }
         StatementContext {
             view,

@@ -108,6 +108,7 @@ impl Session {
         }
         let statement = prepared.statement.clone();
         let declared = prepared.declared.clone();
-        self.plan(Arc::clone(&prepared.text), statement, declared).map(Arc::new)
+        self.plan(Arc::clone(&prepared.text), statement, declared)
+            .map(Arc::new)
     }
 }

@@ -44,7 +44,10 @@ impl Session {
         prepared: Arc<Prepared>,
         params: &[Datum],
     ) -> Result<Response> {
-        if self.active.as_ref().is_some_and(|active| active.state == BlockState::Failed)
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.state == BlockState::Failed)
             && !prepared.statement.ends_transaction()
         {
             return Err(Error::new(
@@ -98,7 +101,11 @@ impl Session {
         }
     }
 
-    pub(super) async fn run_query(&mut self, prepared: Arc<Prepared>, params: &[Datum]) -> Result<Response> {
+    pub(super) async fn run_query(
+        &mut self,
+        prepared: Arc<Prepared>,
+        params: &[Datum],
+    ) -> Result<Response> {
         let prepared = self.current(prepared)?;
         let Plan::Query { analyzed, direct } = &prepared.plan else {
             return Err(Error::internal("a query was planned as something else"));
@@ -109,16 +116,28 @@ impl Session {
             let active = self.active_mut()?;
             if let Some(found) = direct.execute_in(&mut active.txn, &ctx, params).await? {
                 let columns = Arc::clone(&analyzed.columns);
-                let set = RowSet { columns, rows: RowSource::Ready(found) };
-                return Ok(Response::Rows { set, tag: RowsTag::Counted("SELECT") });
+                let set = RowSet {
+                    columns,
+                    rows: RowSource::Ready(found),
+                };
+                return Ok(Response::Rows {
+                    set,
+                    tag: RowsTag::Counted("SELECT"),
+                });
             }
         }
         if !analyzed.locking.is_empty() {
-            return Err(Error::unsupported("FOR UPDATE or FOR SHARE in this kind of query")
-                .hint("Lock rows of one table by its primary key or an index."));
+            return Err(
+                Error::unsupported("FOR UPDATE or FOR SHARE in this kind of query")
+                    .hint("Lock rows of one table by its primary key or an index."),
+            );
         }
         let ctx = self.statement_context(true)?;
-        let set = self.instance.runtime.execute(analyzed, params, ctx.clone()).await?;
+        let set = self
+            .instance
+            .runtime
+            .execute(analyzed, params, ctx.clone())
+            .await?;
         let rows = match self.needs_reads_noted() {
             // What is read must be known before the transaction goes on.
             true => RowSource::Ready(set.collect().await?),
@@ -126,7 +145,10 @@ impl Session {
         };
         self.note_reads(&ctx)?;
         let columns = Arc::clone(&analyzed.columns);
-        Ok(Response::Rows { set: RowSet { columns, rows }, tag: RowsTag::Counted("SELECT") })
+        Ok(Response::Rows {
+            set: RowSet { columns, rows },
+            tag: RowsTag::Counted("SELECT"),
+        })
     }
 
     pub(super) async fn run_change(
@@ -145,7 +167,10 @@ impl Session {
             // under the plan, but it may have before.
             let policy = self.wait_policy();
             let active = self.active_mut()?;
-            active.txn.lock(plan.lock_key(), LockMode::KeyShare, policy).await?;
+            active
+                .txn
+                .lock(plan.lock_key(), LockMode::KeyShare, policy)
+                .await?;
             self.instance.catalog.settled().await;
             if !prepared.is_current(&self.catalog(), self.plan_space) {
                 continue;
@@ -153,7 +178,9 @@ impl Session {
             let ctx = self.statement_context(false)?;
             let instance = Arc::clone(&self.instance);
             let active = self.active_mut()?;
-            let mut result = plan.execute(&mut active.txn, &ctx, &instance.runtime, params).await?;
+            let mut result = plan
+                .execute(&mut active.txn, &ctx, &instance.runtime, params)
+                .await?;
             active.deferred.append(std::mem::take(&mut result.deferred));
             self.note_reads(&ctx)?;
             return Ok(change_response(&prepared, result));
@@ -174,7 +201,10 @@ impl Session {
     pub(super) fn begin(&mut self, state: BlockState) {
         let (isolation, read_only) = {
             let settings = self.shared.settings.lock();
-            (settings.default_isolation(), settings.flag("default_transaction_read_only"))
+            (
+                settings.default_isolation(),
+                settings.flag("default_transaction_read_only"),
+            )
         };
         let txn = self.instance.coordinator.begin(isolation, read_only);
         let started = self.expr_settings.statement_micros;
@@ -191,7 +221,11 @@ impl Session {
 
     /// Ends an implicit transaction; a block stays.
     pub(super) async fn end_implicit(&mut self) -> Result<()> {
-        if self.active.as_ref().is_some_and(|active| active.state == BlockState::Implicit) {
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.state == BlockState::Implicit)
+        {
             self.commit_active().await?;
         }
         Ok(())
@@ -202,7 +236,9 @@ impl Session {
             self.abort();
             return Err(error);
         }
-        let Some(active) = self.active.take() else { return Ok(()) };
+        let Some(active) = self.active.take() else {
+            return Ok(());
+        };
         let result = active.commit(&self.instance).await;
         self.after_transaction(result.is_ok());
         result
@@ -223,22 +259,35 @@ impl Session {
         let shards = Arc::clone(self.instance.coordinator.shards());
         let active = self.active_mut()?;
         let at = active.txn.begin_statement();
-        let reads = active.txn.notes_reads().then(|| Arc::new(Mutex::new(Vec::new())));
+        let reads = active
+            .txn
+            .notes_reads()
+            .then(|| Arc::new(Mutex::new(Vec::new())));
         let guard: Option<Arc<dyn Send + Sync>> = match streams {
             true => Some(Arc::new(active.txn.hold_snapshot())),
             false => None,
         };
-        let view = ReadView { shards, at, overlay: active.txn.overlay(), reads, guard };
+        let view = ReadView {
+            shards,
+            at,
+            overlay: active.txn.overlay(),
+            reads,
+            guard,
+        };
         Ok(self.context(view))
     }
 
     fn needs_reads_noted(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| active.txn.notes_reads())
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.txn.notes_reads())
     }
 
     /// Tells the transaction what was read through the view.
     fn note_reads(&mut self, ctx: &StatementContext) -> Result<()> {
-        let Some(reads) = &ctx.view.reads else { return Ok(()) };
+        let Some(reads) = &ctx.view.reads else {
+            return Ok(());
+        };
         let spans = std::mem::take(&mut *reads.lock());
         self.active_mut()?.txn.note_reads(spans)
     }
@@ -252,7 +301,11 @@ impl Session {
     }
 
     pub(super) fn refuse_if_read_only(&self, command: &str) -> Result<()> {
-        if self.active.as_ref().is_some_and(|active| active.txn.is_read_only()) {
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.txn.is_read_only())
+        {
             return Err(Error::new(
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 format!("cannot execute {command} in a read-only transaction"),
@@ -282,7 +335,13 @@ fn change_response(prepared: &Prepared, result: dml::DmlResult) -> Response {
                 command => RowsTag::Counted(command),
             };
             let rows = RowSource::Ready(result.rows);
-            Response::Rows { set: RowSet { columns: Arc::clone(columns), rows }, tag }
+            Response::Rows {
+                set: RowSet {
+                    columns: Arc::clone(columns),
+                    rows,
+                },
+                tag,
+            }
         }
         None if insert => Response::Complete(format!("INSERT 0 {}", result.affected)),
         None => {

@@ -68,7 +68,10 @@ impl SessionShared {
 
     fn instance(&self) -> Result<Arc<Instance>> {
         self.instance.upgrade().ok_or_else(|| {
-            Error::new(SqlState::ADMIN_SHUTDOWN, "the database system is shutting down")
+            Error::new(
+                SqlState::ADMIN_SHUTDOWN,
+                "the database system is shutting down",
+            )
         })
     }
 
@@ -110,13 +113,22 @@ impl SessionEffects for Effects {
     }
 
     fn currval(&self, sequence: ObjectId) -> Result<i64> {
-        self.shared.sequences.lock().current.get(&sequence).copied().ok_or_else(|| {
-            let name = self.catalog.sequence(sequence).map_or("", |found| found.name.as_str());
-            Error::new(
-                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("currval of sequence \"{name}\" is not yet defined in this session"),
-            )
-        })
+        self.shared
+            .sequences
+            .lock()
+            .current
+            .get(&sequence)
+            .copied()
+            .ok_or_else(|| {
+                let name = self
+                    .catalog
+                    .sequence(sequence)
+                    .map_or("", |found| found.name.as_str());
+                Error::new(
+                    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("currval of sequence \"{name}\" is not yet defined in this session"),
+                )
+            })
     }
 
     fn lastval(&self) -> Result<i64> {
@@ -143,7 +155,9 @@ impl SessionEffects for Effects {
 
     fn sequence_state(&self, sequence: ObjectId) -> Option<(i64, bool)> {
         let instance = self.shared.instance().ok()?;
-        instance.sequences.known_state(self.catalog.sequence(sequence)?)
+        instance
+            .sequences
+            .known_state(self.catalog.sequence(sequence)?)
     }
 
     fn setting(&self, name: &str) -> Option<String> {

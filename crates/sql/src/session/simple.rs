@@ -28,7 +28,11 @@ enum Step {
 impl Session {
     /// Takes a query string apart. Errors come out of [`Session::next_simple`].
     pub fn simple(&mut self, sql: &str) -> SimpleQuery {
-        let mut query = SimpleQuery { steps: VecDeque::new(), empty: false, failed: None };
+        let mut query = SimpleQuery {
+            steps: VecDeque::new(),
+            empty: false,
+            failed: None,
+        };
         match self.simple_steps(sql) {
             Ok(steps) => {
                 query.empty = steps.is_empty();
@@ -103,7 +107,10 @@ impl Session {
         let private = self.sees_own_catalog();
         let prepared = Arc::new(self.plan(text.into(), statement, Vec::new())?);
         if !private {
-            let key = PlanKey { space: self.plan_space, text };
+            let key = PlanKey {
+                space: self.plan_space,
+                text,
+            };
             self.instance.plans.put(key, Arc::clone(&prepared));
         }
         Ok(prepared)
@@ -119,11 +126,16 @@ impl Session {
         if let Some(plan) = self.instance.plans.get(PlanKey { space, text: exact }) {
             return Ok(Some(Step::Ready(self.current(plan)?, Vec::new())));
         }
-        let Some(normalised) = normalise(sql)? else { return Ok(None) };
+        let Some(normalised) = normalise(sql)? else {
+            return Ok(None);
+        };
         if normalised.literals.is_empty() {
             return Ok(None);
         }
-        let key = PlanKey { space, text: &normalised.key };
+        let key = PlanKey {
+            space,
+            text: &normalised.key,
+        };
         let plan = match self.instance.plans.get(key) {
             Some(plan) => self.current(plan)?,
             None => match self.plan_normalised(&normalised)? {
@@ -143,13 +155,22 @@ impl Session {
 
     /// Plans normalised text. Kept also when it is not direct, so that the next of its kind knows.
     fn plan_normalised(&mut self, normalised: &Normalised) -> Result<Option<Arc<Prepared>>> {
-        let Ok(statement) = Statement::parse(&normalised.key) else { return Ok(None) };
-        let declared = normalised.literals.iter().map(Literal::declared_type).collect();
+        let Ok(statement) = Statement::parse(&normalised.key) else {
+            return Ok(None);
+        };
+        let declared = normalised
+            .literals
+            .iter()
+            .map(Literal::declared_type)
+            .collect();
         let Ok(prepared) = self.plan(normalised.key.as_str().into(), statement, declared) else {
             return Ok(None);
         };
         let prepared = Arc::new(prepared);
-        let key = PlanKey { space: self.plan_space, text: &normalised.key };
+        let key = PlanKey {
+            space: self.plan_space,
+            text: &normalised.key,
+        };
         self.instance.plans.put(key, Arc::clone(&prepared));
         Ok(Some(prepared))
     }
@@ -166,9 +187,7 @@ impl Session {
                     return Err(Error::internal("a number's type was not kept"));
                 }
                 Literal::Text(text) if *sql_type == SqlType::Text => Datum::Text(text.into()),
-                Literal::Text(text) => {
-                    Datum::parse_text(&text, sql_type, &self.encode_context())?
-                }
+                Literal::Text(text) => Datum::parse_text(&text, sql_type, &self.encode_context())?,
             });
         }
         Ok(params)
@@ -176,7 +195,9 @@ impl Session {
 
     /// Inside of a transaction that has changed the catalog, plans are nobody else's.
     pub(super) fn sees_own_catalog(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| active.working.is_some())
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.working.is_some())
     }
 }
 

@@ -31,7 +31,10 @@ pub enum BlockState {
 impl BlockState {
     pub fn can_become(self, next: BlockState) -> bool {
         use BlockState::*;
-        matches!((self, next), (Implicit, Block) | (Block, Failed) | (Failed, Block))
+        matches!(
+            (self, next),
+            (Implicit, Block) | (Block, Failed) | (Failed, Block)
+        )
     }
 }
 
@@ -80,7 +83,10 @@ impl Active {
 
     /// A point to which a failed statement is undone.
     pub fn mark(&mut self) -> Mark {
-        Mark { id: self.txn.savepoint(), working: self.working.clone() }
+        Mark {
+            id: self.txn.savepoint(),
+            working: self.working.clone(),
+        }
     }
 
     pub fn keep(&mut self, mark: Mark) -> Result<()> {
@@ -98,7 +104,12 @@ impl Active {
         let id = self.txn.savepoint();
         let working = self.working.clone();
         let deferred = self.deferred.clone();
-        self.savepoints.push(Savepoint { name, id, working, deferred });
+        self.savepoints.push(Savepoint {
+            name,
+            id,
+            working,
+            deferred,
+        });
     }
 
     pub fn release_savepoint(&mut self, name: &str) -> Result<()> {
@@ -136,12 +147,15 @@ impl Active {
     }
 
     fn find(&self, name: &str) -> Result<usize> {
-        self.savepoints.iter().rposition(|savepoint| savepoint.name == name).ok_or_else(|| {
-            Error::new(
-                SqlState::INVALID_SAVEPOINT_SPECIFICATION,
-                format!("savepoint \"{name}\" does not exist"),
-            )
-        })
+        self.savepoints
+            .iter()
+            .rposition(|savepoint| savepoint.name == name)
+            .ok_or_else(|| {
+                Error::new(
+                    SqlState::INVALID_SAVEPOINT_SPECIFICATION,
+                    format!("savepoint \"{name}\" does not exist"),
+                )
+            })
     }
 }
 

@@ -40,7 +40,10 @@ impl Session {
 
     pub(super) async fn run_other(&mut self, prepared: &Prepared) -> Result<Response> {
         if let Some(what) = prepared.statement.prevents_block()
-            && self.active.as_ref().is_some_and(|active| active.state == BlockState::Block)
+            && self
+                .active
+                .as_ref()
+                .is_some_and(|active| active.state == BlockState::Block)
         {
             return Err(Error::new(
                 SqlState::ACTIVE_SQL_TRANSACTION,
@@ -61,7 +64,8 @@ impl Session {
                 "RELEASE"
             }
             Statement::RollbackTo(name) => {
-                self.block("ROLLBACK TO SAVEPOINT")?.rollback_to_savepoint(name)?;
+                self.block("ROLLBACK TO SAVEPOINT")?
+                    .rollback_to_savepoint(name)?;
                 "ROLLBACK"
             }
             Statement::Set { name, value, local } => self.run_set(name, value, *local)?,
@@ -80,9 +84,11 @@ impl Session {
                 "RESET"
             }
             Statement::Discard(what) => self.run_discard(*what),
-            Statement::Prepare { name, types, statement } => {
-                self.run_prepare(name, types, statement)?
-            }
+            Statement::Prepare {
+                name,
+                types,
+                statement,
+            } => self.run_prepare(name, types, statement)?,
             Statement::Execute { name, arguments } => {
                 return self.run_execute(name, arguments).await;
             }
@@ -101,7 +107,12 @@ impl Session {
             Statement::Fetch(fetch) => return self.run_fetch(fetch).await,
             Statement::CloseCursor(name) => self.run_close(name.as_deref())?,
             Statement::Copy(copy) => return self.run_copy(copy).await,
-            Statement::Explain { analyze, verbose, json, statement } => {
+            Statement::Explain {
+                analyze,
+                verbose,
+                json,
+                statement,
+            } => {
                 return self.run_explain(*analyze, *verbose, *json, statement).await;
             }
             Statement::Maintenance { tag, relations } => {
@@ -110,20 +121,30 @@ impl Session {
                 }
                 tag
             }
-            Statement::LockTable { relations, exclusive, no_wait } => {
-                self.run_lock(relations, *exclusive, *no_wait).await?
-            }
+            Statement::LockTable {
+                relations,
+                exclusive,
+                no_wait,
+            } => self.run_lock(relations, *exclusive, *no_wait).await?,
             Statement::Define(definition) => {
-                return self.run_definition(definition).await.map(Response::Complete);
+                return self
+                    .run_definition(definition)
+                    .await
+                    .map(Response::Complete);
             }
             Statement::DefineExtra(definition) => {
                 return self.run_extra_definition(definition).await.map(Response::Complete);
             }
             Statement::CreateTableAs { table, query } => {
-                return self.run_create_table_as(table, query).await.map(Response::Complete);
+                return self
+                    .run_create_table_as(table, query)
+                    .await
+                    .map(Response::Complete);
             }
             Statement::Query(_) | Statement::Change(_) => {
-                return Err(Error::internal("a planned statement was run from its syntax"));
+                return Err(Error::internal(
+                    "a planned statement was run from its syntax",
+                ));
             }
         };
         Ok(Response::Complete(tag.to_string()))
@@ -178,8 +199,15 @@ impl Session {
 
     fn run_rollback(&mut self, chain: bool) -> Result<&'static str> {
         let modes = self.modes_to_chain(chain);
-        if self.active.as_ref().is_none_or(|active| active.state == BlockState::Implicit) {
-            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+        if self
+            .active
+            .as_ref()
+            .is_none_or(|active| active.state == BlockState::Implicit)
+        {
+            self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "there is no transaction in progress",
+            );
         }
         self.abort();
         self.chain(modes)?;
@@ -213,7 +241,10 @@ impl Session {
     }
 
     pub(super) fn warn(&mut self, state: SqlState, message: &str) {
-        self.notices.push(Notice { severity: "WARNING", body: Error::new(state, message) });
+        self.notices.push(Notice {
+            severity: "WARNING",
+            body: Error::new(state, message),
+        });
     }
 
     fn run_set(&mut self, name: &str, value: &SetValue, local: bool) -> Result<&'static str> {
@@ -229,7 +260,9 @@ impl Session {
                     }
                 }
                 "transaction_read_only" => {
-                    active.txn.set_read_only(matches!(text.as_str(), "on" | "true" | "1"));
+                    active
+                        .txn
+                        .set_read_only(matches!(text.as_str(), "on" | "true" | "1"));
                 }
                 _ => {}
             }
@@ -238,7 +271,12 @@ impl Session {
             SetValue::Default => settings.reset(name),
             SetValue::Text(text) => settings.assign(name, text, local),
         })?;
-        if local && self.active.as_ref().is_none_or(|a| a.state == BlockState::Implicit) {
+        if local
+            && self
+                .active
+                .as_ref()
+                .is_none_or(|a| a.state == BlockState::Implicit)
+        {
             self.warn(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "SET LOCAL can only be used in transaction blocks",
@@ -276,7 +314,11 @@ impl Session {
             })?;
             return Ok("SET");
         }
-        if self.active.as_ref().is_none_or(|active| active.state == BlockState::Implicit) {
+        if self
+            .active
+            .as_ref()
+            .is_none_or(|active| active.state == BlockState::Implicit)
+        {
             self.warn(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "SET TRANSACTION can only be used in transaction blocks",
@@ -295,23 +337,38 @@ impl Session {
             ("transaction_isolation", None) => {
                 isolation_name(self.shared.settings.lock().default_isolation()).to_string()
             }
-            ("transaction_read_only", Some(active)) => {
-                if active.txn.is_read_only() { "on" } else { "off" }.to_string()
+            ("transaction_read_only", Some(active)) => if active.txn.is_read_only() {
+                "on"
+            } else {
+                "off"
             }
+            .to_string(),
             ("session_authorization" | "role", _) => self.user.to_string(),
             _ => self.shared.settings.lock().show(name)?,
         };
         let columns = text_columns(&[&name.to_lowercase()]);
-        Ok(rows(columns, vec![vec![Datum::Text(value.into())]], RowsTag::Fixed("SHOW")))
+        Ok(rows(
+            columns,
+            vec![vec![Datum::Text(value.into())]],
+            RowsTag::Fixed("SHOW"),
+        ))
     }
 
     fn run_show_all(&mut self) -> Response {
         let all = self.shared.settings.lock().all();
         let row = |(name, value): (&str, String)| -> Row {
-            vec![Datum::Text(name.into()), Datum::Text(value.into()), Datum::Text("".into())]
+            vec![
+                Datum::Text(name.into()),
+                Datum::Text(value.into()),
+                Datum::Text("".into()),
+            ]
         };
         let all = all.into_iter().map(row).collect();
-        rows(text_columns(&["name", "setting", "description"]), all, RowsTag::Fixed("SHOW"))
+        rows(
+            text_columns(&["name", "setting", "description"]),
+            all,
+            RowsTag::Fixed("SHOW"),
+        )
     }
 
     fn run_discard(&mut self, what: Discard) -> &'static str {
@@ -346,7 +403,10 @@ impl Session {
             });
         }
         let parsed = Statement::parse(statement)?;
-        if matches!(parsed, Statement::Prepare { .. } | Statement::Execute { .. }) {
+        if matches!(
+            parsed,
+            Statement::Prepare { .. } | Statement::Execute { .. }
+        ) {
             return Err(Error::syntax("only queries and changes can be prepared"));
         }
         let prepared = self.plan(statement.into(), parsed, declared)?;
@@ -374,7 +434,9 @@ impl Session {
         }
         match &prepared.plan {
             super::prepared::Plan::Other => Box::pin(self.run_other(&prepared)).await,
-            super::prepared::Plan::Query { .. } => Box::pin(self.run_query(prepared, &params)).await,
+            super::prepared::Plan::Query { .. } => {
+                Box::pin(self.run_query(prepared, &params)).await
+            }
             super::prepared::Plan::Change(_) => Box::pin(self.run_change(prepared, &params)).await,
         }
     }
@@ -384,13 +446,16 @@ impl Session {
         use crate::ddl::analysis::Analyser as _;
         let catalog = self.catalog();
         let ctx = self.statement_context(false)?;
-        let analysed = self.analyser().expression(&catalog, None, expr, Some(sql_type))?;
+        let analysed = self
+            .analyser()
+            .expression(&catalog, None, expr, Some(sql_type))?;
         analysed.expression.evaluate(&[], &ctx)
     }
 
     pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> Result<Relation> {
         let path = &self.expr_settings.search_path;
-        self.catalog().require(self.database_oid, path, schema, name)
+        self.catalog()
+            .require(self.database_oid, path, schema, name)
     }
 
     async fn run_lock(
@@ -400,7 +465,11 @@ impl Session {
         no_wait: bool,
     ) -> Result<&'static str> {
         self.block("LOCK TABLE")?;
-        let mode = if exclusive { LockMode::Update } else { LockMode::KeyShare };
+        let mode = if exclusive {
+            LockMode::Update
+        } else {
+            LockMode::KeyShare
+        };
         for (schema, name) in relations {
             let oid = match self.relation(schema.as_deref(), name)? {
                 Relation::Table(table) => table.oid,
@@ -411,8 +480,15 @@ impl Session {
                     ));
                 }
             };
-            let policy = if no_wait { WaitPolicy::NoWait } else { self.wait_policy() };
-            self.active_mut()?.txn.lock(&table_lock_key(oid), mode, policy).await?;
+            let policy = if no_wait {
+                WaitPolicy::NoWait
+            } else {
+                self.wait_policy()
+            };
+            self.active_mut()?
+                .txn
+                .lock(&table_lock_key(oid), mode, policy)
+                .await?;
         }
         Ok("LOCK TABLE")
     }
@@ -420,7 +496,8 @@ impl Session {
     async fn run_definition(&mut self, definition: &ast::Statement) -> Result<String> {
         self.ensure_active();
         self.refuse_if_read_only("a definition")?;
-        self.with_ddl(async |d: &mut DdlContext<'_>| ddl::execute(definition, d).await).await
+        self.with_ddl(async |d: &mut DdlContext<'_>| ddl::execute(definition, d).await)
+            .await
     }
 
     async fn run_extra_definition(
@@ -448,10 +525,10 @@ impl Session {
         let mut notices = std::mem::take(&mut self.notices);
         let active = self.active_mut()?;
         let mark = active.mark();
-        let mut working = active
-            .working
-            .take()
-            .unwrap_or_else(|| Working { catalog: current, changes: Default::default() });
+        let mut working = active.working.take().unwrap_or_else(|| Working {
+            catalog: current,
+            changes: Default::default(),
+        });
         let result = run(&mut DdlContext {
             txn: &mut active.txn,
             catalog: &mut working.catalog,
@@ -488,7 +565,9 @@ impl Session {
         let made = self
             .with_ddl(async |d: &mut DdlContext<'_>| ddl::create_table_as(table, &columns, d).await)
             .await?;
-        let Some(oid) = made else { return Ok("CREATE TABLE AS".to_string()) };
+        let Some(oid) = made else {
+            return Ok("CREATE TABLE AS".to_string());
+        };
         let response = Box::pin(self.run_query(Arc::new(source), &[])).await?;
         let Response::Rows { set, .. } = response else {
             return Err(Error::internal("a query gave no rows"));
@@ -499,7 +578,12 @@ impl Session {
 }
 
 pub(super) fn text_column(name: &str) -> ResultColumn {
-    ResultColumn { name: name.to_string(), sql_type: SqlType::Text, table: 0, attribute: 0 }
+    ResultColumn {
+        name: name.to_string(),
+        sql_type: SqlType::Text,
+        table: 0,
+        attribute: 0,
+    }
 }
 
 pub(super) fn text_columns(names: &[&str]) -> Arc<[ResultColumn]> {
@@ -507,5 +591,11 @@ pub(super) fn text_columns(names: &[&str]) -> Arc<[ResultColumn]> {
 }
 
 pub(super) fn rows(columns: Arc<[ResultColumn]>, rows: Vec<Row>, tag: RowsTag) -> Response {
-    Response::Rows { set: RowSet { columns, rows: RowSource::Ready(rows) }, tag }
+    Response::Rows {
+        set: RowSet {
+            columns,
+            rows: RowSource::Ready(rows),
+        },
+        tag,
+    }
 }
