@@ -6,11 +6,25 @@
 
 pub mod aggregates;
 pub mod arithmetic;
+mod arrays;
+mod bytes;
 pub mod catalog_functions;
 pub mod comparison;
+mod datetime;
+mod define;
+mod float_math;
+mod formatting;
+mod json;
 pub mod json_operators;
+mod math;
 pub mod operators;
 pub mod pattern;
+mod regexp;
+mod session;
+mod strings;
+mod text_format;
+#[cfg(test)]
+mod truth;
 
 use crate::context::StatementContext;
 use datafusion::arrow::array::ArrayRef;
@@ -78,10 +92,21 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Everything there is.
-    pub fn with_all() -> Self {
+    /// Every function and operator there is.
+    pub fn with_all() -> Registry {
         let mut registry = Registry::default();
         operators::register(&mut registry);
+        strings::register(&mut registry);
+        text_format::register(&mut registry);
+        bytes::register(&mut registry);
+        regexp::register(&mut registry);
+        math::register(&mut registry);
+        float_math::register(&mut registry);
+        datetime::register(&mut registry);
+        formatting::register(&mut registry);
+        json::register(&mut registry);
+        arrays::register(&mut registry);
+        session::register(&mut registry);
         catalog_functions::register(&mut registry);
         registry
     }
