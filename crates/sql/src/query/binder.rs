@@ -73,6 +73,9 @@ pub(crate) struct Binder<'p> {
     pub common_tables: Vec<CommonTable>,
     /// WINDOW clauses of the queries around, innermost last.
     pub windows: Vec<ast::NamedWindowDefinition>,
+    /// The query being bound is a subquery of an expression: its outputs get names that no column
+    /// has, because DataFusion mixes them with columns when it turns the subquery into a join.
+    pub unique_outputs: bool,
     depth: usize,
 }
 
@@ -94,6 +97,7 @@ impl<'p> Binder<'p> {
             qualifiers: BTreeSet::new(),
             common_tables: Vec::new(),
             windows: Vec::new(),
+            unique_outputs: false,
             depth: 0,
         }
     }
@@ -152,6 +156,14 @@ impl<'p> Binder<'p> {
         let result = step(self);
         self.depth -= 1;
         result
+    }
+
+    /// A subquery of an expression.
+    pub fn expression_query(&mut self, query: &ast::Query, scope: &Scope<'_>) -> Result<Bound> {
+        let outside = std::mem::replace(&mut self.unique_outputs, true);
+        let bound = self.deeper(|binder| binder.query(query, Some(scope)));
+        self.unique_outputs = outside;
+        bound
     }
 
     /// A relation name that no other relation of the statement has.

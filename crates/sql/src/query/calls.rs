@@ -222,7 +222,7 @@ impl Binder<'_> {
     }
 
     fn array_subquery(&mut self, query: &ast::Query, site: &Site<'_>) -> Result<Typed> {
-        let bound = self.deeper(|binder| binder.query(query, Some(site.scope)))?;
+        let bound = self.expression_query(query, site.scope)?;
         let bound = self.settle_unknowns(bound)?;
         let [column] = bound.columns.as_slice() else {
             return Err(Error::syntax("subquery must return only one column"));

@@ -9,7 +9,7 @@ use super::errors::external;
 use super::statement::Statement;
 use crate::arrow_bridge::{array_from_datums, arrow_type, datum_at, field, scalar_value};
 use crate::context::{ExprSettings, StatementContext};
-use datafusion::arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Date32Type, FieldRef};
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::expr::Cast;
@@ -169,6 +169,14 @@ impl CastUdf {
                     days.unary(|d| i64::from(d).wrapping_mul(types::interval::MICROS_PER_DAY));
                 Some(Arc::new(micros))
             }
+            (SqlType::Char(_), SqlType::Text | SqlType::Varchar(None)) => {
+                let padded = array.as_string_opt::<i32>()?;
+                let trimmed: StringArray = padded
+                    .iter()
+                    .map(|v| v.map(|text| text.trim_end_matches(' ')))
+                    .collect();
+                Some(Arc::new(trimmed))
+            }
             _ => None,
         }
     }
@@ -192,6 +200,11 @@ impl ScalarUDFImpl for CastUdf {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        if args.args.iter().all(super::functions::is_all_null) {
+            return Ok(ColumnarValue::Scalar(crate::arrow_bridge::null_scalar(
+                &self.to,
+            )));
+        }
         let context = Statement::of(&args.config_options)?;
         let format = format_context(&context.settings);
         let cast = |value: &Datum| {

@@ -39,14 +39,15 @@ pub fn numeric_shape(sql_type: &SqlType) -> Option<(i32, i32)> {
     }
 }
 
-/// A numeric with these bounds, or an unconstrained one if a plan cannot carry them.
+/// A numeric with these bounds, or an unconstrained one if the scale is too fine for a plan.
 pub fn numeric_of(precision: i32, scale: i32) -> SqlType {
     let widest = i32::from(crate::arrow_bridge::DECIMAL256_PRECISION);
     let finest = i32::from(crate::arrow_bridge::UNCONSTRAINED_SCALE);
-    if scale > finest || precision - scale > widest - finest {
+    // At its widest the bounded form is the unconstrained one.
+    if scale > finest || (scale == finest && precision >= widest) {
         return SqlType::Numeric(None);
     }
-    SqlType::Numeric(Some((precision.max(1) as u16, scale as i16)))
+    SqlType::Numeric(Some((precision.clamp(1, widest) as u16, scale as i16)))
 }
 
 /// The one type that the branches of a CASE, UNION, ARRAY, VALUES … take, as PostgreSQL chooses it
@@ -85,13 +86,18 @@ pub fn common_type<'a>(
                 ),
             ));
         }
+        // Different types have no modifier in common; a numeric's bounds are widened instead.
+        let current = &match current {
+            SqlType::Numeric(_) => current.clone(),
+            other => other.without_typmod(),
+        };
         let forward = can_cast(current, next, CastContext::Implicit);
         let backward = can_cast(next, current, CastContext::Implicit);
         if !current.is_preferred() && forward && !backward {
             chosen = Some(if matches!(next, SqlType::Numeric(_)) {
                 wider_numeric(current, next)
             } else {
-                next.clone()
+                next.without_typmod()
             });
         } else if !backward {
             return Err(Error::new(
@@ -104,6 +110,8 @@ pub fn common_type<'a>(
             ));
         } else if matches!(current, SqlType::Numeric(_)) {
             chosen = Some(wider_numeric(current, next));
+        } else {
+            chosen = Some(current.clone());
         }
     }
     Ok(chosen.unwrap_or(SqlType::Text))
@@ -121,7 +129,10 @@ mod tests {
         assert_eq!(common(&[T::Int8, T::Int4]), Ok(T::Int8));
         assert_eq!(common(&[T::Unknown, T::Unknown]), Ok(T::Text));
         assert_eq!(common(&[T::Unknown, T::Date]), Ok(T::Date));
-        assert_eq!(common(&[T::Varchar(Some(3)), T::Text]), Ok(T::Text));
+        assert_eq!(
+            common(&[T::Varchar(Some(3)), T::Text]),
+            Ok(T::Varchar(None))
+        );
         assert_eq!(
             common(&[T::Int4, T::Numeric(Some((4, 2)))]),
             Ok(T::Numeric(Some((12, 2))))

@@ -556,7 +556,7 @@ impl Binder<'_> {
         }
         let types = std::iter::once(&value.ty).chain(items.iter().map(|i| &i.ty));
         let common = match common_type(types, "IN") {
-            Ok(common) if plain_comparison(&common) => common,
+            Ok(common) if plain_comparison(&common) && !too_long(&common, &items) => common,
             // No one type: compare item by item, as PostgreSQL does.
             _ => {
                 let mut tests = Vec::new();
@@ -596,7 +596,7 @@ impl Binder<'_> {
         query: &ast::Query,
         site: &Site<'_>,
     ) -> Result<(Subquery, Vec<SqlType>)> {
-        let bound = self.deeper(|binder| binder.query(query, Some(site.scope)))?;
+        let bound = self.expression_query(query, site.scope)?;
         let bound = self.settle_unknowns(bound)?;
         let types = bound.columns.iter().map(|c| c.ty.clone()).collect();
         Ok((subquery_of(bound.plan), types))
@@ -613,7 +613,7 @@ impl Binder<'_> {
             return Err(Error::unsupported("a row value IN a subquery"));
         }
         let value = self.expr(value, site)?;
-        let bound = self.deeper(|binder| binder.query(query, Some(site.scope)))?;
+        let bound = self.expression_query(query, site.scope)?;
         let [column] = bound.columns.as_slice() else {
             return Err(Error::syntax(if bound.columns.len() > 1 {
                 "subquery has too many columns"
@@ -659,7 +659,7 @@ impl Binder<'_> {
                 _ => {}
             }
             let value = self.expr(left, site)?;
-            let bound = self.deeper(|binder| binder.query(query, Some(site.scope)))?;
+            let bound = self.expression_query(query, site.scope)?;
             let [column] = bound.columns.as_slice() else {
                 return Err(Error::syntax("subquery has too many columns"));
             };
@@ -779,7 +779,11 @@ impl Binder<'_> {
         }
         let text = |t: &SqlType| t.is_string() || matches!(t, SqlType::Unknown);
         if default_escape && text(&value.ty) && text(&pattern.ty) {
-            let value = self.coerce(value, &SqlType::Text, false)?;
+            // LIKE sees the blanks of a char(n).
+            let value = match value.ty {
+                SqlType::Char(_) => value,
+                _ => self.coerce(value, &SqlType::Text, false)?,
+            };
             let pattern = self.coerce(pattern, &SqlType::Text, false)?;
             let expr = Expr::Like(Like {
                 negated,
@@ -946,6 +950,20 @@ impl Binder<'_> {
         );
         Ok(Typed::new(call.call(vec![value.expr, index.expr]), element))
     }
+}
+
+/// Whether an item of an IN list is longer than the `char(n)` it is compared with.
+fn too_long(common: &SqlType, items: &[Typed]) -> bool {
+    let SqlType::Char(n) = common else {
+        return false;
+    };
+    items
+        .iter()
+        .any(|item| match super::binder::constant(item) {
+            Some(Datum::Text(text)) => text.trim_end_matches(' ').chars().count() > *n as usize,
+            Some(_) => false,
+            None => true,
+        })
 }
 
 /// A query as the subquery of an expression.

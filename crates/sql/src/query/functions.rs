@@ -10,10 +10,10 @@
 use super::errors::external;
 use super::kernels;
 use super::statement::Statement;
-use crate::arrow_bridge::{array_from_datums, arrow_type, datum_at, scalar_value};
+use crate::arrow_bridge::{array_from_datums, arrow_type, datum_at, null_scalar, scalar_value};
 use crate::context::StatementContext;
 use crate::functions::{ScalarFunction, Volatility};
-use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{
@@ -145,7 +145,10 @@ impl ScalarUDFImpl for FunctionUdf {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let context = Statement::of(&args.config_options)?;
+        // DataFusion also probes expressions with NULLs while it plans, outside any statement.
+        if self.function.strict && args.args.iter().any(is_all_null) {
+            return Ok(ColumnarValue::Scalar(null_scalar(&self.return_type)));
+        }
         let constant = self.function.volatility != Volatility::Volatile
             && args
                 .args
@@ -154,6 +157,7 @@ impl ScalarUDFImpl for FunctionUdf {
         if let Some(kernel) = kernels::builtin(self) {
             return kernel(&args.args, &self.return_type).map_err(external);
         }
+        let context = Statement::of(&args.config_options)?;
         let rows = if constant { 1 } else { args.number_rows };
         let arrays = args
             .args
@@ -172,6 +176,16 @@ impl ScalarUDFImpl for FunctionUdf {
             Ok(ColumnarValue::Scalar(scalar))
         } else {
             Ok(ColumnarValue::Array(result))
+        }
+    }
+}
+
+/// Whether a value is NULL in every row.
+pub(crate) fn is_all_null(value: &ColumnarValue) -> bool {
+    match value {
+        ColumnarValue::Scalar(scalar) => scalar.is_null(),
+        ColumnarValue::Array(array) => {
+            !array.is_empty() && array.logical_null_count() == array.len()
         }
     }
 }

@@ -27,6 +27,7 @@
 //! does not (an unconstrained column, a quotient) the plan carries 76 digits, 38 of them after the
 //! point, and shows the value without trailing zeros.
 
+pub(crate) mod access;
 pub(crate) mod aggregates;
 pub(crate) mod binder;
 pub(crate) mod calls;
@@ -59,3 +60,8 @@ pub use functions::FunctionUdf;
 pub use planner::{AnalyzedQuery, LockStrength, LockWait, Locking, Planner};
 pub use provider::{TableData, table_of};
 pub use runtime::Runtime;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tpch_tests;

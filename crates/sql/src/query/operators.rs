@@ -103,6 +103,10 @@ impl Binder<'_> {
         };
         let common = comparison_type(&left.ty, &right.ty)
             .ok_or_else(|| undefined_operator(&symbol(), Some(&left.ty), &right.ty))?;
+        let common = match common {
+            SqlType::Char(_) => padded_type(&left, &right),
+            other => other,
+        };
         let left = self.coerce(left, &common, false)?;
         let right = self.coerce(right, &common, false)?;
         let (left, right) = self.same_decimal(left, right);
@@ -220,8 +224,28 @@ impl Binder<'_> {
         make(Datum::Numeric(number), ty)
     }
 
+    /// `anynonarray || text` and the reverse: the other side is taken by its text form.
+    fn texts_for_concatenation(&mut self, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
+        let text = |t: &SqlType| t.is_string();
+        let other = |t: &SqlType| {
+            !t.is_string() && !t.is_array() && !matches!(t, SqlType::Jsonb | SqlType::Bytea)
+        };
+        Ok(if text(&left.ty) && other(&right.ty) {
+            (left, self.coerce(right, &SqlType::Text, true)?)
+        } else if other(&left.ty) && text(&right.ty) {
+            (self.coerce(left, &SqlType::Text, true)?, right)
+        } else {
+            (left, right)
+        })
+    }
+
     /// An operator of the registry.
     pub fn operator(&mut self, symbol: &str, left: Typed, right: Typed) -> Result<Typed> {
+        let (left, right) = if symbol == "||" {
+            self.texts_for_concatenation(left, right)?
+        } else {
+            (left, right)
+        };
         let name = operator_function(symbol);
         let registry = self.planner.registry.clone();
         let types = [left.ty.clone(), right.ty.clone()];
@@ -238,6 +262,17 @@ impl Binder<'_> {
             vec![left, right],
         )
     }
+}
+
+/// The `char(n)` in which two sides compare: trailing blanks do not count, so both are padded to the
+/// longer one's length.
+fn padded_type(left: &Typed, right: &Typed) -> SqlType {
+    let length = |typed: &Typed| match (&typed.ty, super::binder::constant(typed)) {
+        (SqlType::Char(n), _) => *n,
+        (_, Some(types::Datum::Text(text))) => text.trim_end_matches(' ').chars().count() as u32,
+        _ => 0,
+    };
+    SqlType::Char(length(left).max(length(right)))
 }
 
 /// The bounds of an arithmetic result over numerics, which follow from those of the operands.

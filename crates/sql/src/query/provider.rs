@@ -4,22 +4,24 @@
 //! decodes the wanted columns straight into Arrow builders. Absent columns (added after a row was
 //! written) get the value that the descriptor says.
 
+use super::access::{key_condition, probe, span_of};
 use super::decode::ColumnDecoder;
 use super::errors::external;
 use super::statement::Statement;
 use crate::arrow_bridge::field;
-use crate::catalog::descriptor::{PRIMARY_INDEX_ID, Table};
+use crate::catalog::descriptor::Table;
 use crate::context::StatementContext;
+use crate::table_codec::TableCodec;
 use async_trait::async_trait;
-use bytes::Bytes;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::datasource::DefaultTableSource;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableSource, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
@@ -31,18 +33,20 @@ use datafusion::physical_plan::{
 use std::fmt;
 use std::sync::Arc;
 use txn::kv::Span;
-use types::RowLayout;
 
 /// Rows in a page of a scan: as many as DataFusion's batches have.
 const PAGE_ROWS: usize = 8192;
 /// Bytes of keys and values in a page: what a few scans at once may hold in memory each.
 const PAGE_BYTES: usize = 4 << 20;
+/// Bytes guessed for a text value where sizes of tables are compared.
+const TEXT_WIDTH: usize = 24;
 
 /// A stored table as DataFusion scans it.
 pub struct TableData {
     pub table: Arc<Table>,
     schema: SchemaRef,
-    layout: Arc<RowLayout>,
+    /// An error if the descriptor makes no sense; then its scans say so.
+    codec: types::Result<Arc<TableCodec>>,
     /// Positions in the stored row of the schema's columns.
     positions: Vec<usize>,
 }
@@ -73,23 +77,16 @@ pub fn table_of(source: &Arc<dyn TableSource>) -> Option<&Arc<Table>> {
 
 impl TableData {
     pub fn new(table: Arc<Table>) -> Self {
-        let types: Vec<_> = table.columns.iter().map(|c| c.sql_type.clone()).collect();
         TableData {
             schema: Arc::new(arrow_schema(&table)),
-            layout: Arc::new(RowLayout::new(&types)),
+            codec: TableCodec::new(table.clone()).map(Arc::new),
             positions: table.live_columns().map(|(position, _)| position).collect(),
             table,
         }
     }
 
-    fn whole_span(&self) -> Result<Span> {
-        let start = types::key::index_prefix(self.table.data_id, PRIMARY_INDEX_ID);
-        let end = types::key::prefix_end(&start)
-            .ok_or_else(|| DataFusionError::Internal("a table without end".into()))?;
-        Ok(Span {
-            start: Bytes::copy_from_slice(&start),
-            end: end.into(),
-        })
+    fn codec(&self) -> Result<&Arc<TableCodec>> {
+        self.codec.as_ref().map_err(|e| external(e.clone()))
     }
 }
 
@@ -103,11 +100,25 @@ impl TableProvider for TableData {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let codec = self.codec()?;
+        Ok(filters
+            .iter()
+            .map(|filter| match key_condition(codec, filter) {
+                Some(_) => TableProviderFilterPushDown::Inexact,
+                None => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let context = Statement::of(state.config_options())?.clone();
@@ -115,15 +126,31 @@ impl TableProvider for TableData {
         let wanted = projection.unwrap_or(&all);
         let schema: SchemaRef = Arc::new(self.schema.project(wanted)?);
         let columns = wanted.iter().map(|i| self.positions[*i]).collect();
-        Ok(Arc::new(ScanExec::new(
-            self.table.clone(),
-            self.layout.clone(),
+        let codec = self.codec()?;
+        let span = span_of(codec, filters);
+        let bounded = filters.iter().any(|f| key_condition(codec, f).is_some());
+        let (rows, spans) = match limit {
+            Some(limit) if limit <= PAGE_ROWS => (None, vec![span]),
+            _ => {
+                let partitions = state.config().target_partitions();
+                let facts = probe(&context.view, span, partitions)
+                    .await
+                    .map_err(external)?;
+                (Some(facts.rows), facts.parts)
+            }
+        };
+        Ok(Arc::new(ScanExec {
+            properties: ScanExec::properties_of(&schema, spans.len()),
+            table: self.table.clone(),
+            codec: codec.clone(),
             schema,
             columns,
-            vec![self.whole_span()?],
+            spans,
             limit,
+            rows,
+            bounded,
             context,
-        )))
+        }))
     }
 }
 
@@ -131,12 +158,16 @@ impl TableProvider for TableData {
 #[derive(Clone)]
 pub struct ScanExec {
     table: Arc<Table>,
-    layout: Arc<RowLayout>,
+    codec: Arc<TableCodec>,
     schema: SchemaRef,
     /// Positions of the wanted columns in the stored row.
     columns: Vec<usize>,
     spans: Vec<Span>,
     limit: Option<usize>,
+    /// Guessed from a probe.
+    rows: Option<u64>,
+    /// Conditions on the key narrow the spans.
+    bounded: bool,
     context: Arc<StatementContext>,
     properties: Arc<PlanProperties>,
 }
@@ -148,31 +179,13 @@ impl fmt::Debug for ScanExec {
 }
 
 impl ScanExec {
-    fn new(
-        table: Arc<Table>,
-        layout: Arc<RowLayout>,
-        schema: SchemaRef,
-        columns: Vec<usize>,
-        spans: Vec<Span>,
-        limit: Option<usize>,
-        context: Arc<StatementContext>,
-    ) -> Self {
-        let properties = Arc::new(PlanProperties::new(
+    fn properties_of(schema: &SchemaRef, partitions: usize) -> Arc<PlanProperties> {
+        Arc::new(PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(spans.len()),
+            Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
-        ));
-        ScanExec {
-            table,
-            layout,
-            schema,
-            columns,
-            spans,
-            limit,
-            context,
-            properties,
-        }
+        ))
     }
 
     /// The next batch from `span`, and what is left of the span.
@@ -193,7 +206,7 @@ impl ScanExec {
             .map(|position| ColumnDecoder::new(&self.table, *position, page.rows.len()))
             .collect::<types::Result<Vec<_>>>()?;
         for (_, value, _) in &page.rows {
-            let row = types::RowView::new(value, &self.layout)?;
+            let row = self.codec.view(value)?;
             for decoder in &mut decoders {
                 decoder.push(&row)?;
             }
@@ -216,6 +229,9 @@ impl ScanExec {
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scan: table={}", self.table.name)?;
+        if self.bounded {
+            write!(f, ", keys=bounded")?;
+        }
         if let Some(limit) = self.limit {
             write!(f, ", limit={limit}")?;
         }
@@ -256,6 +272,25 @@ impl ExecutionPlan for ScanExec {
         _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
         Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        if let Some(rows) = self.rows {
+            let share = match partition {
+                Some(_) => rows / self.spans.len().max(1) as u64,
+                None => rows,
+            };
+            statistics.num_rows = Precision::Inexact(share as usize);
+            let width: usize = self
+                .schema
+                .fields()
+                .iter()
+                .map(|f| f.data_type().primitive_width().unwrap_or(TEXT_WIDTH))
+                .sum();
+            statistics.total_byte_size = Precision::Inexact(share as usize * width.max(1));
+        }
+        Ok(Arc::new(statistics))
     }
 
     fn execute(

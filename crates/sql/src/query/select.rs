@@ -10,6 +10,7 @@ use super::names::{fold, object_name, output_name};
 use super::planner::{LockStrength, LockWait, Locking};
 use super::scope::{Scope, Typed};
 use crate::functions::Volatility;
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::logical_expr::expr::Sort;
@@ -223,8 +224,7 @@ impl Binder<'_> {
                 .map(|c| crate::arrow_bridge::field(&c.internal, &c.ty, true))
                 .collect::<Vec<_>>(),
         ));
-        // Both terms carry fields of one shape, NULLs allowed.
-        start.plan = self.nullable(start.plan, &start.columns)?;
+        start.plan = self.labelled(start.plan, &start.columns)?;
         let table = datafusion::datasource::cte_worktable::CteWorkTable::new(&working, schema);
         let source = datafusion::datasource::provider_as_source(std::sync::Arc::new(table));
         let scan = LogicalPlanBuilder::scan(
@@ -263,8 +263,13 @@ impl Binder<'_> {
         }
         let types: Vec<SqlType> = start.columns.iter().map(|c| c.ty.clone()).collect();
         let step = self.coerce_columns(step, &types)?;
+        let mut step_columns = step.columns;
+        for (column, ty) in step_columns.iter_mut().zip(&types) {
+            column.ty = ty.clone();
+        }
+        let step_plan = self.labelled(step.plan, &step_columns)?;
         let plan = LogicalPlanBuilder::from(start.plan)
-            .to_recursive_query(working, step.plan, distinct)
+            .to_recursive_query(working, step_plan, distinct)
             .and_then(|b| b.build())
             .map_err(from_datafusion)?;
         Ok(Bound {
@@ -273,11 +278,17 @@ impl Binder<'_> {
         })
     }
 
-    /// The plan with fields that admit NULL.
-    fn nullable(&mut self, plan: LogicalPlan, columns: &[OutputColumn]) -> Result<LogicalPlan> {
+    /// The plan with fields that all tell their SQL type, as both terms of a recursion must.
+    fn labelled(&mut self, plan: LogicalPlan, columns: &[OutputColumn]) -> Result<LogicalPlan> {
         let exprs: Vec<Expr> = columns
             .iter()
-            .map(|c| Expr::Column(Column::new_unqualified(&c.internal)))
+            .map(|c| {
+                let told = crate::arrow_bridge::field(&c.internal, &c.ty, true);
+                Expr::Column(Column::new_unqualified(&c.internal)).alias_with_metadata(
+                    c.internal.clone(),
+                    Some(FieldMetadata::from(told.metadata().clone())),
+                )
+            })
             .collect();
         LogicalPlanBuilder::from(plan)
             .project(exprs)
@@ -973,7 +984,11 @@ impl Binder<'_> {
         let mut columns = Vec::with_capacity(items.len());
         let mut exprs = Vec::with_capacity(items.len());
         for item in items {
-            let mut internal = item.name.clone();
+            let mut internal = if self.unique_outputs {
+                self.qualifier(&format!("{}#", item.name))
+            } else {
+                item.name.clone()
+            };
             let mut suffix = 1;
             while !taken.insert(internal.clone()) {
                 suffix += 1;
