@@ -140,8 +140,25 @@ pub fn for_parser(text: &str) -> Option<String> {
         }
         at += 1;
     }
-    let texts: Vec<String> = words.tokens.iter().map(Token::to_string).collect();
-    Some(texts.join(" "))
+    let texts: Option<Vec<String>> = words.tokens.iter().map(token_text).collect();
+    Some(texts?.join(" "))
+}
+
+/// A token as SQL text; `None` for kinds of strings that cannot be written back.
+fn token_text(token: &Token) -> Option<String> {
+    match token {
+        Token::SingleQuotedString(text) => Some(format!("'{}'", text.replace('\'', "''"))),
+        Token::Word(word) if word.quote_style == Some('"') => {
+            Some(format!("\"{}\"", word.value.replace('"', "\"\"")))
+        }
+        Token::EscapedStringLiteral(_)
+        | Token::UnicodeStringLiteral(_)
+        | Token::DollarQuotedString(_)
+        | Token::HexStringLiteral(_)
+        | Token::NationalStringLiteral(_)
+        | Token::SingleQuotedByteStringLiteral(_) => None,
+        other => Some(other.to_string()),
+    }
 }
 
 /// Sequence options in the order INCREMENT, MINVALUE, MAXVALUE, START, CACHE, CYCLE.
