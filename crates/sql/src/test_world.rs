@@ -237,6 +237,17 @@ impl World {
         direct.execute(&ctx.view, &ctx, params).await
     }
 
+    /// A direct query inside a transaction, as text.
+    pub async fn select_in(&self, txn: &mut Transaction, sql: &str) -> Result<Vec<String>> {
+        txn.begin_statement();
+        let query = self.analyse(sql)?;
+        let types: Vec<SqlType> = query.columns.iter().map(|c| c.sql_type.clone()).collect();
+        let direct = compile_query(&query).ok_or_else(|| Error::internal("no direct form"))?;
+        let ctx = self.context(txn);
+        let rows = direct.execute_in(txn, &ctx, &[]).await?;
+        Ok(self.text(&rows.unwrap_or_default(), &types))
+    }
+
     /// A query by DataFusion.
     pub async fn planned(&self, sql: &str, params: &[Datum]) -> Result<Vec<Row>> {
         let query = self.analyse(sql)?;

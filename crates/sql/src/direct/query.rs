@@ -2,7 +2,9 @@
 
 use super::access::{AccessPath, OrderColumn, Reader};
 use super::scalar::{Input, Scalar};
-use super::steps::{Aggregate, AggregateKind, SortKey, Step, can_sum, limits, project};
+use super::steps::{
+    Aggregate, AggregateKind, SortKey, Step, can_sum, limits, project, sort_tagged,
+};
 use crate::arrow_bridge::sql_type_of;
 use crate::catalog::descriptor::Table;
 use crate::context::{ReadView, StatementContext};
@@ -466,7 +468,7 @@ impl DirectQuery {
             }
             return self.finish(rows, self.streaming, ctx, params).map(Some);
         }
-        let enough = self.rows_needed(ctx, params)?;
+        let enough = self.rows_needed(self.streaming, ctx, params)?;
         let exact = enough.filter(|_| path.residual.is_none() && self.only_projects());
         let mut cursor = path.open(params, ctx, exact)?;
         let mut rows = Vec::new();
@@ -487,6 +489,8 @@ impl DirectQuery {
         self.finish(rows, self.streaming, ctx, params).map(Some)
     }
 
+    /// Locks row after row in the order of the result until LIMIT is met, as PostgreSQL does, so that
+    /// rows beyond it stay free for others.
     async fn run_locking(
         &self,
         transaction: &mut Transaction,
@@ -497,50 +501,77 @@ impl DirectQuery {
         let Source::Table { path, .. } = &self.source else {
             return Ok(Vec::new());
         };
-        let enough = self.rows_needed(ctx, params)?;
-        let mut cursor = path.open(params, ctx, enough)?;
         let mut rows = Vec::new();
-        while enough.is_none_or(|enough| rows.len() < enough) {
-            let next = cursor.next(&mut Reader::Transaction(transaction)).await?;
-            let Some((key, value)) = next else { break };
-            if self.row(&value, path, ctx, params)?.is_none() {
-                continue;
+        let Some(Step::Sort(keys)) = self.steps.get(self.streaming) else {
+            let enough = self.rows_needed(self.streaming, ctx, params)?;
+            let mut cursor = path.open(params, ctx, enough)?;
+            while enough.is_none_or(|enough| rows.len() < enough) {
+                let next = cursor.next(&mut Reader::Transaction(transaction)).await?;
+                let Some((key, value)) = next else { break };
+                if self.row(&value, path, ctx, params)?.is_some() {
+                    let locked = self.lock_row(transaction, path, &key, ctx, params, lock);
+                    rows.extend(locked.await?);
+                }
             }
-            let newest = match self.lock_row(transaction, &key, ctx, lock).await? {
-                LockedRow::Skipped => continue,
-                LockedRow::Unchanged(found) => found,
-                LockedRow::Changed(found) => match found {
-                    Some(value) if matches(path, &value, params, ctx)? => Some(value),
-                    _ => None,
-                },
-            };
-            if let Some(value) = newest
-                && let Some(row) = self.row(&value, path, ctx, params)?
-            {
-                rows.push(row);
+            return self.finish(rows, self.streaming, ctx, params);
+        };
+        let mut found = Vec::new();
+        let mut cursor = path.open(params, ctx, None)?;
+        while let Some((key, value)) = cursor.next(&mut Reader::Transaction(transaction)).await? {
+            if let Some(row) = self.row(&value, path, ctx, params)? {
+                found.push((key, row));
             }
+            ctx.cancel.check()?;
         }
-        self.finish(rows, self.streaming, ctx, params)
+        let enough = self.rows_needed(self.streaming + 1, ctx, params)?;
+        for (key, _) in sort_tagged(found, keys, params, ctx)? {
+            if enough.is_some_and(|enough| rows.len() >= enough) {
+                break;
+            }
+            let locked = self.lock_row(transaction, path, &key, ctx, params, lock);
+            rows.extend(locked.await?);
+        }
+        self.finish(rows, self.streaming + 1, ctx, params)
     }
 
+    /// Locks a row and gives its newest version through the streaming steps; `None` if it is to be
+    /// skipped, gone, or no longer meets the condition.
     async fn lock_row(
         &self,
         transaction: &mut Transaction,
+        path: &AccessPath,
         key: &Key,
         ctx: &StatementContext,
+        params: &[Datum],
         lock: RowLock,
-    ) -> Result<LockedRow> {
+    ) -> Result<Option<Row>> {
         let policy = match lock.wait {
             LockWait::Block => ctx.wait_policy(),
             LockWait::NoWait => WaitPolicy::NoWait,
             LockWait::SkipLocked => WaitPolicy::SkipLocked,
         };
-        transaction.lock_and_get(key, lock.mode, policy).await
+        let newest = match transaction.lock_and_get(key, lock.mode, policy).await? {
+            LockedRow::Skipped => None,
+            LockedRow::Unchanged(found) => found,
+            LockedRow::Changed(Some(value)) if matches(path, &value, params, ctx)? => Some(value),
+            LockedRow::Changed(_) => None,
+        };
+        match newest {
+            Some(value) => self.row(&value, path, ctx, params),
+            None => Ok(None),
+        }
     }
 
-    /// How many rows the streaming steps must give, if a LIMIT follows them.
-    fn rows_needed(&self, ctx: &StatementContext, params: &[Datum]) -> Result<Option<usize>> {
-        match self.steps.get(self.streaming) {
+    /// How many rows the step at `from` must be given, if a LIMIT comes next after steps that keep their
+    /// number.
+    fn rows_needed(
+        &self,
+        from: usize,
+        ctx: &StatementContext,
+        params: &[Datum],
+    ) -> Result<Option<usize>> {
+        let mut next = self.steps[from..].iter();
+        match next.find(|step| !matches!(step, Step::Project(_))) {
             Some(Step::Limit { skip, fetch }) => {
                 let (skip, fetch) = limits(skip.as_ref(), fetch.as_ref(), params, ctx)?;
                 Ok(fetch.map(|fetch| fetch.saturating_add(skip)))

@@ -145,15 +145,28 @@ fn sort(
     params: &[Datum],
     ctx: &StatementContext,
 ) -> Result<()> {
+    let tagged = rows.drain(..).map(|row| ((), row)).collect();
+    let sorted = sort_tagged(tagged, keys, params, ctx)?;
+    rows.extend(sorted.into_iter().map(|(_, row)| row));
+    Ok(())
+}
+
+/// Sorts rows that carry something along.
+pub fn sort_tagged<T>(
+    rows: Vec<(T, Row)>,
+    keys: &[SortKey],
+    params: &[Datum],
+    ctx: &StatementContext,
+) -> Result<Vec<(T, Row)>> {
     let mut keyed = Vec::with_capacity(rows.len());
-    for row in rows.drain(..) {
+    for (tag, row) in rows {
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
             values.push(key.value.eval(&row, params, ctx)?);
         }
-        keyed.push((values, row));
+        keyed.push((values, tag, row));
     }
-    keyed.sort_by(|(a, _), (b, _)| {
+    keyed.sort_by(|(a, _, _), (b, _, _)| {
         for ((a, b), key) in a.iter().zip(b).zip(keys) {
             match compare_key(a, b, key) {
                 Ordering::Equal => {}
@@ -162,8 +175,7 @@ fn sort(
         }
         Ordering::Equal
     });
-    rows.extend(keyed.into_iter().map(|(_, row)| row));
-    Ok(())
+    Ok(keyed.into_iter().map(|(_, tag, row)| (tag, row)).collect())
 }
 
 fn compare_key(a: &Datum, b: &Datum, key: &SortKey) -> Ordering {

@@ -545,7 +545,8 @@ impl Insert {
     }
 }
 
-/// The key of a row that has one of the proposed row's unique values.
+/// The key of a row that has one of the proposed row's unique values. The locks keep other inserters of
+/// these values out, but not those who only refer to a row that is there already.
 async fn find_conflict(
     target: &Prepared,
     writer: &mut Writer<'_>,
@@ -564,7 +565,7 @@ async fn find_conflict(
         let policy = ctx.wait_policy();
         let locked = writer
             .txn
-            .lock_and_get(&key, LockMode::Update, policy)
+            .lock_and_get(&key, LockMode::NoKeyUpdate, policy)
             .await?;
         if let Some(value) = found(locked) {
             return Ok(Some(match arbiter {

@@ -493,3 +493,107 @@ async fn concurrent_updates_are_not_lost() {
         SqlState::FOREIGN_KEY_VIOLATION
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_locks() {
+    let w = world();
+    w.exec("INSERT INTO t VALUES (1, 1, 'x'), (2, 1, 'y'), (3, 1, 'z')")
+        .await
+        .unwrap();
+    let mut first = w.begin(Isolation::ReadCommitted);
+    let mut second = w.begin(Isolation::ReadCommitted);
+    let queue = "SELECT id FROM t WHERE a = 1 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+    assert_eq!(w.select_in(&mut first, queue).await.unwrap(), ["1"]);
+    assert_eq!(w.select_in(&mut second, queue).await.unwrap(), ["2"]);
+    let nowait = "SELECT a FROM t WHERE id = 1 FOR UPDATE NOWAIT";
+    let error = w.select_in(&mut second, nowait).await.unwrap_err();
+    assert_eq!(error.state, SqlState::LOCK_NOT_AVAILABLE);
+    w.change(&mut first, "UPDATE t SET a = 5 WHERE id = 1", &[])
+        .await
+        .unwrap();
+    assert_eq!(
+        w.select_in(&mut first, "SELECT a FROM t WHERE id = 1")
+            .await
+            .unwrap(),
+        ["5"]
+    );
+    {
+        // The row that was waited for no longer meets the condition.
+        let waiting = w.select_in(
+            &mut second,
+            "SELECT id FROM t WHERE a = 1 AND id = 1 FOR UPDATE",
+        );
+        futures::pin_mut!(waiting);
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        first.commit().await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Vec::<String>::new());
+    }
+    second.rollback();
+    assert_eq!(
+        w.rows("SELECT id FROM t WHERE id = ANY (ARRAY[3, 2, 9]) AND a = 1 ORDER BY id")
+            .await,
+        ["2", "3"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generated_columns_and_clever_indexes() {
+    let mut w = World::new();
+    w.table_with(
+        "g",
+        &[
+            ("id", SqlType::Int4),
+            ("a", SqlType::Int4),
+            ("double", SqlType::Int4),
+            ("name", SqlType::Text),
+        ],
+        1,
+        |table| {
+            table.columns[2].generated = Some("a * 2".into());
+            let mut expression = unique_index(90_020, 2, "g_expr", 0, true);
+            expression.columns[0].key = IndexKey::Expression("name || '!'".into(), SqlType::Text);
+            let mut partial = unique_index(90_021, 3, "g_partial", 1, true);
+            partial.predicate = Some("a > 10".into());
+            table.indexes = vec![expression, partial];
+        },
+    );
+    w.exec("INSERT INTO g (id, a, name) VALUES (1, 4, 'x'), (2, 4, 'y'), (3, 11, 'z')")
+        .await
+        .unwrap();
+    assert_eq!(w.rows("SELECT double FROM g WHERE id = 3").await, ["22"]);
+    assert_eq!(
+        w.exec("UPDATE g SET a = 5 WHERE id = 1 RETURNING double")
+            .await
+            .unwrap()
+            .1,
+        ["10"]
+    );
+    fails(
+        &w,
+        "INSERT INTO g (id, a, name) VALUES (4, 4, 'x')",
+        SqlState::UNIQUE_VIOLATION,
+        "duplicate key value violates unique constraint \"g_expr\"",
+    )
+    .await;
+    fails(
+        &w,
+        "UPDATE g SET a = 11 WHERE id = 2",
+        SqlState::UNIQUE_VIOLATION,
+        "duplicate key value violates unique constraint \"g_partial\"",
+    )
+    .await;
+    fails(
+        &w,
+        "INSERT INTO g VALUES (5, 1, 2, 'q')",
+        SqlState::GENERATED_ALWAYS,
+        "cannot insert a non-DEFAULT value into column \"double\"",
+    )
+    .await;
+    fails(
+        &w,
+        "UPDATE g SET double = 1",
+        SqlState::GENERATED_ALWAYS,
+        "column \"double\" can only be updated to DEFAULT",
+    )
+    .await;
+}

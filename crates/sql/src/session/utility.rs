@@ -133,7 +133,10 @@ impl Session {
                     .map(Response::Complete);
             }
             Statement::DefineExtra(definition) => {
-                return self.run_extra_definition(definition).await.map(Response::Complete);
+                return self
+                    .run_extra_definition(definition)
+                    .await
+                    .map(Response::Complete);
             }
             Statement::CreateTableAs { table, query } => {
                 return self

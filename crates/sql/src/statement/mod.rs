@@ -149,9 +149,9 @@ impl Statement {
                 ast::Statement::Update(_) => "UPDATE",
                 _ => "DELETE",
             },
-            Statement::Define(_)
-            | Statement::DefineExtra(_)
-            | Statement::CreateTableAs { .. } => "CREATE",
+            Statement::Define(_) | Statement::DefineExtra(_) | Statement::CreateTableAs { .. } => {
+                "CREATE"
+            }
             Statement::Copy(_) => "COPY",
             _ => "utility command",
         }
