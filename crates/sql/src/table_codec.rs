@@ -275,7 +275,7 @@ impl TableCodec {
 
     // ---- index entries --------------------------------------------------------------------------
 
-    pub fn index(&self, index: usize) -> &Index {
+    pub fn index_descriptor(&self, index: usize) -> &Index {
         &self.table.indexes[index]
     }
 
@@ -290,7 +290,7 @@ impl TableCodec {
             has_null |= value.is_null();
             column.encode(&mut out, value);
         }
-        let descriptor = self.index(index);
+        let descriptor = self.index_descriptor(index);
         let unique = descriptor.unique && (!has_null || descriptor.nulls_not_distinct);
         if !unique {
             out.extend_from_slice(self.row_suffix(row_key));

@@ -179,7 +179,7 @@ impl AccessPath {
         let columns = self.codec.key_columns(self.access).len();
         let unique = match self.access {
             Access::Primary => true,
-            Access::Secondary(index) => self.codec.index(index).unique,
+            Access::Secondary(index) => self.codec.index_descriptor(index).unique,
         };
         let named = match &self.locator {
             Locator::Points { equal, .. } => equal.len() + 1,
@@ -558,7 +558,7 @@ fn matching(
     let columns = codec.key_columns(access);
     let unique_key = match access {
         Access::Primary => true,
-        Access::Secondary(index) => codec.index(index).unique,
+        Access::Secondary(index) => codec.index_descriptor(index).unique,
     };
     let mut used = Vec::new();
     let mut equal = Vec::new();

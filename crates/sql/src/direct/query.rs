@@ -31,6 +31,10 @@ pub struct RowLock {
 }
 
 /// The rows to start from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per plan, and nearly all are the large one"
+)]
 pub(super) enum Source {
     /// One row of no columns: SELECT without FROM.
     OneRow,
@@ -249,7 +253,7 @@ impl Builder {
             if lock.is_some() {
                 return None;
             }
-            let streaming = streaming(&self.steps);
+            let streaming = streaming_count(&self.steps);
             return Some(DirectQuery {
                 source: Source::OneRow,
                 steps: self.steps,
@@ -284,7 +288,7 @@ impl Builder {
         {
             self.steps.remove(step);
         }
-        let streaming = streaming(&self.steps);
+        let streaming = streaming_count(&self.steps);
         let short = self.has_short_limit(streaming);
         let direct = if path.is_narrow() {
             true
@@ -341,7 +345,7 @@ impl Builder {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        let streaming_now = streaming_len(&self.steps);
+        let streaming_now = streaming_count(&self.steps);
         let plain = match self.steps.as_slice() {
             [Step::Project(columns)] if path.residual.is_none() => columns
                 .iter()
@@ -353,7 +357,7 @@ impl Builder {
             _ => None,
         };
         Some(DirectQuery {
-            may_leave: lock.is_none() && !volatile && !path.is_point() && !(short && ordered),
+            may_leave: lock.is_none() && !volatile && !path.is_point() && (!short || !ordered),
             source: Source::Table { path, wanted },
             steps: self.steps,
             streaming: streaming_now,
@@ -404,11 +408,8 @@ impl Builder {
     }
 }
 
-fn streaming(steps: &[Step]) -> usize {
-    streaming_len(steps)
-}
-
-fn streaming_len(steps: &[Step]) -> usize {
+/// How many of the first steps work row by row.
+fn streaming_count(steps: &[Step]) -> usize {
     steps.iter().take_while(|step| step.is_streaming()).count()
 }
 
@@ -609,10 +610,8 @@ impl DirectQuery {
         }
         for step in &self.steps[..self.streaming] {
             match step {
-                Step::Filter(condition) => {
-                    if !condition.holds(&row, params, ctx)? {
-                        return Ok(None);
-                    }
+                Step::Filter(condition) if !condition.holds(&row, params, ctx)? => {
+                    return Ok(None);
                 }
                 Step::Project(columns) => row = project(columns, &row, params, ctx)?,
                 _ => {}

@@ -27,6 +27,7 @@ pub(super) enum Given {
     Value(Assigned),
 }
 
+#[expect(clippy::large_enum_variant, reason = "one per plan")]
 pub(super) enum Source {
     Values(Vec<Vec<Given>>),
     Query {

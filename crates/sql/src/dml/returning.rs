@@ -48,6 +48,10 @@ impl Returning {
     /// RETURNING of a statement with other relations (`from`). An item of the target's columns is
     /// computed on the written row, an item of the others by the query; those go to `query_items`,
     /// whose first column will be column `first` of the query.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two in-out lists beside the statement's parts"
+    )]
     pub fn over_join(
         planner: &Planner<'_>,
         items: Option<&Vec<ast::SelectItem>>,

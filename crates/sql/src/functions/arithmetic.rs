@@ -222,7 +222,7 @@ fn numeric_operators(registry: &mut Registry) {
             add(
                 registry,
                 $name,
-                &[numeric.clone()],
+                std::slice::from_ref(&numeric),
                 numeric.clone(),
                 |_, args| {
                     let [Datum::Numeric(a)] = args else {
