@@ -31,6 +31,8 @@ pub mod limits;
 pub mod rows;
 pub mod scram;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod startup;
 pub mod stream;
 
