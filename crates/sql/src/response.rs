@@ -1,6 +1,5 @@
 //! What a statement answers: a command tag, rows, or a COPY conversation.
 
-use bytes::Bytes;
 use datafusion::arrow::record_batch::RecordBatch;
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -47,8 +46,18 @@ pub enum Response {
     CopyIn(CopyFormat),
     CopyOut {
         format: CopyFormat,
-        data: BoxStream<'static, Result<Bytes>>,
+        data: BoxStream<'static, Result<CopyPiece>>,
     },
+}
+
+/// Some of the data of COPY TO. Clients take one message for one row, so the ends are told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CopyPiece {
+    pub data: Vec<u8>,
+    /// Where each message ends in `data`: one per row, and those of header and trailer.
+    pub ends: Vec<usize>,
+    /// Rows among the messages.
+    pub rows: u64,
 }
 
 /// How to make a command tag from the number of rows sent.

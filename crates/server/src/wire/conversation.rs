@@ -5,8 +5,8 @@
 //! costs one read and one write. An answer the client waits for (up to its last Sync or Flush) also
 //! leaves while a later statement of the pipeline has to wait.
 //!
-//! After an error in the extended protocol everything up to the next Sync is skipped; the session
-//! ends or fails its transaction by itself, [`Session::fail`] tells it of errors made here.
+//! After an error in the extended protocol everything up to the next Sync is skipped. Every error,
+//! the session's own or one made here, fails the transaction ([`Session::fail`]).
 
 use crate::wire::WireServer;
 use crate::wire::backend::Severity;
@@ -159,16 +159,14 @@ impl<'a, S: Transport> Conversation<'a, S> {
         self.at_rest = false;
         let result = match frontend::decode(frame) {
             Ok(message) => self.answer(message).await,
-            Err(error) => {
-                self.session.fail();
-                Err(Failure::Statement(error))
-            }
+            Err(error) => Err(Failure::Statement(error)),
         };
         let error = match result {
             Ok(()) => return Ok(()),
             Err(Failure::End(end)) => return Err(end),
             Err(Failure::Statement(error)) => error,
         };
+        self.session.fail();
         self.report(&error);
         if frontend::is_extended(frame.tag) {
             self.skipping = true;
@@ -221,7 +219,6 @@ impl<'a, S: Transport> Conversation<'a, S> {
             | FrontendMessage::CopyDone
             | FrontendMessage::CopyFail(_) => Ok(()),
             FrontendMessage::FunctionCall => {
-                self.session.fail();
                 Err(Error::unsupported("the function call protocol").into())
             }
             FrontendMessage::Terminate => Err(Failure::End(End::Closed)),
@@ -233,15 +230,27 @@ impl<'a, S: Transport> Conversation<'a, S> {
     async fn simple_query(&mut self, sql: &str) -> Result<(), Failure> {
         self.server.metrics.statement();
         let mut query = self.session.simple(sql);
+        // COPY FROM is complete once the next step has shown that it is committed.
+        let mut copied: Option<String> = None;
         loop {
             let cancel = &self.cancel;
             let next = self.session.next_simple(&mut query);
             let Some(response) = self.io.run(|| cancel.cancel(false), next).await else {
                 break;
             };
-            if let Some(tag) = self.respond(response?, None).await? {
+            let response = response?;
+            if let Some(tag) = copied.take() {
                 self.complete(&tag);
             }
+            let is_copy_in = matches!(response, Response::CopyIn(_));
+            match self.respond(response, None).await? {
+                tag if is_copy_in => copied = tag,
+                Some(tag) => self.complete(&tag),
+                None => {}
+            }
+        }
+        if let Some(tag) = copied {
+            self.complete(&tag);
         }
         self.ready();
         Ok(())
@@ -331,18 +340,6 @@ impl<'a, S: Transport> Conversation<'a, S> {
     /// Sends a statement's answer but for its completion: the command tag, if there is one.
     /// `formats` as Bind gave them; `None` in the simple protocol, which describes its rows.
     async fn respond(
-        &mut self,
-        response: Response,
-        formats: Option<&[i16]>,
-    ) -> Result<Option<String>, Failure> {
-        let result = self.send_response(response, formats).await;
-        if matches!(result, Err(Failure::Statement(_))) {
-            self.session.fail();
-        }
-        result
-    }
-
-    async fn send_response(
         &mut self,
         response: Response,
         formats: Option<&[i16]>,

@@ -11,7 +11,7 @@ use crate::wire::stream::Transport;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use sql::response::CopyFormat;
+use sql::response::{CopyFormat, CopyPiece};
 use types::{Error, Result, SqlState};
 
 impl<S: Transport> Conversation<'_, S> {
@@ -90,7 +90,7 @@ impl<S: Transport> Conversation<'_, S> {
     pub(super) async fn copy_out(
         &mut self,
         format: CopyFormat,
-        mut data: BoxStream<'static, Result<Bytes>>,
+        mut data: BoxStream<'static, Result<CopyPiece>>,
     ) -> Result<String, Failure> {
         self.io.output.copy_out_response(format);
         let mut rows = 0u64;
@@ -100,9 +100,13 @@ impl<S: Transport> Conversation<'_, S> {
             let Some(piece) = next.transpose()? else {
                 break;
             };
-            rows += 1;
-            self.io.output.copy_data(&piece);
-            self.push_full_buffer().await?;
+            rows += piece.rows;
+            let mut start = 0;
+            for end in piece.ends {
+                self.io.output.copy_data(&piece.data[start..end]);
+                self.push_full_buffer().await?;
+                start = end;
+            }
         }
         self.io.output.copy_done();
         Ok(format!("COPY {rows}"))

@@ -31,9 +31,9 @@ pub mod limits;
 pub mod rows;
 pub mod scram;
 mod server;
-#[cfg(test)]
-mod tests;
 pub mod startup;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use server::{WireServer, is_loopback};

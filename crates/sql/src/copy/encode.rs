@@ -28,6 +28,10 @@ impl Encoder {
         }
     }
 
+    pub fn is_binary(&self) -> bool {
+        self.options.kind == CopyKind::Binary
+    }
+
     /// What comes before the rows.
     pub fn start(&mut self, out: &mut Vec<u8>) {
         if self.options.kind == CopyKind::Binary {

@@ -9,7 +9,7 @@ use crate::context::StatementContext;
 use crate::copy::decode::{Decoder, Fields};
 use crate::copy::encode::Encoder;
 use crate::dml::TableWriter;
-use crate::response::{CopyFormat, Response, RowChunk, RowSet, RowSource};
+use crate::response::{CopyFormat, CopyPiece, Response, RowChunk, RowSet, RowSource};
 use crate::statement::{CopyDirection, CopyKind, CopySource, CopyStatement, Statement};
 use crate::table_codec::table_lock_key;
 use bytes::Bytes;
@@ -373,16 +373,20 @@ fn copy_stream(
     encoder: Encoder,
     types: Vec<SqlType>,
     format: FormatContext,
-) -> impl futures::Stream<Item = Result<Bytes>> + Send + 'static {
+) -> impl futures::Stream<Item = Result<CopyPiece>> + Send + 'static {
     let chunks = match set.rows {
         RowSource::Ready(rows) => {
             futures::stream::once(async move { Ok(RowChunk::Rows(rows)) }).boxed()
         }
         RowSource::Stream(stream) => stream,
     };
-    let mut start = Vec::new();
+    let mut start = CopyPiece::default();
     let mut encoder = encoder;
-    encoder.start(&mut start);
+    // A line of names is a message; a binary header goes with the first row, as PostgreSQL's does.
+    encoder.start(&mut start.data);
+    if start.data.ends_with(b"\n") && !encoder.is_binary() {
+        start.ends.push(start.data.len());
+    }
     let state = (chunks, encoder, start, false);
     futures::stream::try_unfold(state, move |(mut chunks, mut encoder, mut out, ended)| {
         let types = types.clone();
@@ -391,22 +395,20 @@ fn copy_stream(
             if ended {
                 return Ok(None);
             }
-            while out.len() < COPY_OUT_BYTES {
+            let mut ended = false;
+            while !ended && out.data.len() < COPY_OUT_BYTES {
                 match chunks.next().await {
                     Some(chunk) => encode_chunk(chunk?, &mut encoder, &types, &format, &mut out)?,
                     None => {
-                        encoder.end(&mut out);
-                        return Ok(Some((
-                            Bytes::from(out),
-                            (chunks, encoder, Vec::new(), true),
-                        )));
+                        encoder.end(&mut out.data);
+                        if out.ends.last().copied().unwrap_or(0) < out.data.len() {
+                            out.ends.push(out.data.len());
+                        }
+                        ended = true;
                     }
                 }
             }
-            Ok(Some((
-                Bytes::from(out),
-                (chunks, encoder, Vec::new(), false),
-            )))
+            Ok(Some((out, (chunks, encoder, CopyPiece::default(), ended))))
         }
     })
 }
@@ -416,12 +418,16 @@ fn encode_chunk(
     encoder: &mut Encoder,
     types: &[SqlType],
     format: &FormatContext,
-    out: &mut Vec<u8>,
+    out: &mut CopyPiece,
 ) -> Result<()> {
+    let mut encode = |row: &[Datum]| {
+        encoder.row(row, format, &mut out.data)?;
+        out.ends.push(out.data.len());
+        out.rows += 1;
+        Ok(())
+    };
     match chunk {
-        RowChunk::Rows(rows) => rows
-            .iter()
-            .try_for_each(|row| encoder.row(row, format, out)),
+        RowChunk::Rows(rows) => rows.iter().try_for_each(|row| encode(row)),
         RowChunk::Batch(batch) => {
             let mut row: Row = Vec::with_capacity(types.len());
             for index in 0..batch.num_rows() {
@@ -429,7 +435,7 @@ fn encode_chunk(
                 for (column, sql_type) in types.iter().enumerate() {
                     row.push(datum_at(batch.column(column).as_ref(), index, sql_type)?);
                 }
-                encoder.row(&row, format, out)?;
+                encode(&row)?;
             }
             Ok(())
         }

@@ -27,7 +27,8 @@ impl Session {
         let result = self.execute_inner(prepared, params).await;
         match result {
             Ok(response) => {
-                if last {
+                // COPY FROM goes on with its data.
+                if last && !matches!(response, Response::CopyIn(_)) {
                     self.end_implicit().await?;
                 }
                 Ok(response)

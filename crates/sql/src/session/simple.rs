@@ -52,7 +52,10 @@ impl Session {
         if std::mem::take(&mut query.empty) {
             return Some(Ok(Response::Empty));
         }
-        let step = query.steps.pop_front()?;
+        let Some(step) = query.steps.pop_front() else {
+            // Still open only after COPY FROM, whose data came between two calls.
+            return self.end_implicit().await.err().map(Err);
+        };
         let result = self.run_step(step, query.steps.is_empty()).await;
         if result.is_err() {
             query.steps.clear();

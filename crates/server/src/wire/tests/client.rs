@@ -102,7 +102,10 @@ impl Client {
     }
 
     pub async fn send(&mut self, frames: &[Vec<u8>]) {
-        self.stream.write_all(&frames.concat()).await.expect("the pipe is open");
+        self.stream
+            .write_all(&frames.concat())
+            .await
+            .expect("the pipe is open");
     }
 
     /// The next answer, or `closed`.
@@ -112,7 +115,10 @@ impl Client {
         };
         let length = self.stream.read_u32().await.expect("a length") as usize;
         let mut body = vec![0; length - 4];
-        self.stream.read_exact(&mut body).await.expect("a whole message");
+        self.stream
+            .read_exact(&mut body)
+            .await
+            .expect("a whole message");
         shown(tag, &body)
     }
 
@@ -147,7 +153,11 @@ impl Client {
 /// An answer in a few words: its type byte and what matters in it.
 fn shown(tag: u8, body: &[u8]) -> String {
     let detail = match tag {
-        b'C' | b'S' => body.split(|b| *b == 0).map(lossy).collect::<Vec<_>>().join(" "),
+        b'C' | b'S' => body
+            .split(|b| *b == 0)
+            .map(lossy)
+            .collect::<Vec<_>>()
+            .join(" "),
         b'Z' => lossy(body),
         b'D' => values(body).join("|"),
         b'T' => names(body).join("|"),
@@ -157,7 +167,9 @@ fn shown(tag: u8, body: &[u8]) -> String {
         b'R' | b'G' | b'H' => format!("{:?}", body.first_chunk::<4>().unwrap_or(&[0; 4])),
         _ => String::new(),
     };
-    format!("{} {detail}", char::from(tag)).trim_end().to_string()
+    format!("{} {detail}", char::from(tag))
+        .trim_end_matches(' ')
+        .to_string()
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -172,7 +184,11 @@ fn values(body: &[u8]) -> Vec<String> {
             Ok(length) => {
                 let (value, tail) = tail.split_at(length);
                 let printable = value.iter().all(|b| (32..127).contains(b));
-                values.push(if printable { lossy(value) } else { format!("{value:?}") });
+                values.push(if printable {
+                    lossy(value)
+                } else {
+                    format!("{value:?}")
+                });
                 rest = tail;
             }
             Err(_) => {

@@ -48,7 +48,9 @@ async fn a_pipeline_is_answered_in_order() {
 async fn an_error_skips_to_sync() {
     let node = Node::new().await;
     let mut client = node.session().await;
-    client.ask(&[query("CREATE TABLE t (a int PRIMARY KEY)")]).await;
+    client
+        .ask(&[query("CREATE TABLE t (a int PRIMARY KEY)")])
+        .await;
     let answers = client
         .ask(&[
             parse("", "INSERT INTO t VALUES (1)"),
@@ -65,7 +67,10 @@ async fn an_error_skips_to_sync() {
     assert!(answers[3].starts_with("E ERROR 42P01"), "{answers:?}");
     assert_eq!(answers[4..], ["Z I"]);
     // The pipeline was one transaction.
-    assert_eq!(client.ask(&[query("SELECT count(*) AS n FROM t")]).await[1], "D 0");
+    assert_eq!(
+        client.ask(&[query("SELECT count(*) AS n FROM t")]).await[1],
+        "D 0"
+    );
 }
 
 #[tokio::test]
@@ -85,7 +90,20 @@ async fn portals_are_read_in_parts() {
         .await;
     assert_eq!(
         answers,
-        ["1", "2", "D 1", "D 2", "s", "D 3", "D 4", "s", "D 5", "C SELECT 1", "3", "Z I"]
+        [
+            "1",
+            "2",
+            "D 1",
+            "D 2",
+            "s",
+            "D 3",
+            "D 4",
+            "s",
+            "D 5",
+            "C SELECT 1",
+            "3",
+            "Z I"
+        ]
     );
 }
 
@@ -93,8 +111,13 @@ async fn portals_are_read_in_parts() {
 async fn flush_sends_without_sync() {
     let node = Node::new().await;
     let mut client = node.session().await;
-    client.send(&[parse("s", "SELECT 1 AS one"), describe(b'S', "s"), flush()]).await;
-    assert_eq!(client.answers(3).await, ["1", "t 0 parameters", "T one:23:0"]);
+    client
+        .send(&[parse("s", "SELECT 1 AS one"), describe(b'S', "s"), flush()])
+        .await;
+    assert_eq!(
+        client.answers(3).await,
+        ["1", "t 0 parameters", "T one:23:0"]
+    );
     assert_eq!(client.ask(&[sync()]).await, ["Z I"]);
 }
 
@@ -117,7 +140,18 @@ async fn commands_without_rows_describe_as_no_data() {
         .await;
     assert_eq!(
         answers,
-        ["1", "t 0 parameters", "n", "2", "n", "C SET", "1", "2", "I", "Z I"]
+        [
+            "1",
+            "t 0 parameters",
+            "n",
+            "2",
+            "n",
+            "C SET",
+            "1",
+            "2",
+            "I",
+            "Z I"
+        ]
     );
 }
 
@@ -134,11 +168,17 @@ async fn names_that_are_not_there() {
         (frame(b'B', b"\0"), "08P01"),
     ] {
         let answers = client.ask(&[message, sync()]).await;
-        assert!(answers[0].starts_with(&format!("E ERROR {state}")), "{answers:?}");
+        assert!(
+            answers[0].starts_with(&format!("E ERROR {state}")),
+            "{answers:?}"
+        );
         assert_eq!(answers.len(), 2);
     }
     // Closing what is not there is no error.
-    assert_eq!(client.ask(&[close(b'P', "nope"), sync()]).await, ["3", "Z I"]);
+    assert_eq!(
+        client.ask(&[close(b'P', "nope"), sync()]).await,
+        ["3", "Z I"]
+    );
 }
 
 #[tokio::test]
@@ -152,7 +192,10 @@ async fn wrong_numbers_of_parameters_and_formats() {
     let answers = client
         .ask(&[bind("", "s", &[Some("1")], 7), execute("", 0), sync()])
         .await;
-    assert!(answers.iter().any(|a| a.starts_with("E ERROR")), "{answers:?}");
+    assert!(
+        answers.iter().any(|a| a.starts_with("E ERROR")),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
@@ -162,7 +205,12 @@ async fn copy_in_the_extended_protocol() {
     client.ask(&[query("CREATE TABLE t (a int)")]).await;
     // The Sync of the pipeline comes before the data, and counts for nothing there.
     client
-        .send(&[parse("", "COPY t FROM STDIN"), bind("", "", &[], 0), execute("", 0), sync()])
+        .send(&[
+            parse("", "COPY t FROM STDIN"),
+            bind("", "", &[], 0),
+            execute("", 0),
+            sync(),
+        ])
         .await;
     assert_eq!(client.answers(3).await, ["1", "2", "G [0, 0, 1, 0]"]);
     let answers = client

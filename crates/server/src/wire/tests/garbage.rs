@@ -64,7 +64,10 @@ async fn survives(node: &Node, started: bool, bytes: Vec<u8>) {
         answers
     };
     let ((), answers) = tokio::join!(write, read);
-    client.task.await.expect("no panic outside of the conversation");
+    client
+        .task
+        .await
+        .expect("no panic outside of the conversation");
     let internal = answers.windows(7).any(|bytes| bytes == b"CXX000\0");
     assert!(!internal, "a bug: {}", String::from_utf8_lossy(&answers));
 }

@@ -32,7 +32,9 @@ impl Node {
         let store = Store::open(disk, env.clone(), node::Options::default()).expect("a store");
         let options = InstanceOptions::default();
         let coordinator = store.coordinator(options.transaction_limits());
-        let instance = Instance::open(coordinator, env, options).await.expect("an instance");
+        let instance = Instance::open(coordinator, env, options)
+            .await
+            .expect("an instance");
         let server = WireServer {
             instance,
             tls: None,
@@ -58,7 +60,11 @@ impl Node {
         let mut client = self.connect();
         client.startup("phantom", "phantom").await;
         let greeting = client.until_ready().await;
-        assert_eq!(greeting.last().map(String::as_str), Some("Z I"), "{greeting:?}");
+        assert_eq!(
+            greeting.last().map(String::as_str),
+            Some("Z I"),
+            "{greeting:?}"
+        );
         client
     }
 }

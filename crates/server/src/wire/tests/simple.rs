@@ -11,7 +11,10 @@ async fn startup_tells_parameters_and_the_cancel_key() {
     client.startup("phantom", "phantom").await;
     let greeting = client.until_ready().await;
     assert_eq!(greeting[0], "R [0, 0, 0, 0]");
-    assert!(greeting.contains(&"S client_encoding UTF8".to_string()), "{greeting:?}");
+    assert!(
+        greeting.contains(&"S client_encoding UTF8".to_string()),
+        "{greeting:?}"
+    );
     assert_eq!(greeting[greeting.len() - 2], "K");
 }
 
@@ -34,7 +37,10 @@ async fn strangers_and_unknown_databases_are_refused() {
         let mut client = node.connect();
         client.startup(user, database).await;
         let answers = client.until_ready().await;
-        assert!(answers[0].starts_with(&format!("E FATAL {state}")), "{answers:?}");
+        assert!(
+            answers[0].starts_with(&format!("E FATAL {state}")),
+            "{answers:?}"
+        );
         assert_eq!(answers[1], "closed");
     }
 }
@@ -64,7 +70,11 @@ async fn simple_queries() {
     let node = Node::new().await;
     let mut client = node.session().await;
     assert_eq!(
-        client.ask(&[query("SELECT 1 AS one, NULL::text AS nothing; SELECT 'b' AS b")]).await,
+        client
+            .ask(&[query(
+                "SELECT 1 AS one, NULL::text AS nothing; SELECT 'b' AS b"
+            )])
+            .await,
         [
             "T one:23:0|nothing:25:0",
             "D 1|NULL",
@@ -78,11 +88,17 @@ async fn simple_queries() {
     assert_eq!(client.ask(&[query(" ")]).await, ["I", "Z I"]);
     let failed = client.ask(&[query("BEGIN; SELECT 1/0; SELECT 2")]).await;
     assert_eq!(failed[0], "C BEGIN");
-    assert!(failed[failed.len() - 2].starts_with("E ERROR 22012"), "{failed:?}");
+    assert!(
+        failed[failed.len() - 2].starts_with("E ERROR 22012"),
+        "{failed:?}"
+    );
     assert_eq!(failed.last().map(String::as_str), Some("Z E"));
     let refused = client.ask(&[query("SELECT 1")]).await;
     assert!(refused[0].starts_with("E ERROR 25P02"), "{refused:?}");
-    assert_eq!(client.ask(&[query("ROLLBACK")]).await, ["C ROLLBACK", "Z I"]);
+    assert_eq!(
+        client.ask(&[query("ROLLBACK")]).await,
+        ["C ROLLBACK", "Z I"]
+    );
 }
 
 #[tokio::test]
@@ -100,7 +116,9 @@ async fn many_rows_come_through_a_narrow_pipe() {
     let node = Node::new().await;
     let mut client = node.session().await;
     let answers = client
-        .ask(&[query("SELECT g, repeat('x', 100) FROM generate_series(1, 5000) AS g")])
+        .ask(&[query(
+            "SELECT g, repeat('x', 100) FROM generate_series(1, 5000) AS g",
+        )])
         .await;
     assert_eq!(answers.len(), 5003, "{:?}", answers.last());
     assert_eq!(answers[5001], "C SELECT 5000");
@@ -110,7 +128,9 @@ async fn many_rows_come_through_a_narrow_pipe() {
 async fn copy_in_and_out() {
     let node = Node::new().await;
     let mut client = node.session().await;
-    client.ask(&[query("CREATE TABLE t (a int PRIMARY KEY, b text)")]).await;
+    client
+        .ask(&[query("CREATE TABLE t (a int PRIMARY KEY, b text)")])
+        .await;
     client.send(&[query("COPY t FROM STDIN")]).await;
     assert_eq!(client.answer().await, "G [0, 0, 2, 0]");
     let done = client
@@ -123,10 +143,19 @@ async fn copy_in_and_out() {
         ])
         .await;
     assert_eq!(done, ["C COPY 2", "Z I"]);
-    let out = client.ask(&[query("COPY (SELECT * FROM t ORDER BY a) TO STDOUT")]).await;
+    let out = client
+        .ask(&[query("COPY (SELECT * FROM t ORDER BY a) TO STDOUT")])
+        .await;
     assert_eq!(
         out,
-        ["H [0, 0, 2, 0]", "d 1\tone\n", "d 2\t\\N\n", "c", "C COPY 2", "Z I"]
+        [
+            "H [0, 0, 2, 0]",
+            "d 1\tone\n",
+            "d 2\t\\N\n",
+            "c",
+            "C COPY 2",
+            "Z I"
+        ]
     );
 }
 
@@ -136,15 +165,27 @@ async fn a_copy_that_fails_drops_what_is_left_of_it() {
     let mut client = node.session().await;
     client.ask(&[query("CREATE TABLE t (a int)")]).await;
     let failed = client
-        .ask(&[query("COPY t FROM STDIN"), frame(b'd', b"nonsense\n"), frame(b'c', &[])])
+        .ask(&[
+            query("COPY t FROM STDIN"),
+            frame(b'd', b"nonsense\n"),
+            frame(b'c', &[]),
+        ])
         .await;
     assert!(failed[1].starts_with("E ERROR 22P02"), "{failed:?}");
     let aborted = client
-        .ask(&[query("COPY t FROM STDIN"), frame(b'd', b"1\n"), frame(b'f', b"no more\0")])
+        .ask(&[
+            query("COPY t FROM STDIN"),
+            frame(b'd', b"1\n"),
+            frame(b'f', b"no more\0"),
+        ])
         .await;
     assert_eq!(aborted[1], "E ERROR 57014 COPY from stdin failed: no more");
     let broken = client
-        .ask(&[query("COPY t FROM STDIN"), query("SELECT 1"), frame(b'd', b"1\n")])
+        .ask(&[
+            query("COPY t FROM STDIN"),
+            query("SELECT 1"),
+            frame(b'd', b"1\n"),
+        ])
         .await;
     assert!(broken[1].starts_with("E ERROR 08P01"), "{broken:?}");
     assert_eq!(
@@ -243,11 +284,14 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
     let node = Node::new().await;
     let mut client = node.session().await;
     client.ask(&[query("CREATE TABLE t (a int)")]).await;
-    client.ask(&[query("BEGIN"), ]).await;
+    client.ask(&[query("BEGIN")]).await;
     client.ask(&[query("INSERT INTO t VALUES (1)")]).await;
     client.stream.shutdown().await.expect("the pipe closes");
     client.task.await.expect("no panic");
     let mut other = node.session().await;
-    assert_eq!(other.ask(&[query("SELECT count(*) AS n FROM t")]).await[1], "D 0");
+    assert_eq!(
+        other.ask(&[query("SELECT count(*) AS n FROM t")]).await[1],
+        "D 0"
+    );
     assert_eq!(node.server.instance.session_count(), 1);
 }
