@@ -1,5 +1,8 @@
 //! One test binary for what no single crate can show.
 
-#![allow(clippy::disallowed_methods, reason = "tests run on the real clock and real threads")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests run on the real clock and real threads"
+)]
 
 mod slt;

@@ -15,7 +15,10 @@ struct Client {
 impl Client {
     async fn new(instance: &Arc<Instance>) -> Result<Client, Error> {
         let user = "phantom".to_string();
-        let session = instance.connect(StartupParams { user, ..StartupParams::default() })?;
+        let session = instance.connect(StartupParams {
+            user,
+            ..StartupParams::default()
+        })?;
         Ok(Client { session })
     }
 
@@ -83,7 +86,10 @@ async fn features() {
         .expect("the slt folder is part of the repository")
         .map(|entry| entry.expect("a readable folder").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "slt"))
-        .filter(|path| only.as_ref().is_none_or(|name| path.ends_with(format!("{name}.slt"))))
+        .filter(|path| {
+            only.as_ref()
+                .is_none_or(|name| path.ends_with(format!("{name}.slt")))
+        })
         .collect();
     files.sort();
     assert!(!files.is_empty(), "no .slt file is selected");
