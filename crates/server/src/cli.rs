@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Run a node with sample data in a temporary folder, and open a SQL shell on it
     Demo(DemoArgs),
     /// Open a SQL shell, or run statements
