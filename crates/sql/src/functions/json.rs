@@ -147,6 +147,9 @@ fn null_key(at: usize) -> Error {
 }
 
 fn building(d: &mut Definitions<'_>) {
+    d.strict("op json key(any) text", |context, args| {
+        text_datum(key_text(&args[0], &format_context(context))?)
+    });
     d.strict("to_json(anyelement) json", |context, args| {
         json_of(context, &args[0])
     });

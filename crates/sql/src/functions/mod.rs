@@ -21,6 +21,7 @@ pub mod operators;
 pub mod pattern;
 mod regexp;
 mod session;
+pub mod sets;
 mod strings;
 mod text_format;
 #[cfg(test)]
@@ -107,6 +108,7 @@ impl Registry {
         json::register(&mut registry);
         arrays::register(&mut registry);
         session::register(&mut registry);
+        sets::register(&mut registry);
         catalog_functions::register(&mut registry);
         registry
     }

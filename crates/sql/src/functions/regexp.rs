@@ -300,10 +300,7 @@ fn matching(d: &mut Definitions<'_>) {
         "regexp_split_to_array(text, text, text) text[]",
     ] {
         d.strict(signature, |_, args| {
-            let regex = flags(args, 2, "regexp_split_to_array")?.compile(text(args, 1)?)?;
-            Ok(text_array(
-                split(&regex, text(args, 0)?).into_iter().map(Some),
-            ))
+            split_array(args, "regexp_split_to_array")
         });
     }
     d.strict("substring(text, text) text", |_, args| {
@@ -316,8 +313,15 @@ fn matching(d: &mut Definitions<'_>) {
     });
 }
 
+/// The parts between the matches of a pattern, as an array.
+pub(super) fn split_array(args: &[Datum], function: &str) -> Result<Datum> {
+    let regex = flags(args, 2, function)?.compile(text(args, 1)?)?;
+    let parts = split(&regex, text(args, 0)?);
+    Ok(text_array(parts.into_iter().map(Some)))
+}
+
 /// The text between matches; an empty match at either end, or right after a match, splits nothing.
-pub(super) fn split<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
+fn split<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
     let mut parts = Vec::new();
     let mut copied = 0;
     for captures in matches_from(regex, text, 0) {
@@ -330,21 +334,6 @@ pub(super) fn split<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
     }
     parts.push(&text[copied..]);
     parts
-}
-
-/// The matches of `regexp_matches`: each an array of groups.
-pub(super) fn all_matches(args: &[Datum]) -> Result<Vec<Datum>> {
-    let flags = if args.len() > 2 {
-        Flags::parse(text(args, 2)?)?
-    } else {
-        Flags::none()
-    };
-    let regex = flags.compile(text(args, 1)?)?;
-    let limit = if flags.global { usize::MAX } else { 1 };
-    Ok(matches_from(&regex, text(args, 0)?, 0)
-        .take(limit)
-        .map(|captures| groups(&captures))
-        .collect())
 }
 
 // ---- regexp_count, regexp_instr, regexp_substr ------------------------------------------------

@@ -97,7 +97,7 @@ fn array_to_string(
     text_datum(items.join(separator))
 }
 
-fn string_to_array(args: &[Datum]) -> Result<Datum> {
+pub(super) fn string_to_array(args: &[Datum]) -> Result<Datum> {
     let Some(Datum::Text(text)) = args.first() else {
         return Ok(Datum::Null);
     };

@@ -346,8 +346,19 @@ impl Binder<'_> {
         site: &Site<'_>,
         form: &Form<'_>,
     ) -> Result<Typed> {
-        if !function.within_group.is_empty() {
-            return Err(Error::unsupported(format!("{} WITHIN GROUP", call.name)));
+        let ordered_set = crate::functions::aggregates::is_ordered_set(&call.name);
+        if ordered_set == function.within_group.is_empty() {
+            return Err(Error::new(
+                SqlState::WRONG_OBJECT_TYPE,
+                if ordered_set {
+                    format!("WITHIN GROUP is required for ordered-set aggregate {}", call.name)
+                } else {
+                    format!(
+                        "{} is not an ordered-set aggregate, so it cannot have WITHIN GROUP",
+                        call.name
+                    )
+                },
+            ));
         }
         // Inside a plain aggregate no other may stand; inside a windowed one it may.
         let inner = match form {
@@ -374,7 +385,23 @@ impl Binder<'_> {
         for argument in &call.arguments {
             arguments.push(self.expr(argument, &inner)?);
         }
-        let order_by = self.sort_list(call.order_by, &inner)?;
+        for item in &function.within_group {
+            arguments.push(self.expr(&item.expr, &inner)?);
+        }
+        let order_by = if ordered_set {
+            self.sort_list(&function.within_group, &inner)?
+        } else {
+            self.sort_list(call.order_by, &inner)?
+        };
+        // Some arguments are first brought to another form.
+        let preparation = crate::functions::aggregates::preparation(&call.name);
+        if preparation.len() == arguments.len() {
+            for (argument, function) in arguments.iter_mut().zip(preparation) {
+                if let Some(function) = function {
+                    *argument = self.call(function, vec![argument.clone()])?;
+                }
+            }
+        }
         if call.star {
             if call.name != "count" || !arguments.is_empty() {
                 return Err(undefined_function(&call.name, &[]));

@@ -170,6 +170,11 @@ impl Binder<'_> {
                 let arguments = bound.into_iter().map(|b| b.expr).collect();
                 Ok(Typed::new(call.call(arguments), ty))
             }
+            // Only here is the declared type known.
+            "pg_typeof" if arguments.len() == 1 => {
+                let oid = Datum::Oid(arguments[0].ty.oid());
+                Ok(Typed::new(super::binder::literal(&oid, &SqlType::Regtype)?, SqlType::Regtype))
+            }
             _ => self.call(name, arguments),
         }
     }

@@ -23,6 +23,23 @@ const MAX_SERIES: usize = 20_000_000;
 /// Whether a call of this name yields a set.
 pub(crate) fn is_set_returning(name: &str) -> bool {
     matches!(name, "generate_series" | "unnest" | "generate_subscripts")
+        || matches!(
+            name,
+            "jsonb_array_elements"
+                | "json_array_elements"
+                | "jsonb_array_elements_text"
+                | "json_array_elements_text"
+                | "jsonb_object_keys"
+                | "json_object_keys"
+                | "regexp_split_to_table"
+                | "string_to_table"
+                | "regexp_matches"
+                | "jsonb_each"
+                | "jsonb_each_text"
+                | "json_each"
+                | "json_each_text"
+                | "jsonb_path_query"
+        )
 }
 
 impl Binder<'_> {
@@ -110,7 +127,13 @@ impl Binder<'_> {
                 );
                 Ok(Typed::new(call.call(vec![array.expr, dimension.expr]), ty))
             }
-            _ => Err(undefined_function(name, &types)),
+            // The others are functions of the registry that return an array.
+            _ => self
+                .call(&crate::functions::sets::set_function(name), arguments)
+                .map_err(|error| match error.state {
+                    SqlState::UNDEFINED_FUNCTION => undefined_function(name, &types),
+                    _ => error,
+                }),
         }
     }
 }
