@@ -124,9 +124,11 @@ fn float_part(value: Option<Numeric>) -> Result<Datum> {
 
 fn parts(registry: &mut Registry) {
     let mut d = immutable(registry);
-    d.strict("extract(text, date) numeric", |_, args| {
-        part(extract::extract_date(text(args, 0)?, date(args, 1)?)?)
-    });
+    d.vectorised(
+        "extract(text, date) numeric",
+        |_, args| part(extract::extract_date(text(args, 0)?, date(args, 1)?)?),
+        super::kernels::extract_from_date,
+    );
     d.strict("extract(text, time) numeric", |_, args| {
         part(extract::extract_time(text(args, 0)?, time(args, 1)?)?)
     });

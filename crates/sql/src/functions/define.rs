@@ -5,7 +5,7 @@
 //! and `anyarray`; `variadic` before the last type lets it repeat.
 
 use super::arithmetic::wrong_arguments;
-use super::{ArgType, Evaluate, Registry, ReturnType, ScalarFunction, Volatility};
+use super::{ArgType, Evaluate, Kernel, Registry, ReturnType, ScalarFunction, Volatility};
 use crate::context::StatementContext;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -29,20 +29,32 @@ impl<'a> Definitions<'a> {
 
     /// A function that is NULL when any argument is, and does not see NULLs.
     pub fn strict(&mut self, signature: &'static str, evaluate: Evaluate) {
-        self.add(signature, true, evaluate);
+        self.add(signature, true, evaluate, None);
     }
 
     /// A function that is called with NULLs too.
     pub fn nullable(&mut self, signature: &'static str, evaluate: Evaluate) {
-        self.add(signature, false, evaluate);
+        self.add(signature, false, evaluate, None);
     }
 
-    fn add(&mut self, signature: &'static str, strict: bool, evaluate: Evaluate) {
+    /// A strict function that also has a whole-column form.
+    pub fn vectorised(&mut self, signature: &'static str, evaluate: Evaluate, kernel: Kernel) {
+        self.add(signature, true, evaluate, Some(kernel));
+    }
+
+    fn add(
+        &mut self,
+        signature: &'static str,
+        strict: bool,
+        evaluate: Evaluate,
+        kernel: Option<Kernel>,
+    ) {
         let mut function = parse(signature)
             .unwrap_or_else(|| unreachable!("{signature} is a constant that a test reads"));
         function.volatility = self.volatility;
         function.strict = strict;
         function.evaluate = evaluate;
+        function.kernel = kernel;
         self.registry.add(function);
     }
 }

@@ -16,6 +16,7 @@ mod float_math;
 mod formatting;
 mod json;
 pub mod json_operators;
+mod kernels;
 mod math;
 pub mod operators;
 pub mod pattern;

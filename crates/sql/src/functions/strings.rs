@@ -142,21 +142,24 @@ fn position(text: &str, part: &str) -> Result<Datum> {
 
 fn parts(d: &mut Definitions<'_>) {
     for name in ["substr(text, int4) text", "substring(text, int4) text"] {
-        d.strict(name, |_, args| {
-            text_datum(substring(text(args, 0)?, int4(args, 1)?, None)?)
-        });
+        d.vectorised(
+            name,
+            |_, args| text_datum(substring(text(args, 0)?, int4(args, 1)?, None)?),
+            super::kernels::substring_of_text,
+        );
     }
     for name in [
         "substr(text, int4, int4) text",
         "substring(text, int4, int4) text",
     ] {
-        d.strict(name, |_, args| {
-            text_datum(substring(
-                text(args, 0)?,
-                int4(args, 1)?,
-                Some(int4(args, 2)?),
-            )?)
-        });
+        d.vectorised(
+            name,
+            |_, args| {
+                let length = Some(int4(args, 2)?);
+                text_datum(substring(text(args, 0)?, int4(args, 1)?, length)?)
+            },
+            super::kernels::substring_of_text,
+        );
     }
     d.strict("left(text, int4) text", |_, args| {
         let text = text(args, 0)?;

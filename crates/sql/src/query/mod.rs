@@ -62,6 +62,8 @@ pub use provider::{TableData, table_of};
 pub use runtime::Runtime;
 
 #[cfg(test)]
+mod function_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tpch_tests;

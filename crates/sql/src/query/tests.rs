@@ -216,8 +216,7 @@ impl World {
             });
             catalog.put(Descriptor::Table(table));
         }
-        let mut registry = Registry::default();
-        crate::functions::operators::register(&mut registry);
+        let mut registry = Registry::with_all();
         stand_ins(&mut registry);
         World {
             catalog: Arc::new(catalog),
