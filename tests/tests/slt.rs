@@ -113,8 +113,27 @@ async fn run_file(file: &Path) -> Result<(), String> {
         let instance = Arc::clone(&instance);
         async move { Client::new(&instance).await }
     });
-    let result = runner.run_file_async(file).await;
+    runner.add_label("phantomdb");
+    // A failure does not end the file: one run shows all that differs.
+    let mut failures = Vec::new();
+    match sqllogictest::parse_file::<DefaultColumnType>(file) {
+        Ok(records) => {
+            for record in records {
+                if matches!(record, sqllogictest::Record::Halt { .. }) {
+                    break;
+                }
+                if let Err(failure) = runner.run_async(record).await {
+                    failures.push(failure.to_string());
+                }
+            }
+        }
+        Err(error) => failures.push(error.to_string()),
+    }
     drop(runner);
     store.shutdown().await;
-    result.map_err(|error| error.to_string())
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures.join("\n"))
+    }
 }
