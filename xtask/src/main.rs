@@ -17,6 +17,7 @@ mod peer;
 mod progress;
 mod report;
 mod sim;
+mod slt;
 mod tidy;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ use clap::{Parser, Subcommand};
         cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom\n  \
         cargo xtask sim --seeds 1000\n  \
         cargo xtask bench postgres --rounds 3 --seconds 10\n  \
+        cargo xtask slt --file joins\n  \
         cargo xtask tidy"
 )]
 struct Cli {
@@ -57,6 +59,8 @@ enum Task {
     Isolation(isolation::Args),
     /// Run the simulator over many seeds.
     Sim(sim::Args),
+    /// Run the `.slt` files over the wire, against PostgreSQL or PhantomDB.
+    Slt(slt::Args),
     /// Check the shape of the workspace: dependency direction, paths, file sizes.
     Tidy,
 }
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
             Task::Idle(args) => idle::run(args).await,
             Task::Isolation(args) => isolation::run(args).await,
             Task::Sim(args) => sim::run(args),
+            Task::Slt(args) => slt::run(args).await,
             Task::Tidy => tidy::run(),
         }
     });

@@ -182,19 +182,25 @@ pub fn partly_null(child: &Prepared, key: &ForeignKey) -> Error {
         .constraint(key.name.clone())
 }
 
-/// 23503: other rows point to a row that goes.
+/// 23503, or 23001 where the key says RESTRICT: other rows point to a row that goes.
 pub fn still_referenced(
     parent: &Prepared,
     key: &ForeignKey,
     child: &crate::catalog::descriptor::Table,
     values: &[Datum],
+    restrict: bool,
     ctx: &StatementContext,
 ) -> Error {
     let (names, values) = columns_of(&parent.table, &key.referenced_columns, values);
+    let (state, setting) = if restrict {
+        (SqlState::RESTRICT_VIOLATION, "RESTRICT setting of ")
+    } else {
+        (SqlState::FOREIGN_KEY_VIOLATION, "")
+    };
     Error::new(
-        SqlState::FOREIGN_KEY_VIOLATION,
+        state,
         format!(
-            "update or delete on table \"{}\" violates foreign key constraint \"{}\" on table \"{}\"",
+            "update or delete on table \"{}\" violates {setting}foreign key constraint \"{}\" on table \"{}\"",
             parent.table.name, key.name, child.name
         ),
     )

@@ -395,9 +395,11 @@ impl<'a> Writer<'a> {
                 {
                     return Ok(());
                 }
-                Err(self.still_referenced(parent, incoming, &values))
+                Err(self.still_referenced(parent, incoming, &values, false))
             }
-            ReferentialAction::Restrict => Err(self.still_referenced(parent, incoming, &values)),
+            ReferentialAction::Restrict => {
+                Err(self.still_referenced(parent, incoming, &values, true))
+            }
             ReferentialAction::Cascade
             | ReferentialAction::SetNull
             | ReferentialAction::SetDefault => {
@@ -408,8 +410,15 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn still_referenced(&self, parent: &Prepared, incoming: &Incoming, values: &[Datum]) -> Error {
-        violations::still_referenced(parent, &incoming.key, &incoming.child, values, self.ctx)
+    fn still_referenced(
+        &self,
+        parent: &Prepared,
+        incoming: &Incoming,
+        values: &[Datum],
+        restrict: bool,
+    ) -> Error {
+        let (key, child) = (&incoming.key, &incoming.child);
+        violations::still_referenced(parent, key, child, values, restrict, self.ctx)
     }
 
     async fn children(&mut self, incoming: &Incoming, values: &[Datum]) -> Result<Vec<Key>> {

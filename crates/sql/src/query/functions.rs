@@ -18,7 +18,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility as DfVolatility,
+    TypeSignature, Volatility as DfVolatility,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -72,7 +72,14 @@ impl FunctionUdf {
         argument_types: Vec<SqlType>,
         return_type: SqlType,
     ) -> Self {
-        let signature = Signature::variadic_any(datafusion_volatility(function.volatility));
+        let volatility = datafusion_volatility(function.volatility);
+        // "Any number" begins at one argument for DataFusion; none is a case of its own.
+        let arity = if argument_types.is_empty() {
+            TypeSignature::Nullary
+        } else {
+            TypeSignature::VariadicAny
+        };
+        let signature = Signature::new(arity, volatility);
         FunctionUdf {
             function,
             argument_types,

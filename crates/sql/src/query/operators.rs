@@ -168,6 +168,10 @@ impl Binder<'_> {
                         return Ok(typed);
                     }
                 }
+                // PostgreSQL's minus binds tighter than `^`, the parser's does not.
+                if let Some(moved) = minus_into_power(expr) {
+                    return self.expr(&moved, site);
+                }
                 "-"
             }
             U::Plus => "+",
@@ -312,5 +316,27 @@ fn operator_symbol(op: &ast::BinaryOperator) -> Result<String> {
             }
         },
         other => other.to_string(),
+    })
+}
+
+/// `-(a ^ b)` written without parentheses means `(-a) ^ b`, also when `a` is itself a power.
+fn minus_into_power(expr: &ast::Expr) -> Option<ast::Expr> {
+    let ast::Expr::BinaryOp { left, op, right } = expr else {
+        return None;
+    };
+    if !matches!(
+        op,
+        ast::BinaryOperator::PGExp | ast::BinaryOperator::BitwiseXor
+    ) {
+        return None;
+    }
+    let left = minus_into_power(left).unwrap_or_else(|| ast::Expr::UnaryOp {
+        op: ast::UnaryOperator::Minus,
+        expr: left.clone(),
+    });
+    Some(ast::Expr::BinaryOp {
+        left: Box::new(left),
+        op: op.clone(),
+        right: right.clone(),
     })
 }
