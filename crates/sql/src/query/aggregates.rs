@@ -351,10 +351,7 @@ impl Binder<'_> {
             return Err(Error::new(
                 SqlState::WRONG_OBJECT_TYPE,
                 if ordered_set {
-                    format!(
-                        "WITHIN GROUP is required for ordered-set aggregate {}",
-                        call.name
-                    )
+                    format!("WITHIN GROUP is required for ordered-set aggregate {}", call.name)
                 } else {
                     format!(
                         "{} is not an ordered-set aggregate, so it cannot have WITHIN GROUP",
