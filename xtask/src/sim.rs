@@ -136,7 +136,7 @@ mod many {
                         if seed >= end {
                             break;
                         }
-                        let twice = args.twice_every > 0 && seed % args.twice_every == 0;
+                        let twice = args.twice_every > 0 && seed.is_multiple_of(args.twice_every);
                         let outcome = once(seed, steps, twice);
                         let mut sum = sum
                             .lock()

@@ -1,7 +1,7 @@
 //! The shards whose lease is on this store, as coordinators see them.
 //!
 //! Reads run on the caller's task, straight on the engine: no queue, no hop. Locks are taken in the
-//! [`LockManager`](crate::lock_manager). A commit is validated, sequenced and queued in one step,
+//! `LockManager`. A commit is validated, sequenced and queued in one step,
 //! and answered by the log writer.
 
 use crate::lock_manager::LockManager;

@@ -19,7 +19,7 @@
 //!   in hand (40003). The store stops writing for good.
 //!
 //! # Shape
-//! [`LogWriter`] is a state machine without threads or time: [`LogWriter::turn`]. [`run`] is its driver, an
+//! [`LogWriter`] is a state machine without threads or time: [`LogWriter::turn`]. `run` is its driver, an
 //! ordinary future: the server gives it a thread of its own, where the sync may block; the
 //! simulator polls it beside all others.
 

@@ -1,8 +1,8 @@
 //! `phantomdb sql`: an interactive SQL shell, and a runner of scripts.
 //!
-//! - [`lexer`] finds where statements end, [`editor`] edits lines, [`commands`] reads `\d` and the
-//!   like, [`catalog`] has their queries.
-//! - [`connection`] runs statements over the simple protocol, [`print`] and [`report`] show results
+//! - `lexer` finds where statements end, `editor` edits lines, `commands` reads `\d` and the
+//!   like, `catalog` has their queries.
+//! - `connection` runs statements over the simple protocol, [`print`] and `report` show results
 //!   and errors.
 //!
 //! Interactive, an error is shown and the shell goes on. With `-e`, `-f` or a pipe the first error

@@ -9,7 +9,7 @@
 //!
 //! - [`input`] cuts the bytes into frames, [`frontend`] decodes a frame without copying.
 //! - [`backend`] writes messages straight into the write buffer, [`rows`] the DataRows.
-//! - [`startup`], [`scram`] and [`connection`] lead to a session; [`conversation`] and [`copy`]
+//! - [`startup`], [`scram`] and [`connection`] lead to a session; `conversation` and `copy`
 //!   talk about statements.
 //!
 //! The loop is generic over its transport, so tests run it over a pipe in memory.

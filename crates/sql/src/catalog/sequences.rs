@@ -133,11 +133,14 @@ impl Entry {
     }
 }
 
+/// By object and generation.
+type Entries = FxHashMap<(ObjectId, u32), Arc<Entry>>;
+
 /// One per instance; cheap to clone.
 #[derive(Clone)]
 pub struct Sequences {
     coordinator: Coordinator,
-    entries: Arc<Mutex<FxHashMap<(ObjectId, u32), Arc<Entry>>>>,
+    entries: Arc<Mutex<Entries>>,
 }
 
 impl Sequences {

@@ -15,6 +15,10 @@ const REMEMBERED_CHANGES: usize = 16_384;
 
 /// What one transaction did to an object in the end.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are Put, so a box would save nothing"
+)]
 pub enum CatalogChange {
     Put(Descriptor),
     Remove(ObjectId),

@@ -11,14 +11,14 @@
 //! - A name is locked and read in its newest version before it is given or freed
 //!   ([`crate::catalog::store`]).
 //! - An object's descriptor is locked and read in its newest version before it is changed
-//!   ([`DdlContext::lock_table`] and its like), so an old working copy never overwrites a newer
+//!   (`DdlContext::lock_table` and its like), so an old working copy never overwrites a newer
 //!   descriptor.
 //! - A table that is changed is also locked by its table key, which every writer of rows holds in
 //!   `KeyShare`: a change waits for open transactions that wrote to the table, and they for it.
 //!
 //! # What it does with rows
 //! Building an index, checking a new constraint and rewriting a table go through the rows in pages
-//! within the transaction ([`rows`]), so their size is bounded by the transaction's memory limit.
+//! within the transaction (`rows`), so their size is bounded by the transaction's memory limit.
 //! A dropped or truncated table's rows stay behind under a data id that a durable row marks as
 //! waiting for deletion; [`cleanup`] deletes them in bounded transactions.
 

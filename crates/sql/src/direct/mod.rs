@@ -5,7 +5,7 @@
 //! ([`access`]), then a short list of steps over rows. Anything else is left to DataFusion.
 //!
 //! Expressions become [`Scalar`]s, trees over [`types::Datum`]. An expression that has no tree of its
-//! own is evaluated by DataFusion on one row ([`physical`]), so the two roads have one meaning.
+//! own is evaluated by DataFusion on one row (`physical`), so the two roads have one meaning.
 //!
 //! Decisions that depend on values (which keys, NULL in a bound, LIMIT) are made at execution, since
 //! plans are shared by executions with different parameters.

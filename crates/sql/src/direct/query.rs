@@ -414,7 +414,7 @@ fn streaming_count(steps: &[Step]) -> usize {
 }
 
 impl DirectQuery {
-    /// The query locks rows, so it needs a transaction: [`DirectQuery::execute_locking`].
+    /// The query locks rows, so it needs a transaction: [`DirectQuery::execute_in`].
     pub fn locks_rows(&self) -> bool {
         self.lock.is_some()
     }

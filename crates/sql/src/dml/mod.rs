@@ -2,7 +2,7 @@
 //!
 //! [`plan`] analyses a statement once; the [`DmlPlan`] runs any number of times with other parameters.
 //! Rows are found by the direct road when the statement's condition is one of its own table, else by
-//! a DataFusion query that gives the rows' identities and what is to be written ([`change`]). All
+//! a DataFusion query that gives the rows' identities and what is to be written (`change`). All
 //! writing goes through [`writer::Writer`].
 //!
 //! A statement is atomic: what it wrote is undone when it fails half-way, and the locks it took are

@@ -351,7 +351,10 @@ impl Binder<'_> {
             return Err(Error::new(
                 SqlState::WRONG_OBJECT_TYPE,
                 if ordered_set {
-                    format!("WITHIN GROUP is required for ordered-set aggregate {}", call.name)
+                    format!(
+                        "WITHIN GROUP is required for ordered-set aggregate {}",
+                        call.name
+                    )
                 } else {
                     format!(
                         "{} is not an ordered-set aggregate, so it cannot have WITHIN GROUP",
@@ -566,7 +569,6 @@ impl Binder<'_> {
     }
 
     /// Arguments, the Arrow type that DataFusion's function gives, and the SQL type.
-    #[expect(clippy::type_complexity, reason = "three results, used once")]
     fn window_types(
         &mut self,
         name: &str,

@@ -173,7 +173,10 @@ impl Binder<'_> {
             // Only here is the declared type known.
             "pg_typeof" if arguments.len() == 1 => {
                 let oid = Datum::Oid(arguments[0].ty.oid());
-                Ok(Typed::new(super::binder::literal(&oid, &SqlType::Regtype)?, SqlType::Regtype))
+                Ok(Typed::new(
+                    super::binder::literal(&oid, &SqlType::Regtype)?,
+                    SqlType::Regtype,
+                ))
             }
             _ => self.call(name, arguments),
         }

@@ -4,7 +4,7 @@
 //! that in a [`FunctionUdf`]; the direct road takes the overload out again by downcast. Arguments
 //! already have the overload's types when the call is built, so DataFusion has nothing to coerce.
 //!
-//! Evaluation, first that fits: a vectorised kernel of [`super::kernels`] for arithmetic, the overload's
+//! Evaluation, first that fits: a vectorised kernel of `kernels` for arithmetic, the overload's
 //! own Arrow kernel, or row by row through its `Datum` function.
 
 use super::errors::external;

@@ -3,7 +3,7 @@
 //! A statement's query goes through three steps.
 //!
 //! 1. **Binding** ([`planner::Planner`]). Syntax becomes a typed `LogicalPlan`. Names are resolved by
-//!    PostgreSQL's rules ([`scope`]), unknown literals and parameters take types from their context,
+//!    PostgreSQL's rules (`scope`), unknown literals and parameters take types from their context,
 //!    every operator and function is resolved to one overload ([`overload`]) with explicit
 //!    conversions ([`casts`]) around its arguments. Errors are PostgreSQL's because they are found
 //!    here, where PostgreSQL finds them.

@@ -157,9 +157,7 @@ pub fn choose<'a>(
                 && resolve(f, arguments).is_some()
         })
         .collect();
-    keep_best(&mut candidates, |f| {
-        count(f, arguments, |p, a| matches_exactly(p, a))
-    });
+    keep_best(&mut candidates, |f| count(f, arguments, matches_exactly));
     keep_best(&mut candidates, |f| {
         count(f, arguments, |p, a| {
             matches_exactly(p, a)

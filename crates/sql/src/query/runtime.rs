@@ -4,17 +4,17 @@
 //! optimiser's rules. A query gets a session state of its own, whose options carry the statement's
 //! context to all functions and scans.
 
-use super::errors::{external, from_datafusion};
+use super::errors::from_datafusion;
 use super::planner::AnalyzedQuery;
 use super::statement::Statement;
-use crate::arrow_bridge::{datum_at, scalar_value};
+use crate::arrow_bridge::scalar_value;
 use crate::context::StatementContext;
 use crate::response::{RowChunk, RowSet, RowSource};
-use datafusion::common::{DFSchema, ParamValues};
+use datafusion::common::ParamValues;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
@@ -127,42 +127,6 @@ impl Runtime {
             rows: RowSource::Stream(rows.boxed()),
         })
     }
-
-    /// Evaluates an analysed expression on one row: for expressions that the direct road does not
-    /// compile.
-    pub fn evaluate(
-        &self,
-        expr: &Expr,
-        sql_type: &SqlType,
-        schema: &DFSchema,
-        row: &[Datum],
-        params: &[Datum],
-        parameter_types: &[SqlType],
-        context: &Arc<StatementContext>,
-    ) -> Result<Datum> {
-        use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-        let state = self.state(context);
-        let expr = bind_expr(expr.clone(), parameter_types, params)?;
-        let physical = state
-            .create_physical_expr(expr, schema)
-            .map_err(from_datafusion)?;
-        let mut arrays = Vec::with_capacity(row.len());
-        for (value, field) in row.iter().zip(schema.fields()) {
-            let ty = crate::arrow_bridge::sql_type_of(field);
-            arrays.push(crate::arrow_bridge::array_from_datums(
-                std::iter::once(value),
-                &ty,
-            )?);
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let batch = RecordBatch::try_new_with_options(schema.inner().clone(), arrays, &options)
-            .map_err(|e| Error::internal(e.to_string()))?;
-        let result = physical
-            .evaluate(&batch)
-            .and_then(|value| value.into_array(1))
-            .map_err(from_datafusion)?;
-        datum_at(&result, 0, sql_type)
-    }
 }
 
 /// Parameter values as DataFusion takes them.
@@ -192,31 +156,4 @@ fn bind_parameters(plan: &LogicalPlan, types: &[SqlType], params: &[Datum]) -> R
     plan.clone()
         .replace_params_with_values(&values)
         .map_err(from_datafusion)
-}
-
-fn bind_expr(expr: Expr, types: &[SqlType], params: &[Datum]) -> Result<Expr> {
-    use datafusion::common::tree_node::{Transformed, TreeNode};
-    if types.is_empty() {
-        return Ok(expr);
-    }
-    expr.transform_up(|e| match &e {
-        Expr::Placeholder(p) => {
-            let index =
-                p.id.trim_start_matches('$')
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|n| n.checked_sub(1));
-            let found = index.and_then(|i| Some((types.get(i)?, params.get(i)?)));
-            match found {
-                Some((ty, value)) => {
-                    let scalar = scalar_value(value, ty).map_err(external)?;
-                    Ok(Transformed::yes(Expr::Literal(scalar, None)))
-                }
-                None => Ok(Transformed::no(e)),
-            }
-        }
-        _ => Ok(Transformed::no(e)),
-    })
-    .map(|t| t.data)
-    .map_err(from_datafusion)
 }

@@ -153,9 +153,16 @@ fn column(name: &str, ty: SqlType) -> Column {
     }
 }
 
+/// Name, columns as name and type, rows in text form.
+pub type TestTable<'a> = (
+    &'a str,
+    &'a [(&'a str, &'a str)],
+    &'a [&'a [Option<&'a str>]],
+);
+
 impl World {
     /// `tables`: name, columns with the primary key's first if `keyed`, rows in text form.
-    pub fn new(tables: &[(&str, &[(&str, &str)], &[&[Option<&str>]])]) -> World {
+    pub fn new(tables: &[TestTable]) -> World {
         let mut catalog = Catalog::default();
         catalog.put(Descriptor::Database(Database {
             oid: DATABASE,
@@ -212,7 +219,6 @@ impl World {
                 constraint_oid: oid + 2,
                 name: format!("{name}_pkey"),
                 columns: vec![0],
-                ..empty_key()
             });
             catalog.put(Descriptor::Table(table));
         }
@@ -367,13 +373,6 @@ fn empty_table() -> Table {
         "next_index_id": 2, "comment": null, "options": []
     }))
     .expect("table")
-}
-
-fn empty_key() -> PrimaryKey {
-    serde_json::from_value(serde_json::json!({
-        "oid": 0, "constraint_oid": 0, "name": "", "columns": []
-    }))
-    .expect("key")
 }
 
 fn shop() -> World {

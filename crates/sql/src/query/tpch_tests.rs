@@ -1,8 +1,8 @@
 //! The 22 TPC-H queries, with the specification's default parameters, plan and run.
 
-use super::tests::World;
+use super::tests::{TestTable, World};
 
-const TABLES: &[(&str, &[(&str, &str)], &[&[Option<&str>]])] = &[
+const TABLES: &[TestTable] = &[
     (
         "region",
         &[

@@ -1,13 +1,13 @@
 //! A session: one client's conversation, from statement text to responses.
 //!
 //! The wire layer owns a [`Session`] and calls it message by message; it never sees transactions,
-//! plans or the catalog. [`simple`] and [`extended`] are the two protocols, [`run`] carries out one
+//! plans or the catalog. [`simple`] and [`extended`] are the two protocols, `run` carries out one
 //! statement, [`transaction`] holds what is open between statements.
 //!
 //! # Life of a statement
-//! 1. Text → [`Prepared`](prepared::Prepared): from the plan cache by normalised text, or parsed,
+//! 1. Text → [`Prepared`]: from the plan cache by normalised text, or parsed,
 //!    analysed and compiled.
-//! 2. [`Session::execute_prepared`]: a transaction is there or begins; the statement gets a snapshot
+//! 2. `Session::execute_prepared`: a transaction is there or begins; the statement gets a snapshot
 //!    and a [`StatementContext`].
 //! 3. The direct executor answers at once, or DataFusion gives a stream of batches that owns its
 //!    snapshot.
@@ -51,7 +51,6 @@ pub struct Session {
     pid: i32,
     secret: i32,
     user: Arc<str>,
-    database: Arc<str>,
     database_oid: ObjectId,
     active: Option<Box<Active>>,
     statements: BTreeMap<String, Arc<Prepared>>,
@@ -104,7 +103,6 @@ impl Session {
             pid: identity.pid,
             secret: identity.secret,
             user: identity.user,
-            database: identity.database,
             database_oid: identity.database_oid,
             active: None,
             statements: BTreeMap::new(),

@@ -18,8 +18,6 @@ pub struct SessionShared {
     /// Counts changes of `settings`, so that copies made of them know when they are stale.
     pub(super) settings_version: AtomicU64,
     sequences: Mutex<SequenceValues>,
-    /// Client, user and statement, for `pg_stat_activity`.
-    pub(super) activity: Mutex<Activity>,
 }
 
 /// What `currval` and `lastval` answer.
@@ -27,12 +25,6 @@ pub struct SessionShared {
 struct SequenceValues {
     current: BTreeMap<ObjectId, i64>,
     last: Option<ObjectId>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct Activity {
-    pub state: &'static str,
-    pub query: Arc<str>,
 }
 
 impl SessionShared {
@@ -43,7 +35,6 @@ impl SessionShared {
             settings: Mutex::new(settings),
             settings_version: AtomicU64::new(1),
             sequences: Mutex::default(),
-            activity: Mutex::default(),
         }
     }
 

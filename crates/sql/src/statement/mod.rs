@@ -2,7 +2,7 @@
 //!
 //! Queries, changes and definitions are parsed by `sqlparser`. What steers the session (transactions,
 //! settings, prepared statements, cursors, COPY, maintenance) is small and PostgreSQL-specific, and
-//! has a parser of its own in [`utility`].
+//! has a parser of its own in `utility`.
 
 mod copy;
 mod cursor;
