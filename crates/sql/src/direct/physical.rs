@@ -45,6 +45,9 @@ impl PhysicalScalar {
                 | Expr::OuterReferenceColumn(..)
                 | Expr::Unnest(_)
                 | Expr::GroupingSet(_) => single_row = false,
+                Expr::ScalarFunction(call) if crate::query::runs_a_query(&call.func) => {
+                    single_row = false;
+                }
                 Expr::Column(column) if !columns.contains(column) => columns.push(column.clone()),
                 _ => {}
             }

@@ -104,14 +104,14 @@ pub(crate) fn is_window_only(name: &str) -> bool {
     window_udf(name).is_some()
 }
 
-/// `array_agg(value)`.
-pub(crate) fn array_agg(value: Expr) -> Expr {
+/// `array_agg(value ORDER BY order)`.
+pub(crate) fn array_agg(value: Expr, order: Vec<Sort>) -> Expr {
     aggregate(
         df::array_agg::array_agg_udaf(),
         vec![value],
         false,
         None,
-        Vec::new(),
+        order,
     )
 }
 

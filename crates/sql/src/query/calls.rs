@@ -8,7 +8,8 @@ use super::names::object_name;
 use super::overload::{choose, undefined_function};
 use super::scope::Typed;
 use crate::functions::ScalarFunction;
-use datafusion::logical_expr::{Expr, Operator};
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};
@@ -239,8 +240,9 @@ impl Binder<'_> {
         let value = Expr::Column(datafusion::common::Column::new_unqualified(
             &column.internal,
         ));
-        let aggregate = super::aggregates::array_agg(value);
-        let plan = datafusion::logical_expr::LogicalPlanBuilder::from(bound.plan)
+        let (input, order) = into_ordered(bound.plan);
+        let aggregate = super::aggregates::array_agg(value, order);
+        let plan = datafusion::logical_expr::LogicalPlanBuilder::from(input)
             .aggregate(Vec::<Expr>::new(), vec![aggregate])
             .and_then(|b| b.build())
             .map_err(super::errors::from_datafusion)?;
@@ -261,6 +263,28 @@ impl Binder<'_> {
         );
         Ok(Typed::new(Expr::Case(case), ty))
     }
+}
+
+/// A query without its last ORDER BY, and that: an aggregate above must say itself which order it
+/// needs.
+fn into_ordered(plan: LogicalPlan) -> (LogicalPlan, Vec<Sort>) {
+    let sort = match &plan {
+        LogicalPlan::Sort(sort) => sort,
+        // The projection takes hidden sort keys away.
+        LogicalPlan::Projection(projection)
+            if projection.expr.iter().all(|e| matches!(e, Expr::Column(_))) =>
+        {
+            match projection.input.as_ref() {
+                LogicalPlan::Sort(sort) => sort,
+                _ => return (plan, Vec::new()),
+            }
+        }
+        _ => return (plan, Vec::new()),
+    };
+    if sort.fetch.is_some() {
+        return (plan, Vec::new());
+    }
+    (sort.input.as_ref().clone(), sort.expr.clone())
 }
 
 /// The bounds of a numeric function's result where they follow from its arguments.

@@ -41,6 +41,8 @@ pub(crate) mod from;
 pub mod functions;
 pub(crate) mod kernels;
 pub mod names;
+pub(crate) mod nested;
+pub(crate) mod nested_function;
 pub mod object_names;
 pub(crate) mod operators;
 pub mod overload;
@@ -60,6 +62,11 @@ pub use functions::FunctionUdf;
 pub use planner::{AnalyzedQuery, LockStrength, LockWait, Locking, Planner};
 pub use provider::{TableData, table_of};
 pub use runtime::Runtime;
+
+/// Whether a function runs a query, so that it needs more than its row.
+pub(crate) fn runs_a_query(function: &datafusion::logical_expr::ScalarUDF) -> bool {
+    nested_function::NestedQuery::is(function)
+}
 
 #[cfg(test)]
 mod function_tests;

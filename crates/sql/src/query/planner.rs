@@ -80,8 +80,9 @@ impl<'a> Planner<'a> {
             })
             .collect();
         let parts = binder.finish();
+        let plan = super::nested::settle(bound.plan)?;
         Ok(AnalyzedQuery {
-            plan: bound.plan,
+            plan,
             columns,
             parameter_types: parts.parameter_types,
             tables: parts.tables,

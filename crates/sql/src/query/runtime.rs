@@ -27,7 +27,7 @@ const BATCH_ROWS: usize = 8192;
 /// What all queries of an instance share.
 pub struct Runtime {
     environment: Arc<RuntimeEnv>,
-    template: SessionState,
+    template: Arc<SessionState>,
 }
 
 impl Runtime {
@@ -55,7 +55,7 @@ impl Runtime {
             .build();
         Ok(Runtime {
             environment,
-            template,
+            template: Arc::new(template),
         })
     }
 
@@ -71,7 +71,11 @@ impl Runtime {
             .options_mut()
             .extensions
             .insert(Statement(context.clone()));
-        let mut state = SessionStateBuilder::new_from_existing(self.template.clone())
+        config
+            .options_mut()
+            .extensions
+            .insert(super::nested_function::Template(self.template.clone()));
+        let mut state = SessionStateBuilder::new_from_existing(self.template.as_ref().clone())
             .with_config(config)
             .build();
         // Functions find the statement through the execution properties also while planning.

@@ -22,24 +22,26 @@ const MAX_SERIES: usize = 20_000_000;
 
 /// Whether a call of this name yields a set.
 pub(crate) fn is_set_returning(name: &str) -> bool {
-    matches!(name, "generate_series" | "unnest" | "generate_subscripts")
-        || matches!(
-            name,
-            "jsonb_array_elements"
-                | "json_array_elements"
-                | "jsonb_array_elements_text"
-                | "json_array_elements_text"
-                | "jsonb_object_keys"
-                | "json_object_keys"
-                | "regexp_split_to_table"
-                | "string_to_table"
-                | "regexp_matches"
-                | "jsonb_each"
-                | "jsonb_each_text"
-                | "json_each"
-                | "json_each_text"
-                | "jsonb_path_query"
-        )
+    matches!(
+        name,
+        "generate_series" | "unnest" | "generate_subscripts" | "pg_partition_ancestors"
+    ) || matches!(
+        name,
+        "jsonb_array_elements"
+            | "json_array_elements"
+            | "jsonb_array_elements_text"
+            | "json_array_elements_text"
+            | "jsonb_object_keys"
+            | "json_object_keys"
+            | "regexp_split_to_table"
+            | "string_to_table"
+            | "regexp_matches"
+            | "jsonb_each"
+            | "jsonb_each_text"
+            | "json_each"
+            | "json_each_text"
+            | "jsonb_path_query"
+    )
 }
 
 impl Binder<'_> {
@@ -127,6 +129,19 @@ impl Binder<'_> {
                 );
                 Ok(Typed::new(call.call(vec![array.expr, dimension.expr]), ty))
             }
+            // There are no partitioned tables, so nothing has ancestors.
+            ("pg_partition_ancestors", 1) => {
+                let relation = self.coerce(arguments.remove(0), &SqlType::Regclass, false)?;
+                let ty = SqlType::Array(Box::new(SqlType::Regclass));
+                let call = FunctionUdf::new(
+                    Arc::new(function("pg_partition_ancestors", 1, |_, _| {
+                        Ok(no_elements(SqlType::Regclass))
+                    })),
+                    vec![relation.ty],
+                    ty.clone(),
+                );
+                Ok(Typed::new(call.call(vec![relation.expr]), ty))
+            }
             // The others are functions of the registry that return an array.
             _ => self
                 .call(&crate::functions::sets::set_function(name), arguments)
@@ -136,6 +151,10 @@ impl Binder<'_> {
                 }),
         }
     }
+}
+
+fn no_elements(ty: SqlType) -> Datum {
+    Datum::Array(Arc::new(types::Array::from_elements(ty, Vec::new())))
 }
 
 fn series_type(types: &[SqlType]) -> Option<SqlType> {

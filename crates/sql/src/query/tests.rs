@@ -1217,3 +1217,94 @@ fn many_rows_in_parts() {
         &["20000", "20001"],
     );
 }
+
+#[test]
+fn subqueries_without_a_join() {
+    let w = shop();
+    // Without aggregate: a join that checks for a second row.
+    check(
+        &w,
+        "SELECT u.id, (SELECT b FROM t WHERE t.id = u.t_id) FROM u ORDER BY 1",
+        &["1|one", "2|one", "3|two", "4|"],
+    );
+    check(
+        &w,
+        "SELECT id FROM u WHERE (SELECT a FROM t WHERE t.id = u.t_id) = 10 ORDER BY 1",
+        &["1", "2"],
+    );
+    // The second row for t.id = 1 matters only where that row is asked for.
+    check(
+        &w,
+        "SELECT (SELECT x FROM u WHERE u.t_id = t.id) FROM t WHERE id = 3",
+        &[""],
+    );
+    fails(
+        &w,
+        "SELECT id, (SELECT x FROM u WHERE u.t_id = t.id) FROM t",
+        "21000",
+        "more than one row returned by a subquery used as an expression",
+    );
+    fails(
+        &w,
+        "SELECT id, (SELECT x FROM u WHERE u.t_id < t.id) FROM t",
+        "21000",
+        "more than one row returned by a subquery used as an expression",
+    );
+    // Conditions that are no equality, order and limit: row by row.
+    check(
+        &w,
+        "SELECT id, (SELECT u.id FROM u WHERE u.t_id <= t.id ORDER BY u.id DESC LIMIT 1) FROM t ORDER BY 1",
+        &["1|2", "2|3", "3|3", "4|3"],
+    );
+    check(
+        &w,
+        "SELECT id, ARRAY(SELECT u.id FROM u WHERE u.t_id = t.id ORDER BY u.id DESC) FROM t ORDER BY 1",
+        &["1|{2,1}", "2|{3}", "3|{}", "4|{}"],
+    );
+    check(
+        &w,
+        "SELECT id, (SELECT b FROM u WHERE u.id = t.id AND t.a = 10) FROM t ORDER BY 1",
+        &["1|one", "2|", "3|", "4|four"],
+    );
+    check(
+        &w,
+        "SELECT id, EXISTS (SELECT 1 FROM u WHERE u.t_id = t.id), NOT EXISTS (SELECT 1 FROM u WHERE u.t_id > t.id) FROM t ORDER BY 1",
+        &["1|t|f", "2|t|t", "3|f|t", "4|f|t"],
+    );
+    check(
+        &w,
+        "SELECT EXISTS (SELECT 1 FROM u), EXISTS (SELECT 1 FROM u WHERE false)",
+        &["t|f"],
+    );
+    check(
+        &w,
+        "SELECT id, id IN (SELECT t_id FROM u), id NOT IN (SELECT t_id FROM u WHERE u.t_id >= t.id) FROM t ORDER BY 1",
+        &["1|t|f", "2|t|f", "3||t", "4||t"],
+    );
+    check(
+        &w,
+        "SELECT id, id > ALL (SELECT t_id FROM u WHERE t_id IS NOT NULL) FROM t ORDER BY 1",
+        &["1|f", "2|f", "3|t", "4|t"],
+    );
+    // In a filter, in an aggregate, and two levels deep.
+    check(
+        &w,
+        "SELECT id FROM t WHERE a = 10 AND (SELECT count(*) FROM u WHERE u.t_id <> t.id) > 1 ORDER BY 1",
+        &["4"],
+    );
+    check(
+        &w,
+        "SELECT sum((SELECT count(*) FROM u WHERE u.t_id <= t.id)) FROM t",
+        &["11"],
+    );
+    check(
+        &w,
+        "SELECT id, (SELECT (SELECT max(t2.b) FROM t t2 WHERE t2.id = u.t_id AND t2.id <= t.id) FROM u WHERE u.id = t.id) FROM t ORDER BY 1",
+        &["1|one", "2|one", "3|two", "4|"],
+    );
+    check(
+        &w,
+        "SELECT t.id FROM t JOIN u ON EXISTS (SELECT 1 FROM u u2 WHERE u2.t_id < t.id AND u2.id = u.id) WHERE t.id = 2 ORDER BY 1",
+        &["2", "2"],
+    );
+}
