@@ -73,7 +73,7 @@ pub struct StartArgs {
     #[arg(long, value_name = "SIZE", env = "PHANTOMDB_CACHE_SIZE")]
     pub cache_size: Option<Bytes>,
 
-    /// Memory for running statements and buffered writes [default: 1GiB]
+    /// Memory for running statements and buffered writes [default: 4GiB]
     #[arg(long, value_name = "SIZE", env = "PHANTOMDB_MEMORY_LIMIT")]
     pub memory_limit: Option<Bytes>,
 

@@ -17,7 +17,7 @@ const DEFAULT_HTTP_ADDR: &str = "127.0.0.1:5452";
 /// Decompressed blocks kept in memory: an idle node stays below 150 MiB with it.
 const DEFAULT_CACHE: Bytes = Bytes(64 << 20);
 /// Memory of statements that sort, join or aggregate, and of buffered writes, all together.
-const DEFAULT_MEMORY_LIMIT: Bytes = Bytes(1 << 30);
+const DEFAULT_MEMORY_LIMIT: Bytes = Bytes(4 << 30);
 /// PostgreSQL's default is 100; a session here is a task, not a process.
 const DEFAULT_MAX_CONNECTIONS: usize = 1000;
 /// How far back a snapshot may reach.

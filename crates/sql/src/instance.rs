@@ -16,10 +16,15 @@ use crate::session::{Identity, Session};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::time::Duration;
 use txn::{Coordinator, Isolation, Limits};
 use types::env::Env;
 use types::{Error, Result, SqlState};
+
+/// Rest between two batches of the deletion of dropped rows, which is nobody's hurry: a batch takes
+/// some ten milliseconds, so that it uses a quarter of a core at most.
+const CLEANUP_PAUSE: Duration = Duration::from_millis(30);
 
 #[derive(Clone, Debug)]
 pub struct InstanceOptions {
@@ -76,6 +81,8 @@ pub struct Instance {
     pub row_ids: Arc<RowIds>,
     sessions: Mutex<BTreeMap<i32, SessionEntry>>,
     next_pid: AtomicI32,
+    /// Definitions since the cleaner last found nothing to do; 0: it does not run.
+    cleanups: Arc<AtomicUsize>,
 }
 
 struct SessionEntry {
@@ -123,6 +130,7 @@ impl Instance {
             row_ids: Arc::default(),
             sessions: Mutex::default(),
             next_pid: AtomicI32::new(1),
+            cleanups: Arc::default(),
             coordinator,
             env,
         });
@@ -209,16 +217,29 @@ impl Instance {
 
     /// After a definition was published: rows of dropped and truncated tables are deleted beside.
     pub(crate) fn after_definition(&self) {
+        if self.cleanups.fetch_add(1, Ordering::AcqRel) > 0 {
+            return;
+        }
         let coordinator = self.coordinator.clone();
+        let clock = Arc::clone(&self.env.clock);
+        let cleanups = Arc::clone(&self.cleanups);
         let task = async move {
-            // Each call deletes a bounded part.
+            let mut position = cleanup::Position::default();
+            let mut seen = cleanups.load(Ordering::Acquire);
             loop {
-                match cleanup::delete_dropped(&coordinator).await {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => {
-                        tracing::warn!("rows of dropped tables are left for later: {error}");
-                        return;
+                match cleanup::delete_dropped(&coordinator, &mut position).await {
+                    Ok(true) => clock.sleep(CLEANUP_PAUSE).await,
+                    done => {
+                        if let Err(error) = done {
+                            tracing::warn!("rows of dropped tables are left for later: {error}");
+                        }
+                        let ended =
+                            cleanups.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire);
+                        match ended {
+                            Ok(_) => return,
+                            // More was dropped meanwhile.
+                            Err(now) => seen = now,
+                        }
                     }
                 }
             }

@@ -9,7 +9,7 @@
 //! garbage collection reclaims the space once nobody can see the rows.
 
 use crate::catalog::store::{dropped_data_id, dropped_span_key, dropped_spans, span_of};
-use txn::kv::{LockMode, WaitPolicy};
+use txn::kv::{Key, LockMode, WaitPolicy};
 use txn::{Coordinator, Isolation, Transaction};
 use types::{Error, Result, key};
 
@@ -22,8 +22,16 @@ pub(super) fn mark(txn: &mut Transaction, data_id: u32) -> Result<()> {
     txn.put(dropped_span_key(data_id), Vec::new())
 }
 
+/// Where the last batch ended, so that the next does not walk over what is deleted already. Only a
+/// hint: a new one starts at the first row.
+#[derive(Default)]
+pub struct Position {
+    data_id: u32,
+    next: Option<Key>,
+}
+
 /// Deletes one batch of rows that wait for deletion. `false` when nothing waits any more.
-pub async fn delete_dropped(coordinator: &Coordinator) -> Result<bool> {
+pub async fn delete_dropped(coordinator: &Coordinator, position: &mut Position) -> Result<bool> {
     let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
     let page = txn.scan(dropped_spans(), false, 1, DELETE_BYTES).await?;
     let Some((mark, _, _)) = page.rows.into_iter().next() else {
@@ -36,8 +44,17 @@ pub async fn delete_dropped(coordinator: &Coordinator) -> Result<bool> {
     };
     // One cleaner at a time per span; nobody else writes to a dropped span.
     txn.lock(&mark, LockMode::Update, policy).await?;
-    let span = span_of(&key::table_prefix(data_id));
+    let mut span = span_of(&key::table_prefix(data_id));
+    if position.data_id == data_id
+        && let Some(next) = position.next.take()
+    {
+        span.start = next;
+    }
     let rows = txn.scan(span, false, DELETE_ROWS, DELETE_BYTES).await?;
+    *position = Position {
+        data_id,
+        next: rows.resume.clone(),
+    };
     let finished = rows.resume.is_none();
     for (key, _, _) in rows.rows {
         txn.delete(key)?;
