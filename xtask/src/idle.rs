@@ -128,17 +128,19 @@ struct Demo {
 }
 
 impl Demo {
-    /// Starts it and waits until it prints how to connect, which it does when the data is loaded.
+    /// Starts it and waits until it prints how to connect, which it does when the data is loaded; on
+    /// the standard error, since the output of a shell without terminal is for query results.
     fn start(binary: &Path) -> Result<Demo> {
         let mut command = tied_to_this_task(binary, "TERM");
         command
             .arg("demo")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut demo = Demo {
             child: command.spawn().context("phantomdb demo")?,
         };
-        let output = demo.child.stdout.take().context("the demo has no output")?;
+        let output = demo.child.stderr.take().context("the demo has no output")?;
         let mut lines = BufReader::new(output).lines();
         let mut said = String::new();
         let ready = lines.by_ref().map_while(Result::ok).any(|line| {
