@@ -1,7 +1,7 @@
 //! Our own aggregates: those that DataFusion lacks or gives another meaning.
 //!
-//! They collect the rows of a group as datums ([`collected`]) and compute the result at the end
-//! ([`kind`]), so ORDER BY and DISTINCT inside a call are the same for all.
+//! They collect the rows of a group as datums (`collected`) and compute the result at the end
+//! (`kind`), so ORDER BY and DISTINCT inside a call are the same for all.
 
 mod collected;
 mod kind;
