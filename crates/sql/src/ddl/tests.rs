@@ -561,7 +561,10 @@ async fn rows_of_dropped_tables_are_deleted_in_batches() {
     assert_eq!(w.rows("t").await.len(), 0);
     assert_eq!(w.keys(old.whole_span()).await, 2);
     let mut position = cleanup::Position::default();
-    while cleanup::delete_dropped(&w.coordinator, &mut position).await.unwrap() {}
+    while cleanup::delete_dropped(&w.coordinator, &mut position)
+        .await
+        .unwrap()
+    {}
     assert_eq!(w.keys(old.whole_span()).await, 0);
     assert_eq!(w.keys(store::dropped_spans()).await, 0);
 }
