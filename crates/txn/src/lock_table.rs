@@ -103,6 +103,9 @@ struct Waiter {
     upgrade: bool,
 }
 
+/// A transaction that held more locks than this makes the table give memory back when it ends.
+const FEW_LOCKS: usize = 10_000;
+
 #[derive(Default)]
 struct Entry {
     holders: SmallVec<[(TxnId, LockMode); 1]>,
@@ -264,8 +267,12 @@ impl LockTable {
                 self.advance(&key, &mut granted);
             }
         }
+        let many = held.keys.len() > FEW_LOCKS;
         for key in held.keys {
             self.drop_holder(txn, &key, &mut granted);
+        }
+        if many {
+            self.keys.shrink_to(FEW_LOCKS);
         }
         granted
     }

@@ -106,6 +106,9 @@ fn introduce(url: &str, kept: Option<&str>) {
     println!("\\? for help, \\q to leave. Leaving stops the node and removes its data.\n");
 }
 
+/// Ids whose rows are loaded by one COPY: its transaction's memory is what the node grows by.
+const COPY_IDS: u32 = 2500;
+
 async fn load(url: &str) -> Result<(), tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(async move {
@@ -145,23 +148,24 @@ async fn copy(
     write: fn(u32, &mut String),
 ) -> Result<(), tokio_postgres::Error> {
     bar.set_message(format!("loading {table}"));
-    let sink = client
-        .copy_in::<_, Bytes>(&format!("COPY {table} FROM STDIN"))
-        .await?;
-    pin_mut!(sink);
-    let mut piece = String::new();
-    let mut since = 0;
-    for id in 1..=count {
-        write(id, &mut piece);
-        since += 1;
-        if piece.len() >= PIECE_BYTES {
-            sink.send(Bytes::from(std::mem::take(&mut piece))).await?;
-            bar.inc(std::mem::take(&mut since));
+    let copy = format!("COPY {table} FROM STDIN");
+    let mut first = 1;
+    while first <= count {
+        let last = count.min(first + COPY_IDS - 1);
+        let sink = client.copy_in::<_, Bytes>(&copy).await?;
+        pin_mut!(sink);
+        let mut piece = String::new();
+        for id in first..=last {
+            write(id, &mut piece);
+            if piece.len() >= PIECE_BYTES {
+                sink.send(Bytes::from(std::mem::take(&mut piece))).await?;
+            }
         }
+        sink.send(Bytes::from(piece)).await?;
+        sink.finish().await?;
+        bar.inc(u64::from(last - first + 1));
+        first = last + 1;
     }
-    sink.send(Bytes::from(piece)).await?;
-    sink.finish().await?;
-    bar.inc(since);
     Ok(())
 }
 
