@@ -95,8 +95,9 @@ fn clocks(registry: &mut Registry) {
         let template = "Dy Mon DD HH24:MI:SS.US YYYY TZ";
         text_datum(types::to_char::timestamptz_to_char(micros, template, &zone).unwrap_or_default())
     });
+    // The binder makes calls of it that wait (`query::sleep`); this is its entry in pg_proc.
     d.strict("pg_sleep(float8) void", |_, _| {
-        Err(Error::unsupported("pg_sleep"))
+        Err(Error::unsupported("pg_sleep in this place"))
     });
 }
 

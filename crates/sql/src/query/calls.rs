@@ -127,6 +127,16 @@ impl Binder<'_> {
     /// Forms that look like functions and have rules of their own, then ordinary functions.
     fn special_or_call(&mut self, name: &str, arguments: Vec<Typed>) -> Result<Typed> {
         match name {
+            "pg_sleep" if arguments.len() == 1 => {
+                self.saw_volatility(crate::functions::Volatility::Volatile);
+                let mut seconds = arguments;
+                let seconds = seconds.remove(0);
+                let seconds = self.implicit(seconds, &SqlType::Float8, |found| {
+                    undefined_function(name, std::slice::from_ref(found))
+                })?;
+                let call = super::sleep::sleep(seconds.expr);
+                Ok(Typed::new(call, SqlType::Void))
+            }
             "coalesce" if !arguments.is_empty() => {
                 let bound = self.coalesce(arguments, "COALESCE")?;
                 let ty = bound[0].ty.clone();

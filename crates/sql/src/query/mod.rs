@@ -52,6 +52,7 @@ pub mod runtime;
 pub(crate) mod scope;
 pub(crate) mod select;
 pub(crate) mod set_functions;
+pub(crate) mod sleep;
 pub mod statement;
 pub mod type_names;
 pub mod virtual_table;

@@ -51,7 +51,9 @@ impl Session {
             )
             .hint("Close or DEALLOCATE those that are no longer used."));
         }
-        let prepared = self.prepare_text(sql, types)?;
+        let prepared = self
+            .prepare_text(sql, types)
+            .map_err(|error| crate::text::located(error, sql))?;
         self.statements.insert(name.to_string(), prepared);
         Ok(())
     }
@@ -143,13 +145,20 @@ impl Session {
         Ok((prepared.parameter_types.clone(), prepared.columns.clone()))
     }
 
+    /// The columns of a portal, or of a cursor of DECLARE, if it returns rows.
     pub fn describe_portal(&self, name: &str) -> Result<Option<Arc<[ResultColumn]>>> {
-        Ok(self.portal(name)?.prepared.columns.clone())
+        match (self.portals.get(name), self.cursors.get(name)) {
+            (None, Some(cursor)) => Ok(Some(Arc::clone(&cursor.rows.columns))),
+            _ => Ok(self.portal(name)?.prepared.columns.clone()),
+        }
     }
 
     /// Result formats of a portal as Bind gave them: none, one for all, or one a column.
     pub fn portal_formats(&self, name: &str) -> Result<Arc<[i16]>> {
-        Ok(Arc::clone(&self.portal(name)?.formats))
+        match (self.portals.get(name), self.cursors.get(name)) {
+            (None, Some(_)) => Ok(Arc::new([])),
+            _ => Ok(Arc::clone(&self.portal(name)?.formats)),
+        }
     }
 
     /// Bind. Formats: 0 text, 1 binary; none, one for all, or one each.
@@ -220,6 +229,20 @@ impl Session {
                 SqlState::CHARACTER_NOT_IN_REPERTOIRE,
                 "invalid byte sequence for encoding \"UTF8\": 0x00",
             ));
+        }
+        self.read_text(text, sql_type)
+    }
+
+    /// A text as a value of the type; names of objects are looked up.
+    pub(super) fn read_text(&self, text: &str, sql_type: &SqlType) -> Result<Datum> {
+        if sql_type.is_oid() && *sql_type != SqlType::Oid {
+            let catalog = self.catalog();
+            return crate::query::object_names::parse(
+                text,
+                sql_type,
+                &catalog,
+                &self.expr_settings,
+            );
         }
         Datum::parse_text(text, sql_type, &self.encode_context())
     }

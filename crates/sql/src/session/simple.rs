@@ -6,7 +6,7 @@ use super::prepared::Prepared;
 use crate::plan_cache::PlanKey;
 use crate::response::Response;
 use crate::statement::Statement;
-use crate::text::{Literal, Normalised, normalise, split_statements};
+use crate::text::{Literal, Normalised, located, normalise, split_statements};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlType};
@@ -38,7 +38,7 @@ impl Session {
                 query.empty = steps.is_empty();
                 query.steps = steps;
             }
-            Err(error) => query.failed = Some(error),
+            Err(error) => query.failed = Some(located(error, sql)),
         }
         query
     }
@@ -190,7 +190,7 @@ impl Session {
                     return Err(Error::internal("a number's type was not kept"));
                 }
                 Literal::Text(text) if *sql_type == SqlType::Text => Datum::Text(text.into()),
-                Literal::Text(text) => Datum::parse_text(&text, sql_type, &self.encode_context())?,
+                Literal::Text(text) => self.read_text(&text, sql_type)?,
             });
         }
         Ok(params)

@@ -2,9 +2,11 @@
 
 pub mod lexer;
 pub mod normalise;
+mod place;
 
 pub use lexer::{Token, TokenKind, tokenize};
 pub use normalise::{Literal, Normalised, normalise};
+pub use place::located;
 
 use std::ops::Range;
 use types::Result;
