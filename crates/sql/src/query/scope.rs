@@ -5,8 +5,9 @@
 
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::Case;
 use std::sync::Arc;
-use types::{Error, Result, SqlState, SqlType};
+use types::{Datum, Error, Result, SqlState, SqlType};
 
 use crate::catalog::descriptor::Table;
 
@@ -170,6 +171,11 @@ impl<'p> Scope<'p> {
             if let Some(found) = scope.find_relation(schema, relation) {
                 let mut columns = found.columns.iter().filter(|v| v.name == name);
                 let Some(first) = columns.next() else {
+                    if name == "tableoid"
+                        && let Some(visible) = catalog_table_oid(found)
+                    {
+                        return Ok(at_depth(&visible, depth));
+                    }
                     return Err(Error::new(
                         SqlState::UNDEFINED_COLUMN,
                         format!("column {relation}.{name} does not exist"),
@@ -195,6 +201,27 @@ impl<'p> Scope<'p> {
             format!("missing FROM-clause entry for table \"{shown}\""),
         ))
     }
+}
+
+/// `tableoid` of a system catalog: the one object id, but NULL where an outer join found no row. The
+/// first column of a catalog is never NULL.
+fn catalog_table_oid(relation: &Relation) -> Option<Visible> {
+    let first = relation.columns.first()?;
+    if relation.source.is_some()
+        || first.table == 0
+        || first.table >= crate::catalog::descriptor::FIRST_USER_OBJECT_ID
+    {
+        return None;
+    }
+    let oid = super::binder::literal(&Datum::Oid(first.table), &SqlType::Oid).ok()?;
+    let there = Expr::IsNotNull(Box::new(first.value.expr.clone()));
+    let case = Case::new(None, vec![(Box::new(there), Box::new(oid))], None);
+    Some(Visible {
+        name: "tableoid".into(),
+        value: Typed::new(Expr::Case(case), SqlType::Oid),
+        table: 0,
+        attribute: 0,
+    })
 }
 
 fn at_depth(visible: &Visible, depth: usize) -> Visible {
