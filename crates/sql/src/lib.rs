@@ -1,9 +1,9 @@
 //! SQL: from statement text to rows.
 //!
-//! Two roads, one semantics. Every statement is analysed once, by DataFusion's SQL planner with
-//! PostgreSQL's rules hooked in ([`query`]). Point reads and writes, short ranges and single-table
-//! changes then run on the [`direct`] executor; everything else is a DataFusion physical plan.
-//! Both roads evaluate the same analysed expressions.
+//! Two roads, one semantics. Every statement is analysed once, by our own binder, into a typed
+//! DataFusion `LogicalPlan` with PostgreSQL's rules ([`query`]). Point reads and writes, short ranges
+//! and single-table changes then run on the [`direct`] executor; everything else is a DataFusion
+//! physical plan. Both roads evaluate the same analysed expressions.
 
 pub mod arrow_bridge;
 pub mod catalog;
