@@ -273,6 +273,11 @@ pub trait SessionEffects: Send + Sync {
     }
     /// `current_setting`; `None` when unknown.
     fn setting(&self, name: &str) -> Option<String>;
+
+    /// The same as SHOW prints it, times with a unit.
+    fn shown_setting(&self, name: &str) -> Option<String> {
+        self.setting(name)
+    }
     /// `set_config`.
     fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String>;
 }

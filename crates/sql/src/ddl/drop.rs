@@ -269,7 +269,10 @@ impl Plan {
                         column.name, table.name
                     )));
                 }
-                let used = column.default.as_ref().is_some_and(|d| d.contains(&text));
+                let used = column
+                    .default
+                    .as_ref()
+                    .is_some_and(|d| d.to_ascii_lowercase().contains(&text));
                 if used
                     && !self.tables.contains(&table.oid)
                     && self.defaults.insert((table.oid, position))

@@ -5,6 +5,7 @@ use super::returning::Returning;
 use super::writer::{Writer, found};
 use super::{DmlPlan, DmlResult, Work, adopt, defaulted, is_default, target_column, target_table};
 use crate::catalog::descriptor::{Identity, IndexKey, Table};
+use crate::context::StatementContext;
 use crate::direct::scalar::{Input, Scalar, convert};
 use crate::query::Runtime;
 use crate::query::casts::CastUdf;
@@ -25,6 +26,8 @@ use types::{Datum, Error, Result, Row, SqlState, SqlType};
 pub(super) enum Given {
     Default,
     Value(Assigned),
+    /// The one column of a query's one row, for what has a subquery in it.
+    Query(Box<Source>),
 }
 
 #[expect(clippy::large_enum_variant, reason = "one per plan")]
@@ -113,13 +116,14 @@ pub fn plan(
             Some(rows) => {
                 let width = rows.first().map_or(0, |row| row.len());
                 check_width(&mut columns, width, explicit)?;
-                match plan_values(planner, rows, &table, &columns, declared)? {
-                    Some(rows) => Source::Values(rows),
-                    None => {
-                        let analyzed = planner.query(query, declared)?;
-                        plan_query(analyzed, &table, &columns, declared, &mut tables)?
-                    }
-                }
+                Source::Values(plan_values(
+                    planner,
+                    rows,
+                    &table,
+                    &columns,
+                    declared,
+                    &mut tables,
+                )?)
             }
             None => {
                 let analyzed = planner.query(query, declared)?;
@@ -231,14 +235,14 @@ fn refuse_given(table: &Table, position: usize) -> Result<()> {
     Ok(())
 }
 
-/// `None` if a value needs a query.
 fn plan_values(
     planner: &Planner<'_>,
     rows: Vec<&[ast::Expr]>,
     table: &Table,
     columns: &[usize],
     declared: &mut Vec<Option<SqlType>>,
-) -> Result<Option<Vec<Vec<Given>>>> {
+    tables: &mut Vec<(u32, u64)>,
+) -> Result<Vec<Vec<Given>>> {
     let empty = DFSchema::empty();
     let mut planned = Vec::with_capacity(rows.len());
     for row in rows {
@@ -255,12 +259,17 @@ fn plan_values(
             let column = &table.columns[*position];
             match assigned(planner, expr, column, &empty, &[], declared)? {
                 Some(value) => values.push(Given::Value(value)),
-                None => return Ok(None),
+                None => {
+                    let query = crate::statement::parse_query(&format!("SELECT {expr}"))?;
+                    let analyzed = planner.query(&query, declared)?;
+                    let source = plan_query(analyzed, table, &[*position], declared, tables)?;
+                    values.push(Given::Query(Box::new(source)));
+                }
             }
         }
         planned.push(values);
     }
-    Ok(Some(planned))
+    Ok(planned)
 }
 
 fn plan_query(
@@ -481,11 +490,15 @@ impl Insert {
         let ctx = writer.ctx;
         match &self.source {
             Source::Values(rows) => {
+                let mut found = subquery_values(rows, runtime, params, ctx)
+                    .await?
+                    .into_iter();
                 for values in rows {
                     let mut row = vec![Datum::Null; plan.target.table.columns.len()];
                     for (position, value) in self.columns.iter().zip(values) {
                         row[*position] = match value {
                             Given::Value(value) => value.eval(&[], params, ctx)?,
+                            Given::Query(_) => found.next().unwrap_or(Datum::Null),
                             Given::Default => plan.target.default_value(*position, ctx).await?,
                         };
                     }
@@ -544,6 +557,34 @@ impl Insert {
         }
         plan.give(result, &row, &[], params, ctx)
     }
+}
+
+/// The values of all [`Given::Query`]s in their order: found before the first row is written, so that
+/// none sees what this statement does.
+async fn subquery_values(
+    rows: &[Vec<Given>],
+    runtime: &Runtime,
+    params: &[Datum],
+    ctx: &StatementContext,
+) -> Result<Vec<Datum>> {
+    let mut found = Vec::new();
+    for given in rows.iter().flatten() {
+        let Given::Query(source) = given else {
+            continue;
+        };
+        let Source::Query { query, casts } = source.as_ref() else {
+            return Err(Error::internal("a value's query is no query"));
+        };
+        let set = runtime.execute(query, params, ctx.clone()).await?;
+        let row = Rows::new(set.rows, query).next().await?;
+        let value = row.and_then(|row| row.into_iter().next());
+        let value = value.unwrap_or(Datum::Null);
+        found.push(match casts.first() {
+            Some(Some(cast)) => convert(value, cast, ctx)?,
+            _ => value,
+        });
+    }
+    Ok(found)
 }
 
 /// The key of a row that has one of the proposed row's unique values. The locks keep other inserters of

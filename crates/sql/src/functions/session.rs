@@ -109,7 +109,7 @@ fn settings(registry: &mut Registry) {
     let mut d = Definitions::new(registry, Volatility::Stable);
     d.strict("current_setting(text) text", |context, args| {
         let name = text(args, 0)?;
-        match context.effects.setting(name) {
+        match context.effects.shown_setting(name) {
             Some(value) => text_datum(value),
             None => Err(Error::new(
                 SqlState::UNDEFINED_OBJECT,
@@ -119,7 +119,7 @@ fn settings(registry: &mut Registry) {
     });
     d.strict("current_setting(text, bool) text", |context, args| {
         let name = text(args, 0)?;
-        match (context.effects.setting(name), boolean(args, 1)?) {
+        match (context.effects.shown_setting(name), boolean(args, 1)?) {
             (Some(value), _) => text_datum(value),
             (None, true) => Ok(Datum::Null),
             (None, false) => Err(Error::new(

@@ -181,7 +181,9 @@ pub fn pg_settings(ctx: &StatementContext) -> Result<Vec<Row>> {
                 let words = words.iter().map(|word| text(word)).collect();
                 ("enum", None, array(SqlType::Text, words))
             }
-            Kind::Text | Kind::TimeZone | Kind::Fixed => ("string", None, Datum::Null),
+            Kind::Text | Kind::TimeZone | Kind::DateStyle | Kind::Fixed => {
+                ("string", None, Datum::Null)
+            }
         };
         let context = if matches!(definition.kind, Kind::Fixed) {
             "internal"

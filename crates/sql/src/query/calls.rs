@@ -67,6 +67,9 @@ fn parts<'a>(function: &'a ast::Function) -> Result<CallParts<'a>> {
                     _ => return Err(Error::unsupported("named arguments")),
                 }
             }
+            if found.distinct && found.star {
+                return Err(Error::syntax("syntax error at or near \"*\""));
+            }
             for clause in &list.clauses {
                 match clause {
                     ast::FunctionArgumentClause::OrderBy(order) => found.order_by = order,

@@ -22,6 +22,14 @@ pub struct Settings {
     changed: Vec<&'static str>,
 }
 
+/// See [`Settings::mark`].
+#[derive(Clone, Debug)]
+pub struct SettingsMark {
+    values: BTreeMap<String, String>,
+    undo: usize,
+    local_undo: usize,
+}
+
 impl Settings {
     /// Sets a parameter of the start-up packet.
     pub fn set_startup(&mut self, name: &str, value: &str) -> Result<()> {
@@ -45,13 +53,23 @@ impl Settings {
 
     /// Like [`Settings::get`], with PostgreSQL's error.
     pub fn show(&self, name: &str) -> Result<String> {
-        self.get(name).ok_or_else(|| unknown(name))
+        self.shown(name).ok_or_else(|| unknown(name))
+    }
+
+    /// The value as SHOW prints it: times with the largest unit that holds them whole.
+    pub fn shown(&self, name: &str) -> Option<String> {
+        let value = self.get(name)?;
+        let kind = definition(&name.to_ascii_lowercase()).map(|d| d.kind);
+        Some(match (kind, value.parse()) {
+            (Some(Kind::Milliseconds), Ok(millis)) => with_unit(millis),
+            _ => value,
+        })
     }
 
     /// Name and value of all, by name.
     pub fn all(&self) -> Vec<(&'static str, String)> {
         let mut rows: Vec<_> = definitions()
-            .map(|d| (display_name(d.name), self.get(d.name).unwrap_or_default()))
+            .map(|d| (display_name(d.name), self.shown(d.name).unwrap_or_default()))
             .collect();
         rows.sort_by_key(|(name, _)| name.to_ascii_lowercase());
         rows
@@ -104,6 +122,28 @@ impl Settings {
             }
         }
         true
+    }
+
+    /// What ROLLBACK TO a savepoint set now returns to.
+    pub fn mark(&self) -> SettingsMark {
+        SettingsMark {
+            values: self.values.clone(),
+            undo: self.undo.len(),
+            local_undo: self.local_undo.len(),
+        }
+    }
+
+    pub fn undo_to(&mut self, mark: &SettingsMark) {
+        self.undo.truncate(mark.undo);
+        self.local_undo.truncate(mark.local_undo);
+        let mut names: Vec<String> = self.values.keys().cloned().collect();
+        names.extend(mark.values.keys().cloned());
+        for name in names {
+            let before = mark.values.get(&name);
+            if self.values.get(&name) != before {
+                self.put(name, before.cloned());
+            }
+        }
     }
 
     /// Reported settings with their values, for the end of start-up.
@@ -220,6 +260,7 @@ fn invalid(definition: &Definition, value: &str) -> Error {
 fn checked(definition: &Definition, value: &str) -> Result<String> {
     let trimmed = value.trim();
     match definition.kind {
+        Kind::DateStyle => date_style(value, definition),
         Kind::Text => Ok(value.to_string()),
         Kind::Bool => boolean(trimmed).map(on_off).ok_or_else(|| {
             Error::new(
@@ -228,6 +269,9 @@ fn checked(definition: &Definition, value: &str) -> Result<String> {
             )
         }),
         Kind::Integer(min, max) => match trimmed.parse::<i64>() {
+            Ok(number) if definition.name == "extra_float_digits" && (min..1).contains(&number) => {
+                Err(Error::unsupported("extra_float_digits below 1"))
+            }
             Ok(number) if (min..=max).contains(&number) => Ok(number.to_string()),
             Ok(number) => Err(Error::new(
                 SqlState::INVALID_PARAMETER_VALUE,
@@ -306,6 +350,36 @@ fn milliseconds(value: &str) -> Option<u64> {
     (millis <= f64::from(i32::MAX)).then(|| millis.round() as u64)
 }
 
+fn with_unit(millis: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "min"),
+        (1000, "s"),
+    ];
+    if millis == 0 {
+        return "0".to_string();
+    }
+    match UNITS.iter().find(|(size, _)| millis % size == 0) {
+        Some((size, unit)) => format!("{}{unit}", millis / size),
+        None => format!("{millis}ms"),
+    }
+}
+
+/// ISO output with month before day is the only style there is.
+fn date_style(value: &str, definition: &Definition) -> Result<String> {
+    for word in value.split(',') {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "iso" | "mdy" | "us" | "noneuro" | "noneuropean" | "default" => {}
+            "sql" | "postgres" | "german" | "ymd" | "dmy" | "euro" | "european" => {
+                return Err(Error::unsupported("DateStyle other than ISO, MDY"));
+            }
+            _ => return Err(invalid(definition, value)),
+        }
+    }
+    Ok(definition.default.to_string())
+}
+
 /// `a, "B c", $user` as names: unquoted ones folded to lower case.
 fn split_identifiers(list: &str) -> Vec<String> {
     let mut names = Vec::new();
@@ -351,6 +425,31 @@ mod tests {
             Some(Duration::from_secs(2))
         );
         assert_eq!(settings.timeout("statement_timeout"), None);
+    }
+
+    #[test]
+    fn a_mark_brings_back_what_was_set() {
+        let mut settings = Settings::default();
+        settings.assign("lock_timeout", "9s", false).unwrap();
+        let mark = settings.mark();
+        settings.assign("lock_timeout", "2min", true).unwrap();
+        settings.assign("statement_timeout", "1500", false).unwrap();
+        assert_eq!(settings.show("lock_timeout").unwrap(), "2min");
+        assert_eq!(settings.show("statement_timeout").unwrap(), "1500ms");
+        settings.undo_to(&mark);
+        assert_eq!(settings.show("lock_timeout").unwrap(), "9s");
+        assert_eq!(settings.show("statement_timeout").unwrap(), "0");
+        settings.end_transaction(false);
+        assert_eq!(settings.show("lock_timeout").unwrap(), "0");
+    }
+
+    #[test]
+    fn date_style_is_iso() {
+        let mut settings = Settings::default();
+        settings.assign("DateStyle", "iso", false).unwrap();
+        assert_eq!(settings.show("DateStyle").unwrap(), "ISO, MDY");
+        let other = settings.assign("datestyle", "ISO, DMY", false);
+        assert_eq!(other.unwrap_err().state, SqlState::FEATURE_NOT_SUPPORTED);
     }
 
     #[test]

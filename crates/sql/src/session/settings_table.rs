@@ -13,6 +13,7 @@ pub enum Kind {
     /// One of these words.
     Enum(&'static [&'static str]),
     TimeZone,
+    DateStyle,
     /// Can be shown only (55P02).
     Fixed,
 }
@@ -107,7 +108,7 @@ const ACCEPTED: &[Definition] = &[
     silent("check_function_bodies", Kind::Bool, "on"),
     silent("constraint_exclusion", Kind::Text, "partition"),
     silent("cursor_tuple_fraction", Kind::Real, "0.1"),
-    reported("datestyle", Kind::Text, "ISO, MDY"),
+    reported("datestyle", Kind::DateStyle, "ISO, MDY"),
     silent("default_table_access_method", Kind::Text, "heap"),
     silent("default_tablespace", Kind::Text, ""),
     silent(

@@ -155,6 +155,10 @@ impl SessionEffects for Effects {
         self.shared.settings.lock().get(name)
     }
 
+    fn shown_setting(&self, name: &str) -> Option<String> {
+        self.shared.settings.lock().shown(name)
+    }
+
     fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String> {
         self.shared.with_settings(|settings| {
             settings.assign(name, value, local)?;

@@ -10,6 +10,7 @@
 //!                                     ROLLBACK TO: Failed ──► Block
 //! ```
 
+use super::settings::SettingsMark;
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::ObjectId;
 use crate::catalog::shared::CatalogChange;
@@ -62,6 +63,7 @@ struct Savepoint {
     id: SavepointId,
     working: Option<Working>,
     deferred: DeferredChecks,
+    settings: SettingsMark,
 }
 
 impl Active {
@@ -100,7 +102,7 @@ impl Active {
         Ok(())
     }
 
-    pub fn set_savepoint(&mut self, name: String) {
+    pub fn set_savepoint(&mut self, name: String, settings: SettingsMark) {
         let id = self.txn.savepoint();
         let working = self.working.clone();
         let deferred = self.deferred.clone();
@@ -109,6 +111,7 @@ impl Active {
             id,
             working,
             deferred,
+            settings,
         });
     }
 
@@ -118,18 +121,20 @@ impl Active {
         savepoint.map_or(Ok(()), |savepoint| self.txn.release_savepoint(savepoint.id))
     }
 
-    /// Undoes all since the savepoint, which stays; a failed block is well again.
-    pub fn rollback_to_savepoint(&mut self, name: &str) -> Result<()> {
+    /// Undoes all since the savepoint, which stays; a failed block is well again. Settings are left to
+    /// the caller.
+    pub fn rollback_to_savepoint(&mut self, name: &str) -> Result<SettingsMark> {
         let at = self.find(name)?;
         self.savepoints.truncate(at + 1);
         let savepoint = &self.savepoints[at];
         self.txn.rollback_to(savepoint.id)?;
         self.working = savepoint.working.clone();
         self.deferred = savepoint.deferred.clone();
+        let settings = savepoint.settings.clone();
         if self.state == BlockState::Failed {
             self.become_state(BlockState::Block);
         }
-        Ok(())
+        Ok(settings)
     }
 
     /// Commits, and makes the changed catalog everybody's before the locks on its objects matter.

@@ -56,7 +56,9 @@ impl Session {
             Statement::Commit { chain } => self.run_commit(*chain).await?,
             Statement::Rollback { chain } => self.run_rollback(*chain)?,
             Statement::Savepoint(name) => {
-                self.block("SAVEPOINT")?.set_savepoint(name.clone());
+                let settings = self.shared.settings.lock().mark();
+                self.block("SAVEPOINT")?
+                    .set_savepoint(name.clone(), settings);
                 "SAVEPOINT"
             }
             Statement::Release(name) => {
@@ -64,8 +66,11 @@ impl Session {
                 "RELEASE"
             }
             Statement::RollbackTo(name) => {
-                self.block("ROLLBACK TO SAVEPOINT")?
+                let settings = self
+                    .block("ROLLBACK TO SAVEPOINT")?
                     .rollback_to_savepoint(name)?;
+                self.shared
+                    .with_settings(|current| current.undo_to(&settings));
                 "ROLLBACK"
             }
             Statement::Set { name, value, local } => self.run_set(name, value, *local)?,

@@ -6,6 +6,7 @@
 
 mod copy;
 mod cursor;
+mod literals;
 pub mod tokens;
 mod utility;
 
@@ -126,6 +127,8 @@ pub enum Discard {
 impl Statement {
     /// Parses one statement; `text` holds no second one.
     pub fn parse(text: &str) -> Result<Statement> {
+        let joined = literals::joined(text)?;
+        let text = joined.as_deref().unwrap_or(text);
         let mut tokens = Tokens::new(text)?;
         if tokens.at_end() {
             return Ok(Statement::Empty);
@@ -170,6 +173,10 @@ fn classify(statement: ast::Statement) -> Result<Statement> {
     use ast::Statement as S;
     Ok(match statement {
         S::Query(query) => Statement::Query(query),
+        S::Insert(ref insert) if !insert.into => {
+            let near = insert.table.to_string();
+            return Err(Error::syntax(format!("syntax error at or near \"{near}\"")));
+        }
         S::Insert(_) | S::Update(_) | S::Delete(_) => Statement::Change(Box::new(statement)),
         S::CreateTable(mut table) if table.query.is_some() => match table.query.take() {
             Some(query) => Statement::CreateTableAs {

@@ -52,6 +52,15 @@ pub fn normalise(sql: &str) -> Result<Option<Normalised>> {
         let before = index.checked_sub(1).map(|i| &tokens[i]);
         let liftable = !ordinals_mean_columns && may_be_parameter(sql, &tokens, index);
         let joined = before.is_some_and(|b| b.range.end == token.range.start);
+        // Literals that follow one another, and a number that runs into a word, are the parser's.
+        let runs_on = before.is_some_and(|b| match b.kind {
+            TokenKind::String => token.kind == TokenKind::String,
+            TokenKind::Number => joined && token.kind == TokenKind::Word,
+            _ => false,
+        });
+        if runs_on {
+            return Ok(None);
+        }
         if !joined && index > 0 {
             key.push(' ');
         }
