@@ -51,7 +51,7 @@ pub use maybe_ready::MaybeReady;
 pub use numeric::Numeric;
 pub use row::{RowLayout, RowView};
 pub use sql_type::SqlType;
-pub use text::FormatContext;
+pub use text::{FormatContext, ObjectNames};
 pub use timezone::TimeZone;
 
 /// A row as the executors pass it: one datum per column, in column order.

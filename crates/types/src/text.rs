@@ -23,6 +23,14 @@ pub struct FormatContext {
     pub date_order: DateOrder,
     /// `bytea_output = escape`; hex otherwise.
     pub bytea_escape: bool,
+    /// Names for `regclass` and its kin; without it they are written as numbers.
+    pub object_names: Option<Arc<dyn ObjectNames>>,
+}
+
+/// Tells what an object id stands for.
+pub trait ObjectNames: std::fmt::Debug + Send + Sync {
+    /// The text of a value of `regclass`, `regtype` or another of these types.
+    fn show(&self, oid: u32, sql_type: &SqlType) -> String;
 }
 
 impl FormatContext {
@@ -33,6 +41,10 @@ impl FormatContext {
             order: self.date_order,
         }
     }
+}
+
+fn names_object(sql_type: &SqlType) -> bool {
+    sql_type.is_oid() && *sql_type != SqlType::Oid
 }
 
 /// 22P02 `invalid input syntax for type integer: "x"`.
@@ -386,7 +398,8 @@ impl Datum {
         })
     }
 
-    /// Appends the value's text form; nothing for NULL. The type matters for nothing but vectors.
+    /// Appends the value's text form; nothing for NULL. The type matters for vectors and for object ids
+    /// that are shown by name.
     pub fn write_text(&self, sql_type: &SqlType, ctx: &FormatContext, out: &mut Vec<u8>) {
         match self {
             Datum::Null => {}
@@ -395,6 +408,11 @@ impl Datum {
             Datum::Int8(v) => out.extend_from_slice(itoa::Buffer::new().format(*v).as_bytes()),
             Datum::Bool(v) => out.push(if *v { b't' } else { b'f' }),
             Datum::Int2(v) => out.extend_from_slice(itoa::Buffer::new().format(*v).as_bytes()),
+            Datum::Oid(v) if names_object(sql_type) && ctx.object_names.is_some() => {
+                if let Some(names) = &ctx.object_names {
+                    out.extend_from_slice(names.show(*v, sql_type).as_bytes());
+                }
+            }
             Datum::Oid(v) => out.extend_from_slice(itoa::Buffer::new().format(*v).as_bytes()),
             Datum::Float4(v) => write_f32(*v, out),
             Datum::Float8(v) => write_f64(*v, out),

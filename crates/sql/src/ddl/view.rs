@@ -1,7 +1,8 @@
 //! CREATE VIEW.
 //!
 //! A view keeps its query as text, in which every relation is qualified by its schema: later changes
-//! of the search path do not change what it means.
+//! of the search path do not change what it means. `*` stands there as the columns that the relations
+//! have now, so that it does not take in later ones; only a join by USING keeps its `*`.
 
 use super::context::{DdlContext, is_built_in_schema, wrong_kind};
 use super::names::{ident, object_name, quote_ident};
@@ -9,7 +10,8 @@ use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
 use datafusion::sql::sqlparser::ast::{
-    self, Ident, ObjectName, ObjectNamePart, Query, SetExpr, TableAlias, VisitMut, VisitorMut,
+    self, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, TableAlias, VisitMut, VisitorMut,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -174,6 +176,24 @@ impl VisitorMut for Binder<'_, '_> {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+        let star = |item: &SelectItem| {
+            matches!(
+                item,
+                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+            )
+        };
+        if select.projection.iter().any(star)
+            && let Some(sources) = self.sources(&select.from)
+        {
+            select.projection = std::mem::take(&mut select.projection)
+                .into_iter()
+                .flat_map(|item| expanded(item, &sources))
+                .collect();
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<Error> {
         let (schema, name) = match object_name(self.d, relation) {
             Ok(found) => found,
@@ -204,11 +224,149 @@ impl VisitorMut for Binder<'_, '_> {
 }
 
 fn quoted(name: &str) -> ObjectNamePart {
-    ObjectNamePart::Identifier(if quote_ident(name) == name {
+    ObjectNamePart::Identifier(quoted_ident(name))
+}
+
+fn quoted_ident(name: &str) -> Ident {
+    if quote_ident(name) == name {
         Ident::new(name)
     } else {
         Ident::with_quote('"', name)
-    })
+    }
+}
+
+/// An item of FROM: the name it goes by, and the columns of a relation that may grow.
+struct FromSource {
+    name: Ident,
+    columns: Option<Vec<Ident>>,
+}
+
+impl Binder<'_, '_> {
+    /// `None` if `*` means something else than the items' columns one after another.
+    fn sources(&self, from: &[ast::TableWithJoins]) -> Option<Vec<FromSource>> {
+        let mut sources = Vec::new();
+        for item in from {
+            sources.push(self.source(&item.relation)?);
+            for join in &item.joins {
+                if joins_by_name(&join.join_operator) {
+                    return None;
+                }
+                sources.push(self.source(&join.relation)?);
+            }
+        }
+        Some(sources)
+    }
+
+    fn source(&self, factor: &ast::TableFactor) -> Option<FromSource> {
+        let (name, alias, columns) = match factor {
+            ast::TableFactor::Table {
+                name, alias, args, ..
+            } => {
+                let columns = match args {
+                    None => self.columns(name),
+                    Some(_) => None,
+                };
+                let last = match name.0.last() {
+                    Some(ObjectNamePart::Identifier(last)) => Some(last.clone()),
+                    _ => None,
+                };
+                (last, alias, columns)
+            }
+            ast::TableFactor::Derived { alias, .. } => (None, alias, None),
+            _ => return None,
+        };
+        let Some(alias) = alias else {
+            let name = name?;
+            return Some(FromSource { name, columns });
+        };
+        let columns = columns.map(|mut columns| {
+            for (column, given) in columns.iter_mut().zip(&alias.columns) {
+                *column = given.name.clone();
+            }
+            columns
+        });
+        Some(FromSource {
+            name: alias.name.clone(),
+            columns,
+        })
+    }
+
+    /// The columns of a table or view; those of other relations never change.
+    fn columns(&self, name: &ObjectName) -> Option<Vec<Ident>> {
+        let (schema, name) = object_name(self.d, name).ok()?;
+        if schema.is_none() && self.hidden.contains(&name) {
+            return None;
+        }
+        match self.d.resolve(schema.as_deref(), &name)? {
+            Relation::Table(table) => Some(
+                table
+                    .live_columns()
+                    .map(|(_, column)| quoted_ident(&column.name))
+                    .collect(),
+            ),
+            Relation::View(view) => Some(
+                view.columns
+                    .iter()
+                    .map(|(name, _)| quoted_ident(name))
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Joins that show a column of both sides once.
+fn joins_by_name(operator: &ast::JoinOperator) -> bool {
+    use ast::JoinOperator as J;
+    let constraint = match operator {
+        J::Join(on)
+        | J::Inner(on)
+        | J::Left(on)
+        | J::LeftOuter(on)
+        | J::Right(on)
+        | J::RightOuter(on)
+        | J::FullOuter(on)
+        | J::CrossJoin(on) => on,
+        _ => return true,
+    };
+    !matches!(
+        constraint,
+        ast::JoinConstraint::On(_) | ast::JoinConstraint::None
+    )
+}
+
+fn expanded(item: SelectItem, sources: &[FromSource]) -> Vec<SelectItem> {
+    match &item {
+        SelectItem::Wildcard(_) => sources.iter().flat_map(all_columns).collect(),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            let wanted = match name.0.last() {
+                Some(ObjectNamePart::Identifier(last)) => ident(last),
+                _ => return vec![item],
+            };
+            match sources.iter().find(|source| ident(&source.name) == wanted) {
+                Some(source) => all_columns(source),
+                None => vec![item],
+            }
+        }
+        _ => vec![item],
+    }
+}
+
+fn all_columns(source: &FromSource) -> Vec<SelectItem> {
+    let Some(columns) = &source.columns else {
+        let name = ObjectName(vec![ObjectNamePart::Identifier(source.name.clone())]);
+        return vec![SelectItem::QualifiedWildcard(
+            SelectItemQualifiedWildcardKind::ObjectName(name),
+            Default::default(),
+        )];
+    };
+    columns
+        .iter()
+        .map(|column| {
+            let path = vec![source.name.clone(), column.clone()];
+            SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(path))
+        })
+        .collect()
 }
 
 fn bind_relations(d: &DdlContext<'_>, query: &Query) -> Result<(Query, Vec<ObjectId>)> {

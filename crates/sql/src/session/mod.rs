@@ -178,6 +178,10 @@ impl Session {
         FormatContext {
             time_zone: TimeZone::parse(&self.expr_settings.time_zone).unwrap_or_default(),
             now: self.expr_settings.transaction_micros,
+            object_names: Some(Arc::new(CatalogNames {
+                catalog: self.catalog(),
+                settings: Arc::clone(&self.expr_settings),
+            })),
             ..FormatContext::default()
         }
     }
@@ -264,6 +268,19 @@ impl Session {
             lock_timeout_nanos: self.lock_timeout.map(|timeout| timeout.as_nanos() as u64),
             row_ids: Arc::clone(&self.instance.row_ids),
         }
+    }
+}
+
+/// Names of objects as the session's search path shows them.
+#[derive(Debug)]
+struct CatalogNames {
+    catalog: Arc<Catalog>,
+    settings: Arc<ExprSettings>,
+}
+
+impl types::ObjectNames for CatalogNames {
+    fn show(&self, oid: u32, sql_type: &types::SqlType) -> String {
+        crate::query::object_names::show(oid, sql_type, &self.catalog, &self.settings)
     }
 }
 
