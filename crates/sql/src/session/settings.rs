@@ -360,7 +360,7 @@ fn with_unit(millis: u64) -> String {
     if millis == 0 {
         return "0".to_string();
     }
-    match UNITS.iter().find(|(size, _)| millis % size == 0) {
+    match UNITS.iter().find(|(size, _)| millis.is_multiple_of(*size)) {
         Some((size, unit)) => format!("{}{unit}", millis / size),
         None => format!("{millis}ms"),
     }
