@@ -1,12 +1,12 @@
 //! ALTER TABLE … ALTER COLUMN.
 
-use super::alter_table::add_identity;
-use super::constraints::{columns_used, has_subquery, is_unique, parse_expression};
+use super::constraints::{Pending, columns_used, has_subquery, is_unique, parse_expression};
 use super::context::DdlContext;
 use super::create_table::{column_type, default_text};
 use super::drop::remove_sequence;
 use super::names::{ident, quote_ident};
 use super::rows::{self, NewValue};
+use super::sequence::owned_sequence;
 use crate::catalog::descriptor::*;
 use datafusion::sql::sqlparser::ast::{
     self, AlterColumnOperation, DataType, Expr, GeneratedAs, Ident,
@@ -331,6 +331,58 @@ pub(super) fn rename_in(text: &str, old: &str, new: &str) -> Result<String> {
         ControlFlow::<()>::Continue(())
     });
     Ok(expression.to_string())
+}
+
+/// Makes a column an IDENTITY column.
+async fn add_identity(
+    d: &mut DdlContext<'_>,
+    table: &Arc<Table>,
+    position: usize,
+    kind: Identity,
+    options: &[ast::SequenceOptions],
+) -> Result<()> {
+    let column = &table.columns[position];
+    let refuse = |message: String| {
+        Err(Error::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            message,
+        ))
+    };
+    if column.identity.is_some() {
+        return refuse(format!(
+            "column \"{}\" of relation \"{}\" is already an identity column",
+            column.name, table.name
+        ));
+    }
+    if column.default.is_some() {
+        return refuse(format!(
+            "column \"{}\" of relation \"{}\" already has a default value",
+            column.name, table.name
+        ));
+    }
+    if !column.not_null {
+        return refuse(format!(
+            "column \"{}\" of relation \"{}\" must be declared NOT NULL before identity can be added",
+            column.name, table.name
+        ));
+    }
+    if !column.sql_type.is_integer() {
+        return Err(Error::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            "identity column type must be smallint, integer, or bigint",
+        ));
+    }
+    let mut changed = (**table).clone();
+    let mut pending = Pending::default();
+    let sql_type = column.sql_type.clone();
+    let oid = owned_sequence(d, &changed, position, sql_type, options, &mut pending).await?;
+    changed.columns[position].identity = Some(kind);
+    changed.columns[position].owned_sequence = Some(oid);
+    for created in pending.sequences {
+        d.put(Descriptor::Sequence(created))?;
+    }
+    d.put_table(changed)?;
+    Ok(())
 }
 
 #[cfg(test)]

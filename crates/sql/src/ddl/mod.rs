@@ -22,7 +22,9 @@
 //! A dropped or truncated table's rows stay behind under a data id that a durable row marks as
 //! waiting for deletion; [`cleanup`] deletes them in bounded transactions.
 
+mod add_column;
 mod alter_column;
+mod alter_constraint;
 mod alter_sequence;
 mod alter_table;
 pub mod analysis;
@@ -32,14 +34,17 @@ mod constraints;
 mod context;
 mod create_table;
 mod drop;
+mod drop_column;
 pub mod extra;
 mod index;
 mod names;
 mod namespace;
+mod rename;
 mod role;
 mod rows;
 pub mod scram;
 mod sequence;
+mod set_schema;
 #[cfg(test)]
 mod tests;
 mod truncate;
