@@ -95,7 +95,7 @@ impl Binder<'_> {
         if self.is_aggregate(&call.name) {
             return self.aggregate_call(function, &call, site);
         }
-        if super::aggregates::is_window_only(&call.name) {
+        if super::windows::is_window_only(&call.name) {
             return Err(Error::new(
                 SqlState::WINDOWING_ERROR,
                 format!("window function {} requires an OVER clause", call.name),
@@ -259,7 +259,7 @@ impl Binder<'_> {
             .aggregate(Vec::<Expr>::new(), vec![aggregate])
             .and_then(|b| b.build())
             .map_err(super::errors::from_datafusion)?;
-        let subquery = super::expressions::subquery_of(plan);
+        let subquery = super::quantified::subquery_of(plan);
         // No rows make an empty array, where array_agg gives NULL.
         let empty = Datum::Array(Arc::new(types::Array::from_elements(
             column.ty.clone(),

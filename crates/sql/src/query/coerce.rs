@@ -50,6 +50,75 @@ pub fn numeric_of(precision: i32, scale: i32) -> SqlType {
     SqlType::Numeric(Some((precision.clamp(1, widest) as u16, scale as i16)))
 }
 
+/// Types whose Arrow comparison is SQL's.
+pub(crate) fn plain_comparison(ty: &SqlType) -> bool {
+    !matches!(
+        ty,
+        SqlType::Interval | SqlType::Jsonb | SqlType::Json | SqlType::Record | SqlType::Void
+    ) && !ty.is_array()
+}
+
+/// The type in which two types are compared, if they can be.
+pub(crate) fn comparison_type(left: &SqlType, right: &SqlType) -> Option<SqlType> {
+    use SqlType as T;
+    let comparable = |t: &SqlType| t.is_orderable();
+    let common = match (left, right) {
+        (T::Unknown, T::Unknown) => T::Text,
+        (T::Unknown, known) | (known, T::Unknown) => match known {
+            T::Varchar(_) => T::Text,
+            T::Numeric(_) => T::Numeric(None),
+            other => other.without_typmod(),
+        },
+        (T::Numeric(_), T::Numeric(_)) => wider_numeric(left, right),
+        _ if left.same_base(right) => match left {
+            T::Varchar(_) => T::Text,
+            other => other.without_typmod(),
+        },
+        // Mixed floats and exact numbers compare as float8.
+        _ if left.is_numeric() && right.is_numeric() => {
+            if left.is_float() || right.is_float() {
+                T::Float8
+            } else if left.is_integer() && right.is_integer() {
+                if can_cast(left, right, CastContext::Implicit) {
+                    right.clone()
+                } else {
+                    left.clone()
+                }
+            } else {
+                wider_numeric(left, right)
+            }
+        }
+        (T::Char(_), T::Varchar(_) | T::Text) | (T::Varchar(_) | T::Text, T::Char(_)) => T::Text,
+        _ if left.is_string() && right.is_string() => T::Text,
+        _ if left.is_oid() && (right.is_oid() || right.is_integer()) => {
+            if matches!(right, T::Int8) {
+                T::Int8
+            } else {
+                T::Oid
+            }
+        }
+        _ if right.is_oid() && left.is_integer() => {
+            if matches!(left, T::Int8) {
+                T::Int8
+            } else {
+                T::Oid
+            }
+        }
+        _ if can_cast(left, right, CastContext::Implicit)
+            && left.category() == right.category() =>
+        {
+            right.without_typmod()
+        }
+        _ if can_cast(right, left, CastContext::Implicit)
+            && left.category() == right.category() =>
+        {
+            left.without_typmod()
+        }
+        _ => return None,
+    };
+    comparable(&common).then_some(common)
+}
+
 /// The one type that the branches of a CASE, UNION, ARRAY, VALUES … take, as PostgreSQL chooses it
 /// (manual, section 10.5). `construct` is the word its error uses.
 pub fn common_type<'a>(

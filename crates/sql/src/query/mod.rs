@@ -28,8 +28,11 @@
 //! point, and shows the value without trailing zeros.
 
 pub(crate) mod access;
+pub(crate) mod aggregate_types;
 pub(crate) mod aggregates;
+pub(crate) mod array_expressions;
 pub(crate) mod binder;
+pub(crate) mod branches;
 pub(crate) mod calls;
 pub mod casts;
 pub mod coerce;
@@ -40,6 +43,7 @@ pub(crate) mod expressions;
 pub(crate) mod from;
 pub mod functions;
 pub(crate) mod kernels;
+pub(crate) mod literals;
 pub mod names;
 pub(crate) mod nested;
 pub(crate) mod nested_function;
@@ -47,7 +51,9 @@ pub mod object_names;
 pub(crate) mod operators;
 pub mod overload;
 pub mod planner;
+pub(crate) mod predicates;
 pub mod provider;
+pub(crate) mod quantified;
 pub mod runtime;
 pub(crate) mod scope;
 pub(crate) mod select;
@@ -56,6 +62,7 @@ pub(crate) mod sleep;
 pub mod statement;
 pub mod type_names;
 pub mod virtual_table;
+pub(crate) mod windows;
 
 pub use casts::CastUdf;
 pub use coerce::CastContext;

@@ -11,9 +11,10 @@
 
 use super::comparisons::array_comparison;
 use super::errors::from_datafusion;
-use super::expressions::{binary_expr, subquery_of};
+use super::expressions::binary_expr;
 use super::functions::FunctionUdf;
 use super::nested_function::{NestedQuery, Shape, SingleRow, Slot};
+use super::quantified::subquery_of;
 use crate::arrow_bridge::{field, sql_type_of};
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};

@@ -1,10 +1,8 @@
 //! Binding of operators and comparisons.
 
 use super::binder::{Binder, unnested};
-use super::coerce::{numeric_of, numeric_shape};
-use super::expressions::{
-    Site, balanced, binary_expr, comparison_type, is_comparison, plain_comparison,
-};
+use super::coerce::{comparison_type, numeric_of, numeric_shape, plain_comparison};
+use super::expressions::{Site, balanced, binary_expr, is_comparison};
 use super::functions::FunctionUdf;
 use super::overload::{choose, undefined_operator};
 use super::scope::Typed;

@@ -1053,7 +1053,7 @@ impl Binder<'_> {
             .map_err(from_datafusion)?;
         if distinct {
             for column in &columns {
-                if !super::expressions::plain_comparison(&column.ty)
+                if !super::coerce::plain_comparison(&column.ty)
                     && matches!(column.ty, SqlType::Json)
                 {
                     return Err(Error::new(
