@@ -16,6 +16,7 @@ pub mod log_writer;
 mod metrics;
 mod pipeline;
 pub mod store;
+mod table_commits;
 pub mod testing;
 
 pub use identity::Identity;

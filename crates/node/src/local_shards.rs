@@ -117,6 +117,10 @@ impl Shards for LocalShards {
         MaybeReady::ready(self.checked(mvcc::newest_version(&*self.engine, key)))
     }
 
+    fn last_commit(&self, table: u32) -> Option<Timestamp> {
+        Some(self.pipeline.last_commit(table))
+    }
+
     fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>> {
         if let Err(error) = self.readable(request.at) {
             return MaybeReady::ready(Err(error));

@@ -6,6 +6,7 @@
 
 use crate::lock_manager::LockManager;
 use crate::metrics::{Metrics, seconds};
+use crate::table_commits::TableCommits;
 use consensus::Command;
 use futures::channel::oneshot;
 use futures::task::AtomicWaker;
@@ -37,6 +38,7 @@ struct Committer {
 
 struct State {
     sequencer: Sequencer<Committer>,
+    table_commits: TableCommits,
     queue: VecDeque<Command>,
     tombstones: Vec<Tombstone>,
     /// Set once: why no write will ever succeed again.
@@ -91,6 +93,7 @@ impl Pipeline {
         Pipeline {
             state: Mutex::new(State {
                 sequencer: Sequencer::new(last),
+                table_commits: TableCommits::new(last),
                 queue: VecDeque::new(),
                 tombstones: Vec::new(),
                 failure: None,
@@ -108,6 +111,11 @@ impl Pipeline {
 
     pub(crate) fn safe_timestamp(&self) -> Timestamp {
         Timestamp(self.safe.load(Ordering::SeqCst))
+    }
+
+    /// See [`txn::kv::Shards::last_commit`].
+    pub(crate) fn last_commit(&self, table: u32) -> Timestamp {
+        self.state.lock().table_commits.last(table)
     }
 
     pub(crate) fn failed(&self) -> watch::Receiver<Option<Error>> {
@@ -151,6 +159,9 @@ impl Pipeline {
         };
         let keys = request.writes.iter().map(|(key, _)| key.clone());
         let commit_ts = state.sequencer.begin(wall_millis, keys, committer);
+        // Before the commit can be visible: a reader that sees it must find it here.
+        let keys = request.writes.iter().map(|(key, _)| &key[..]);
+        state.table_commits.note(keys, commit_ts);
         // The safe timestamp does not move: it was below this commit's and stays so. But a store
         // without open commits says "the last one given", which is still the right answer.
         state.queue.push_back(Command {

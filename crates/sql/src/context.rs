@@ -50,6 +50,22 @@ impl ReadView {
         }
     }
 
+    /// Whether the transaction's own writes change what a span holds.
+    pub fn has_own_writes(&self, span: &Span) -> bool {
+        let own = self.overlay.as_ref().filter(|_| span.start < span.end);
+        own.is_some_and(|own| {
+            let mut writes = own.range(span.start.clone()..span.end.clone());
+            writes.next().is_some()
+        })
+    }
+
+    /// The statement knows what a span holds without asking the shards.
+    pub fn note_read(&self, span: &Span) {
+        if let Some(reads) = &self.reads {
+            reads.lock().push(span.clone());
+        }
+    }
+
     /// One page of committed rows with own writes merged in. Follow `resume` for the next.
     pub async fn scan(
         &self,

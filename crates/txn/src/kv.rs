@@ -103,6 +103,16 @@ pub trait Shards: Send + Sync + 'static {
 
     fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>>;
 
+    /// A timestamp at or above every commit, done or in flight, that has written keys of this table
+    /// (its [`types::key`] prefix): nothing in it has changed after that. `None`: not known.
+    ///
+    /// A commit that is given its timestamp after this call gets one above every
+    /// [`Shards::read_timestamp`] given before it. So an answer at or below two snapshots means that
+    /// both see the same rows of the table.
+    fn last_commit(&self, _table: u32) -> Option<Timestamp> {
+        None
+    }
+
     /// Takes or strengthens a lock for `txn`. `Ok(false)` only under `SkipLocked`.
     /// Dropping a pending future leaves the queue.
     fn lock(

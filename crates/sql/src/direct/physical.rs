@@ -92,7 +92,8 @@ impl PhysicalScalar {
     pub fn eval(&self, row: &[Datum], params: &[Datum], ctx: &StatementContext) -> Result<Datum> {
         let bound = with_parameters(self.expr.clone(), params)?;
         let mut options = ConfigOptions::new();
-        options.extensions.insert(Statement(Arc::new(ctx.clone())));
+        let statement = Statement::new(Arc::new(ctx.clone()), None);
+        options.extensions.insert(statement);
         let options = Arc::new(options);
         let mut props = ExecutionProps::new();
         props.config_options = Some(options);

@@ -36,6 +36,7 @@ pub(crate) mod branches;
 pub(crate) mod calls;
 pub mod casts;
 pub mod coerce;
+pub mod columns;
 pub(crate) mod comparisons;
 pub(crate) mod decode;
 pub mod errors;
@@ -62,6 +63,7 @@ pub(crate) mod predicates;
 pub mod provider;
 pub(crate) mod quantified;
 pub mod runtime;
+pub(crate) mod scan;
 pub(crate) mod scope;
 pub(crate) mod select;
 mod select_list;
@@ -87,6 +89,8 @@ pub(crate) fn runs_a_query(function: &datafusion::logical_expr::ScalarUDF) -> bo
     nested_function::NestedQuery::is(function)
 }
 
+#[cfg(test)]
+mod columns_tests;
 #[cfg(test)]
 mod function_tests;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! optimiser's rules. A query gets a session state of its own, whose options carry the statement's
 //! context to all functions and scans.
 
+use super::columns::ColumnCache;
 use super::errors::from_datafusion;
 use super::planner::AnalyzedQuery;
 use super::statement::Statement;
@@ -24,17 +25,24 @@ use types::{Datum, Error, Result, SqlType};
 /// Rows in a batch: large enough to amortise a kernel's call, small enough for the cache.
 const BATCH_ROWS: usize = 8192;
 
+/// Most bytes of decoded columns in memory: the columns in use of some million rows.
+const COLUMN_BYTES: usize = 256 << 20;
+/// They get at most this part of the queries' memory (1/n): sorts and joins need the rest.
+const COLUMN_SHARE: usize = 4;
+
 /// What all queries of an instance share.
 pub struct Runtime {
     environment: Arc<RuntimeEnv>,
+    columns: Arc<ColumnCache>,
     template: Arc<SessionState>,
 }
 
 impl Runtime {
-    /// `memory_bytes` bounds what all queries together may hold; `partitions` is the number of cores
+    /// `memory_bytes` bounds what all queries together and the decoded columns may hold; `partitions` is the number of cores
     /// that one query may use.
     pub fn new(memory_bytes: usize, partitions: usize) -> Result<Self> {
-        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory_bytes));
+        let columns = (memory_bytes / COLUMN_SHARE).min(COLUMN_BYTES);
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory_bytes - columns));
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(pool)
             .build_arc()
@@ -55,13 +63,14 @@ impl Runtime {
             .build();
         Ok(Runtime {
             environment,
+            columns: Arc::new(ColumnCache::new(columns)),
             template: Arc::new(template),
         })
     }
 
-    /// Bytes that running queries hold now.
+    /// Bytes that running queries hold now, and decoded columns.
     pub fn memory_used(&self) -> usize {
-        self.environment.memory_pool.reserved()
+        self.environment.memory_pool.reserved() + self.columns.bytes()
     }
 
     /// A session state in the name of a statement.
@@ -70,7 +79,7 @@ impl Runtime {
         config
             .options_mut()
             .extensions
-            .insert(Statement(context.clone()));
+            .insert(Statement::new(context.clone(), Some(self.columns.clone())));
         config
             .options_mut()
             .extensions

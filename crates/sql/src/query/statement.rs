@@ -3,6 +3,7 @@
 //! DataFusion hands every function call its `ConfigOptions`; ours carry the [`StatementContext`] as
 //! an extension. So plans hold no context and can be cached.
 
+use super::columns::ColumnCache;
 use crate::context::StatementContext;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::{DataFusionError, Result};
@@ -12,7 +13,10 @@ use std::sync::Arc;
 
 /// The statement in whose name a plan runs.
 #[derive(Clone)]
-pub struct Statement(pub Arc<StatementContext>);
+pub struct Statement {
+    context: Arc<StatementContext>,
+    columns: Option<Arc<ColumnCache>>,
+}
 
 impl fmt::Debug for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,12 +25,22 @@ impl fmt::Debug for Statement {
 }
 
 impl Statement {
+    /// Without a cache, scans read the store.
+    pub fn new(context: Arc<StatementContext>, columns: Option<Arc<ColumnCache>>) -> Self {
+        Statement { context, columns }
+    }
+
+    /// The decoded columns that the statement may use and add to.
+    pub fn columns(options: &ConfigOptions) -> Option<&Arc<ColumnCache>> {
+        options.extensions.get::<Statement>()?.columns.as_ref()
+    }
+
     /// The context of the statement that this configuration belongs to.
     pub fn of(options: &ConfigOptions) -> Result<&Arc<StatementContext>> {
         options
             .extensions
             .get::<Statement>()
-            .map(|statement| &statement.0)
+            .map(|statement| &statement.context)
             .ok_or_else(|| DataFusionError::Internal("plan runs outside a statement".into()))
     }
 }
