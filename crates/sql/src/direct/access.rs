@@ -5,25 +5,15 @@
 //! gives a [`Cursor`] over the rows. Every condition that is not wholly expressed by the bounds stays
 //! in [`AccessPath::residual`].
 
-use super::scalar::{Scalar, Truth};
-use crate::context::{ReadView, StatementContext};
-use crate::functions::comparison::Comparison;
-use crate::table_codec::{Access, KeyColumn, TableCodec};
-use std::collections::VecDeque;
+use super::bounds::{Converted, evaluate_bound, evaluate_equal, least_value, tighter, to_key_type};
+use super::choice::{matching, order_of};
+use super::cursor::{Cursor, Target};
+use super::scalar::Scalar;
+use crate::context::StatementContext;
+use crate::table_codec::{Access, TableCodec};
 use std::ops::Bound;
 use std::sync::Arc;
-use txn::Transaction;
-use txn::kv::{Key, Span, Value};
-use types::{Datum, Result, SqlType};
-
-/// Rows in the first page of a scan; each further page is twice as long.
-const FIRST_PAGE_ROWS: usize = 64;
-/// Most rows in a page.
-const MAX_PAGE_ROWS: usize = 1024;
-/// Most bytes in a page.
-const PAGE_BYTES: usize = 1 << 20;
-/// Longest IN list that is looked up key by key.
-const MAX_POINTS: usize = 1000;
+use types::{Datum, Result};
 
 /// A value to compare a key column with.
 #[derive(Clone)]
@@ -85,26 +75,6 @@ pub struct OrderColumn {
     pub column: usize,
     pub ascending: bool,
     pub nulls_first: bool,
-}
-
-/// How well a path suits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Merit {
-    /// At most one row for each key.
-    unique: bool,
-    equal: usize,
-    both_bounds: bool,
-    some_bound: bool,
-    ordered: bool,
-    primary: bool,
-}
-
-/// The conditions that a path uses.
-struct Match {
-    locator: Locator,
-    used: Vec<usize>,
-    merit: Merit,
-    reverse: bool,
 }
 
 pub fn conjuncts(condition: &Scalar) -> &[Scalar] {
@@ -248,16 +218,7 @@ impl AccessPath {
         ctx: &StatementContext,
         rows: Option<usize>,
     ) -> Result<Cursor> {
-        let mut cursor = Cursor {
-            codec: self.codec.clone(),
-            access: self.access,
-            reverse: self.reverse,
-            points: VecDeque::new(),
-            span: None,
-            page: Vec::new().into_iter(),
-            page_rows: rows.map_or(FIRST_PAGE_ROWS, |rows| rows.clamp(1, MAX_PAGE_ROWS)),
-            read: 0,
-        };
+        let mut cursor = Cursor::new(self.codec.clone(), self.access, self.reverse, rows);
         let columns = self.codec.key_columns(self.access);
         match &self.locator {
             Locator::Points { equal, list } => {
@@ -281,17 +242,15 @@ impl AccessPath {
                 }
                 for value in wanted {
                     values.push(value);
-                    cursor
-                        .points
-                        .push_back(match self.codec.point(self.access, &values) {
-                            Some(key) => Target::Key(key),
-                            None => Target::Span(self.codec.range(
-                                self.access,
-                                &values,
-                                Bound::Unbounded,
-                                Bound::Unbounded,
-                            )),
-                        });
+                    cursor.push(match self.codec.point(self.access, &values) {
+                        Some(key) => Target::Key(key),
+                        None => Target::Span(self.codec.range(
+                            self.access,
+                            &values,
+                            Bound::Unbounded,
+                            Bound::Unbounded,
+                        )),
+                    });
                     values.pop();
                 }
             }
@@ -307,7 +266,7 @@ impl AccessPath {
                     && upper.is_empty()
                     && let Some(key) = self.codec.point(self.access, &values)
                 {
-                    cursor.points.push_back(Target::Key(key));
+                    cursor.push(Target::Key(key));
                     return Ok(cursor);
                 }
                 let mut low = Bound::Unbounded;
@@ -337,502 +296,10 @@ impl AccessPath {
                     .codec
                     .range(self.access, &values, low.as_ref(), high.as_ref());
                 if span.start < span.end {
-                    cursor.points.push_back(Target::Span(span));
+                    cursor.push(Target::Span(span));
                 }
             }
         }
         Ok(cursor)
-    }
-}
-
-/// A bound value brought to the key column's type.
-enum Converted {
-    Exact(Datum),
-    /// Below or above all values of the column's type.
-    Below,
-    Above,
-    Null,
-}
-
-fn to_key_type(value: Datum, sql_type: &SqlType) -> Converted {
-    let wide = match (&value, sql_type) {
-        (Datum::Null, _) => return Converted::Null,
-        (Datum::Int2(v), SqlType::Int4 | SqlType::Int8) => i64::from(*v),
-        (Datum::Int4(v), SqlType::Int2 | SqlType::Int8) => i64::from(*v),
-        (Datum::Int8(v), SqlType::Int2 | SqlType::Int4) => *v,
-        _ => return Converted::Exact(value),
-    };
-    match sql_type {
-        SqlType::Int8 => Converted::Exact(Datum::Int8(wide)),
-        SqlType::Int4 => match i32::try_from(wide) {
-            Ok(v) => Converted::Exact(Datum::Int4(v)),
-            Err(_) if wide < 0 => Converted::Below,
-            Err(_) => Converted::Above,
-        },
-        _ => match i16::try_from(wide) {
-            Ok(v) => Converted::Exact(Datum::Int2(v)),
-            Err(_) if wide < 0 => Converted::Below,
-            Err(_) => Converted::Above,
-        },
-    }
-}
-
-/// The least value of the types whose bounds can be out of range.
-fn least_value(sql_type: &SqlType) -> Option<Datum> {
-    match sql_type {
-        SqlType::Int2 => Some(Datum::Int2(i16::MIN)),
-        SqlType::Int4 => Some(Datum::Int4(i32::MIN)),
-        SqlType::Int8 => Some(Datum::Int8(i64::MIN)),
-        _ => None,
-    }
-}
-
-/// `None`: no row can match.
-fn evaluate_equal(
-    columns: &[KeyColumn],
-    equal: &[Scalar],
-    params: &[Datum],
-    ctx: &StatementContext,
-) -> Result<Option<Vec<Datum>>> {
-    let mut values = Vec::with_capacity(equal.len() + 1);
-    for (column, scalar) in columns.iter().zip(equal) {
-        // IS NULL stands here as the constant NULL inside `Is`.
-        if let Scalar::Is { .. } = scalar {
-            values.push(Datum::Null);
-            continue;
-        }
-        let value = scalar.eval(&[], params, ctx)?;
-        match to_key_type(value, &column.sql_type) {
-            Converted::Exact(value) => values.push(value),
-            _ => return Ok(None),
-        }
-    }
-    Ok(Some(values))
-}
-
-/// `None`: no row can match. `Unbounded`: every value does.
-fn evaluate_bound(
-    bound: &KeyBound,
-    column: &KeyColumn,
-    is_lower: bool,
-    params: &[Datum],
-    ctx: &StatementContext,
-) -> Result<Option<Bound<Datum>>> {
-    let value = bound.value.eval(&[], params, ctx)?;
-    Ok(match to_key_type(value, &column.sql_type) {
-        Converted::Exact(value) if bound.inclusive => Some(Bound::Included(value)),
-        Converted::Exact(value) => Some(Bound::Excluded(value)),
-        Converted::Below if is_lower => Some(Bound::Unbounded),
-        Converted::Above if !is_lower => Some(Bound::Unbounded),
-        _ => None,
-    })
-}
-
-/// The narrower of two bounds on the same side.
-fn tighter(a: Bound<Datum>, b: Bound<Datum>, column: &KeyColumn, is_lower: bool) -> Bound<Datum> {
-    let value = |bound: &Bound<Datum>| match bound {
-        Bound::Included(value) => Some((value.clone(), true)),
-        Bound::Excluded(value) => Some((value.clone(), false)),
-        Bound::Unbounded => None,
-    };
-    let (Some((left, left_included)), Some((right, right_included))) = (value(&a), value(&b))
-    else {
-        return if matches!(a, Bound::Unbounded) { b } else { a };
-    };
-    let ordering = left.compare_typed(&right, &column.sql_type);
-    let ordering = if is_lower {
-        ordering
-    } else {
-        ordering.reverse()
-    };
-    match ordering {
-        std::cmp::Ordering::Greater => a,
-        std::cmp::Ordering::Less => b,
-        std::cmp::Ordering::Equal if left_included && !right_included => b,
-        std::cmp::Ordering::Equal => a,
-    }
-}
-
-// ---- matching conditions to key columns ------------------------------------------------------------
-
-/// The key column inside casts that keep its values' identity and order.
-fn plain_column(scalar: &Scalar) -> Option<usize> {
-    match scalar {
-        Scalar::Column(column) => Some(*column),
-        Scalar::Cast { operand, cast } => {
-            let widens = match (&cast.from, &cast.to) {
-                (SqlType::Int2, SqlType::Int4 | SqlType::Int8) => true,
-                (SqlType::Int4, SqlType::Int8) => true,
-                (SqlType::Char(short), SqlType::Char(long)) => long >= short,
-                (SqlType::Numeric(_), SqlType::Numeric(None)) => true,
-                (SqlType::Numeric(Some((p, s))), SqlType::Numeric(Some((wide_p, wide_s)))) => {
-                    wide_s >= s
-                        && i32::from(*wide_p) - i32::from(*wide_s) >= i32::from(*p) - i32::from(*s)
-                }
-                (from, SqlType::Text | SqlType::Varchar(None)) => {
-                    matches!(from, SqlType::Varchar(_) | SqlType::Text)
-                }
-                _ => false,
-            };
-            if widens { plain_column(operand) } else { None }
-        }
-        _ => None,
-    }
-}
-
-/// A value that can be known before any row is read.
-fn is_bound_value(scalar: &Scalar) -> bool {
-    scalar.is_row_independent() && !scalar.is_volatile()
-}
-
-/// `column comparison value`, whichever way round it was written.
-fn comparison_on(term: &Scalar) -> Option<(usize, Comparison, &Scalar)> {
-    let Scalar::Compare {
-        comparison,
-        left,
-        right,
-        ..
-    } = term
-    else {
-        return None;
-    };
-    if let Some(column) = plain_column(left)
-        && is_bound_value(right)
-    {
-        return Some((column, *comparison, right));
-    }
-    if let Some(column) = plain_column(right)
-        && is_bound_value(left)
-    {
-        return Some((column, comparison.flipped(), left));
-    }
-    None
-}
-
-fn equality_on(term: &Scalar, column: usize) -> Option<&Scalar> {
-    match term {
-        Scalar::Is {
-            truth: Truth::Null,
-            negated: false,
-            operand,
-        } if plain_column(operand) == Some(column) => Some(term),
-        _ => match comparison_on(term)? {
-            (on, Comparison::Eq, value) if on == column => Some(value),
-            _ => None,
-        },
-    }
-}
-
-fn list_on(term: &Scalar, column: usize) -> Option<List> {
-    match term {
-        Scalar::InList {
-            negated: false,
-            operand,
-            list,
-            ..
-        } if plain_column(operand) == Some(column)
-            && list.len() <= MAX_POINTS
-            && list.iter().all(is_bound_value) =>
-        {
-            Some(List::Values(list.clone()))
-        }
-        Scalar::Call {
-            function,
-            arguments,
-        } if function.name == "op = any" => match arguments.as_slice() {
-            [value, array] if plain_column(value) == Some(column) && is_bound_value(array) => {
-                Some(List::Array(array.clone()))
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn matching(
-    codec: &TableCodec,
-    access: Access,
-    terms: &[Scalar],
-    order: &[OrderColumn],
-) -> Option<Match> {
-    let columns = codec.key_columns(access);
-    let unique_key = match access {
-        Access::Primary => true,
-        Access::Secondary(index) => codec.index_descriptor(index).unique,
-    };
-    let mut used = Vec::new();
-    let mut equal = Vec::new();
-    let mut merit = Merit {
-        unique: false,
-        equal: 0,
-        both_bounds: false,
-        some_bound: false,
-        ordered: false,
-        primary: access == Access::Primary,
-    };
-    for key in columns {
-        let Some(column) = key.column else { break };
-        let found = terms
-            .iter()
-            .enumerate()
-            .find_map(|(number, term)| Some((number, equality_on(term, column)?)));
-        if let Some((number, value)) = found {
-            used.push(number);
-            equal.push(value.clone());
-            continue;
-        }
-        let found = terms
-            .iter()
-            .enumerate()
-            .find_map(|(number, term)| Some((number, list_on(term, column)?)));
-        if let Some((number, list)) = found {
-            used.push(number);
-            merit.equal = equal.len() + 1;
-            merit.unique = unique_key && merit.equal == columns.len();
-            merit.ordered = order.is_empty();
-            return Some(Match {
-                locator: Locator::Points { equal, list },
-                used,
-                merit,
-                reverse: false,
-            });
-        }
-        break;
-    }
-    let (mut lower, mut upper) = (Vec::new(), Vec::new());
-    if let Some(column) = columns.get(equal.len()).and_then(|key| key.column) {
-        for (number, term) in terms.iter().enumerate() {
-            if let Scalar::Between {
-                negated: false,
-                operand,
-                low,
-                high,
-                ..
-            } = term
-                && plain_column(operand) == Some(column)
-                && is_bound_value(low)
-                && is_bound_value(high)
-            {
-                used.push(number);
-                lower.push(KeyBound {
-                    value: (**low).clone(),
-                    inclusive: true,
-                });
-                upper.push(KeyBound {
-                    value: (**high).clone(),
-                    inclusive: true,
-                });
-                continue;
-            }
-            let Some((on, comparison, value)) = comparison_on(term) else {
-                continue;
-            };
-            if on != column {
-                continue;
-            }
-            let (side, inclusive) = match comparison {
-                Comparison::Gt => (&mut lower, false),
-                Comparison::GtEq => (&mut lower, true),
-                Comparison::Lt => (&mut upper, false),
-                Comparison::LtEq => (&mut upper, true),
-                Comparison::Eq | Comparison::NotEq => continue,
-            };
-            used.push(number);
-            side.push(KeyBound {
-                value: value.clone(),
-                inclusive,
-            });
-        }
-    }
-    merit.equal = equal.len();
-    merit.unique = unique_key && !columns.is_empty() && equal.len() == columns.len();
-    merit.both_bounds = !lower.is_empty() && !upper.is_empty();
-    merit.some_bound = !lower.is_empty() || !upper.is_empty();
-    let direction = order_of(codec, access, equal.len(), order);
-    merit.ordered = direction.is_some();
-    if used.is_empty() && (order.is_empty() || direction.is_none()) {
-        return None;
-    }
-    Some(Match {
-        locator: Locator::Range {
-            equal,
-            lower,
-            upper,
-        },
-        used,
-        merit,
-        reverse: direction.unwrap_or(false),
-    })
-}
-
-/// Whether the keys behind `equal` fixed columns give this order: forwards `Some(false)`, backwards
-/// `Some(true)`.
-fn order_of(
-    codec: &TableCodec,
-    access: Access,
-    equal: usize,
-    order: &[OrderColumn],
-) -> Option<bool> {
-    let keys = codec.key_columns(access);
-    let fixed = &keys[..equal.min(keys.len())];
-    let mut rest = keys[fixed.len()..].iter();
-    let mut direction = None;
-    for wanted in order {
-        if fixed.iter().any(|key| key.column == Some(wanted.column)) {
-            continue;
-        }
-        let Some(key) = rest.next() else {
-            // The whole primary key is one row: what follows decides nothing.
-            return match access {
-                Access::Primary => Some(direction.unwrap_or(false)),
-                Access::Secondary(_) => None,
-            };
-        };
-        if key.column != Some(wanted.column) {
-            return None;
-        }
-        let backwards = wanted.ascending == key.descending;
-        let not_null = codec
-            .table()
-            .columns
-            .get(wanted.column)
-            .is_some_and(|column| column.not_null);
-        if !not_null && (wanted.nulls_first == key.nulls_first) == backwards {
-            return None;
-        }
-        if *direction.get_or_insert(backwards) != backwards {
-            return None;
-        }
-    }
-    Some(direction.unwrap_or(false))
-}
-
-// ---- reading ---------------------------------------------------------------------------------------
-
-/// Where rows are read: a snapshot, or a transaction with its own writes.
-pub enum Reader<'a> {
-    View(&'a ReadView),
-    Transaction(&'a mut Transaction),
-}
-
-impl Reader<'_> {
-    pub async fn get(&mut self, key: &[u8]) -> Result<Option<Value>> {
-        match self {
-            Reader::View(view) => view.get(key).await,
-            Reader::Transaction(transaction) => transaction.get(key).await,
-        }
-    }
-
-    async fn scan(&mut self, span: Span, reverse: bool, rows: usize) -> Result<txn::kv::ScanPage> {
-        match self {
-            Reader::View(view) => view.scan(span, reverse, rows, PAGE_BYTES).await,
-            Reader::Transaction(transaction) => {
-                transaction.scan(span, reverse, rows, PAGE_BYTES).await
-            }
-        }
-    }
-}
-
-enum Target {
-    Key(Vec<u8>),
-    Span(Span),
-}
-
-/// Rows of an access path, one after the other.
-pub struct Cursor {
-    codec: Arc<TableCodec>,
-    access: Access,
-    reverse: bool,
-    points: VecDeque<Target>,
-    /// The part of the current span that is not read yet.
-    span: Option<Span>,
-    page: std::vec::IntoIter<(Key, Value, types::Timestamp)>,
-    page_rows: usize,
-    read: usize,
-}
-
-impl Cursor {
-    /// Key and value of the next row.
-    pub async fn next(&mut self, reader: &mut Reader<'_>) -> Result<Option<(Key, Value)>> {
-        loop {
-            if let Some((key, value, _)) = self.page.next() {
-                self.read += 1;
-                match self.access {
-                    Access::Primary => return Ok(Some((key, value))),
-                    Access::Secondary(_) => match self.row_of(&value, reader).await? {
-                        Some(found) => return Ok(Some(found)),
-                        None => continue,
-                    },
-                }
-            }
-            if let Some(span) = self.span.take() {
-                let mut page = reader
-                    .scan(span.clone(), self.reverse, self.page_rows)
-                    .await?;
-                self.page_rows = (self.page_rows * 2).clamp(FIRST_PAGE_ROWS, MAX_PAGE_ROWS);
-                self.span = page.resume.take().map(|resume| {
-                    if self.reverse {
-                        Span {
-                            start: span.start,
-                            end: resume,
-                        }
-                    } else {
-                        Span {
-                            start: resume,
-                            end: span.end,
-                        }
-                    }
-                });
-                self.page = page.rows.into_iter();
-                continue;
-            }
-            match self.points.pop_front() {
-                None => return Ok(None),
-                Some(Target::Span(span)) => self.span = Some(span),
-                Some(Target::Key(key)) => {
-                    let Some(value) = reader.get(&key).await? else {
-                        continue;
-                    };
-                    self.read += 1;
-                    match self.access {
-                        Access::Primary => return Ok(Some((key.into(), value))),
-                        Access::Secondary(_) => {
-                            if let Some(found) = self.row_of(&value, reader).await? {
-                                return Ok(Some(found));
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The spans that are not read yet, keys included.
-    pub fn into_spans(self) -> impl Iterator<Item = Span> {
-        self.points.into_iter().map(|target| match target {
-            Target::Span(span) => span,
-            Target::Key(key) => {
-                let mut end = key.clone();
-                end.push(0);
-                Span {
-                    start: key.into(),
-                    end: end.into(),
-                }
-            }
-        })
-    }
-
-    /// Rows and index entries read so far.
-    pub fn rows_read(&self) -> usize {
-        self.read
-    }
-
-    async fn row_of(
-        &self,
-        suffix: &Value,
-        reader: &mut Reader<'_>,
-    ) -> Result<Option<(Key, Value)>> {
-        let key = self.codec.row_key_of_suffix(suffix);
-        Ok(reader.get(&key).await?.map(|row| (key.into(), row)))
     }
 }

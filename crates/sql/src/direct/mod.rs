@@ -11,15 +11,23 @@
 //! plans are shared by executions with different parameters.
 
 pub mod access;
+mod bounds;
+mod choice;
+mod compile;
+pub mod cursor;
 mod describe;
 mod physical;
 pub mod query;
 pub mod scalar;
+mod scalar_compile;
+mod scalar_eval;
 mod steps;
 
 #[cfg(test)]
 mod property_tests;
 
 pub use access::{AccessPath, Locator};
-pub use query::{DirectQuery, RowLock, compile_query};
+pub use compile::compile_query;
+pub use query::{DirectQuery, RowLock};
 pub use scalar::{Input, Scalar};
+pub use scalar_eval::convert;

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::catalog::descriptor::{Identity, Table};
 use crate::context::StatementContext;
-use crate::direct::access::{AccessPath, Reader};
+use crate::direct::access::AccessPath;
+use crate::direct::cursor::Reader;
 use crate::direct::query::{decode_wanted, matches};
-use crate::direct::scalar::{Input, Scalar, convert};
+use crate::direct::{Input, Scalar, convert};
 use crate::query::Runtime;
 use crate::query::casts::CastUdf;
 use crate::query::coerce::CastContext;

@@ -6,7 +6,7 @@ use super::writer::{Writer, found};
 use super::{DmlPlan, DmlResult, Work, adopt, defaulted, is_default, target_column, target_table};
 use crate::catalog::descriptor::{Identity, IndexKey, Table};
 use crate::context::StatementContext;
-use crate::direct::scalar::{Input, Scalar, convert};
+use crate::direct::{Input, Scalar, convert};
 use crate::query::Runtime;
 use crate::query::casts::CastUdf;
 use crate::query::coerce::{CastContext, can_cast};

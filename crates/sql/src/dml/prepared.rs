@@ -3,7 +3,7 @@
 use crate::catalog::descriptor::{ForeignKey, IndexKey, ObjectId, Table};
 use crate::context::StatementContext;
 use crate::direct::access::AccessPath;
-use crate::direct::scalar::{Input, Scalar, convert};
+use crate::direct::{Input, Scalar, convert};
 use crate::functions::comparison::Comparison;
 use crate::query::casts::CastUdf;
 use crate::query::coerce::CastContext;

@@ -13,7 +13,7 @@ use super::prepared::{Incoming, Prepared, PreparedSet};
 use super::violations;
 use crate::catalog::descriptor::{ObjectId, ReferentialAction};
 use crate::context::StatementContext;
-use crate::direct::access::Reader;
+use crate::direct::cursor::Reader;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use txn::kv::{Isolation, Key, LockMode, ScanRequest, Value};

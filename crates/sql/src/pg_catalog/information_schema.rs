@@ -1,9 +1,12 @@
 //! The SQL standard's information schema (PostgreSQL manual, chapter 37).
 
+use super::attributes::default_shown;
+use super::constraints::referenced_index;
 use super::definitions::{RowBuilder, definitions};
-use super::relations::{database, default_shown, indexes, role_name, schema_name};
+use super::deparse;
+use super::indexes::indexes;
+use super::relations::{database, role_name, schema_name};
 use super::value::{int4, optional_text, text};
-use super::{deparse, relations};
 use crate::catalog::descriptor::*;
 use crate::context::StatementContext;
 use std::sync::Arc;
@@ -411,7 +414,7 @@ pub fn referential_constraints(ctx: &StatementContext) -> Result<Vec<Row>> {
     for table in ctx.catalog.tables(database(ctx)) {
         let schema = text(&schema_name(&ctx.catalog, table.schema));
         for key in &table.foreign_keys {
-            let index = relations::referenced_index(&ctx.catalog, key);
+            let index = referenced_index(&ctx.catalog, key);
             let referenced = ctx.catalog.table(key.referenced_table);
             let unique = referenced.and_then(|referenced| {
                 let found = indexes(referenced).into_iter().find(|i| i.oid == index)?;

@@ -1,7 +1,11 @@
 //! `pg_catalog` and `information_schema` as virtual tables: rows made from the catalog on demand.
 
+mod attributes;
+mod constraints;
 pub mod definitions;
 pub mod deparse;
+mod dependencies;
+pub mod indexes;
 mod information_schema;
 pub mod keywords;
 pub mod names;
@@ -61,14 +65,14 @@ pub fn virtual_tables() -> Arc<VirtualTables> {
 /// The relations whose rows come from the catalog, the session or the instance.
 const COMPUTED: &[(&str, &str, definitions::RowsFunction)] = &[
     ("pg_catalog", "pg_class", relations::pg_class),
-    ("pg_catalog", "pg_attribute", relations::pg_attribute),
-    ("pg_catalog", "pg_attrdef", relations::pg_attrdef),
-    ("pg_catalog", "pg_index", relations::pg_index),
-    ("pg_catalog", "pg_constraint", relations::pg_constraint),
+    ("pg_catalog", "pg_attribute", attributes::pg_attribute),
+    ("pg_catalog", "pg_attrdef", attributes::pg_attrdef),
+    ("pg_catalog", "pg_index", indexes::pg_index),
+    ("pg_catalog", "pg_constraint", constraints::pg_constraint),
     ("pg_catalog", "pg_sequence", relations::pg_sequence),
-    ("pg_catalog", "pg_description", relations::pg_description),
-    ("pg_catalog", "pg_depend", relations::pg_depend),
-    ("pg_catalog", "pg_rewrite", relations::pg_rewrite),
+    ("pg_catalog", "pg_description", dependencies::pg_description),
+    ("pg_catalog", "pg_depend", dependencies::pg_depend),
+    ("pg_catalog", "pg_rewrite", dependencies::pg_rewrite),
     ("pg_catalog", "pg_namespace", server::pg_namespace),
     ("pg_catalog", "pg_database", server::pg_database),
     ("pg_catalog", "pg_roles", server::pg_roles),

@@ -3,7 +3,8 @@
 
 use super::definitions::{RowBuilder, definitions};
 use super::deparse;
-use super::relations::{PG_AUTHID, PG_DATABASE, database, indexes, role_name, schema_name};
+use super::indexes::indexes;
+use super::relations::{PG_AUTHID, PG_DATABASE, database, role_name, schema_name};
 use super::value::{array, bool, character, oid, optional_text, text};
 use crate::catalog::descriptor::*;
 use crate::catalog::store::BOOTSTRAP_ROLE_OID;
