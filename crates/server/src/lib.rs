@@ -15,6 +15,7 @@ pub mod env;
 pub mod http;
 pub mod listener;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod shell;
 pub mod start;

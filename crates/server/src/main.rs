@@ -9,6 +9,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    server::memory::prefer_small_pages();
     let result = match Cli::parse().command {
         Command::Start(args) => start(&args),
         Command::Version => {
