@@ -2,7 +2,7 @@
 
 use super::access::{AccessPath, OrderColumn};
 use super::query::{DirectQuery, RowLock, Source};
-use super::scalar::{Input, Scalar};
+use super::scalar::{Input, Scalar, Truth};
 use super::steps::{Aggregate, AggregateKind, SortKey, Step, can_sum};
 use crate::arrow_bridge::sql_type_of;
 use crate::catalog::descriptor::Table;
@@ -239,6 +239,7 @@ impl Builder {
             1 => conditions.pop(),
             _ => Some(Scalar::And(conditions)),
         };
+        let unordered = self.order_before_extreme();
         let sort = self.wanted_order();
         let order = sort.as_ref().map_or(&[][..], |(_, order)| order.as_slice());
         let path = AccessPath::choose(codec, condition, order);
@@ -247,6 +248,8 @@ impl Builder {
             && ordered
         {
             self.steps.remove(step);
+        } else if let Some(steps) = unordered {
+            self.steps = steps;
         }
         let streaming = streaming_count(&self.steps);
         let short = self.has_short_limit(streaming);
@@ -324,6 +327,44 @@ impl Builder {
             plain,
             lock,
         })
+    }
+
+    /// `min` and `max` of a column are in the first row of the column's order: puts that order before
+    /// the aggregate, for an index that has it. Returns the steps as they were.
+    fn order_before_extreme(&mut self) -> Option<Vec<Step>> {
+        let index = streaming_count(&self.steps);
+        let Some(Step::Aggregate(list)) = self.steps.get(index) else {
+            return None;
+        };
+        let [one] = list.as_slice() else {
+            return None;
+        };
+        let ascending = match one.kind {
+            AggregateKind::Min => true,
+            AggregateKind::Max => false,
+            AggregateKind::Count | AggregateKind::Sum => return None,
+        };
+        let value = one.argument.clone().filter(|_| one.filter.is_none())?;
+        let not_null = Scalar::Is {
+            truth: Truth::Null,
+            negated: true,
+            operand: Box::new(value.clone()),
+        };
+        let order = SortKey {
+            value,
+            sql_type: one.argument_type.clone(),
+            ascending,
+            // As an index has them; there are none.
+            nulls_first: !ascending,
+        };
+        let first = Step::Limit {
+            skip: None,
+            fetch: Some(Scalar::Constant(Datum::Int8(1))),
+        };
+        let unordered = self.steps.clone();
+        let steps = [Step::Filter(not_null), Step::Sort(vec![order]), first];
+        self.steps.splice(index..index, steps);
+        Some(unordered)
     }
 
     /// The first sort, if only filters and projections stand before it and its keys are columns of the

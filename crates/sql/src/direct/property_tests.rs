@@ -188,8 +188,27 @@ impl Case {
         )
     }
 
+    /// `min` or `max` of a column: the road by an index and the one over all rows.
+    fn extreme(&mut self, table: &str) -> String {
+        let function = self.dice.of(&["min", "max"]);
+        let (name, sql_type) = self.column();
+        let argument = match sql_type {
+            SqlType::Bool => format!("CAST({name} AS int)"),
+            _ => name,
+        };
+        let condition = match self.dice.below(3) {
+            0 => String::new(),
+            1 => format!(" WHERE {}", self.key_condition()),
+            _ => format!(" WHERE {}", self.condition(1)),
+        };
+        format!("SELECT {function}({argument}) FROM {table}{condition}")
+    }
+
     /// A query, and whether its order is total.
     fn query(&mut self, table: &str) -> (String, bool) {
+        if self.dice.one_in(5) {
+            return (self.extreme(table), true);
+        }
         let mut items = Vec::new();
         for _ in 0..1 + self.dice.below(3) {
             items.push(self.item());
