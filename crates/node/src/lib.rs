@@ -16,7 +16,7 @@ pub mod log_writer;
 mod metrics;
 mod pipeline;
 pub mod store;
-mod table_commits;
+mod table_changes;
 pub mod testing;
 
 pub use identity::Identity;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use storage::{Engine, mvcc};
 use txn::kv::{
-    CommitRequest, Key, LockMode, ScanPage, ScanRequest, Shards, TxnId, Value, WaitPolicy,
+    Changes, CommitRequest, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value,
+    WaitPolicy,
 };
 use types::env::Clock;
 use types::{Error, MaybeReady, Result, SqlState, Timestamp};
@@ -117,8 +118,8 @@ impl Shards for LocalShards {
         MaybeReady::ready(self.checked(mvcc::newest_version(&*self.engine, key)))
     }
 
-    fn last_commit(&self, table: u32) -> Option<Timestamp> {
-        Some(self.pipeline.last_commit(table))
+    fn changes(&self, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
+        self.pipeline.changes(span, after, upto)
     }
 
     fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>> {

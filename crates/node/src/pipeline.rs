@@ -6,7 +6,7 @@
 
 use crate::lock_manager::LockManager;
 use crate::metrics::{Metrics, seconds};
-use crate::table_commits::TableCommits;
+use crate::table_changes::TableChanges;
 use consensus::Command;
 use futures::channel::oneshot;
 use futures::task::AtomicWaker;
@@ -19,7 +19,7 @@ use std::task::Poll;
 use storage::gc::Tombstone;
 use tokio::sync::watch;
 use txn::Sequencer;
-use txn::kv::{CommitRequest, Span, TxnId};
+use txn::kv::{Changes, CommitRequest, Span, TxnId};
 use types::{Error, Result, SqlState, Timestamp};
 
 /// Commits in one write and sync. At more, the acknowledgement of the first waits for too many.
@@ -38,7 +38,7 @@ struct Committer {
 
 struct State {
     sequencer: Sequencer<Committer>,
-    table_commits: TableCommits,
+    table_changes: TableChanges,
     queue: VecDeque<Command>,
     tombstones: Vec<Tombstone>,
     /// Set once: why no write will ever succeed again.
@@ -93,7 +93,7 @@ impl Pipeline {
         Pipeline {
             state: Mutex::new(State {
                 sequencer: Sequencer::new(last),
-                table_commits: TableCommits::new(last),
+                table_changes: TableChanges::new(last),
                 queue: VecDeque::new(),
                 tombstones: Vec::new(),
                 failure: None,
@@ -113,9 +113,9 @@ impl Pipeline {
         Timestamp(self.safe.load(Ordering::SeqCst))
     }
 
-    /// See [`txn::kv::Shards::last_commit`].
-    pub(crate) fn last_commit(&self, table: u32) -> Timestamp {
-        self.state.lock().table_commits.last(table)
+    /// See [`txn::kv::Shards::changes`].
+    pub(crate) fn changes(&self, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
+        self.state.lock().table_changes.between(span, after, upto)
     }
 
     pub(crate) fn failed(&self) -> watch::Receiver<Option<Error>> {
@@ -160,8 +160,8 @@ impl Pipeline {
         let keys = request.writes.iter().map(|(key, _)| key.clone());
         let commit_ts = state.sequencer.begin(wall_millis, keys, committer);
         // Before the commit can be visible: a reader that sees it must find it here.
-        let keys = request.writes.iter().map(|(key, _)| &key[..]);
-        state.table_commits.note(keys, commit_ts);
+        let keys = request.writes.iter().map(|(key, _)| key);
+        state.table_changes.note(keys, commit_ts);
         // The safe timestamp does not move: it was below this commit's and stays so. But a store
         // without open commits says "the last one given", which is still the right answer.
         state.queue.push_back(Command {

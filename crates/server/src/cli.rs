@@ -73,6 +73,11 @@ pub struct StartArgs {
     #[arg(long, value_name = "SIZE", env = "PHANTOMDB_CACHE_SIZE")]
     pub cache_size: Option<Bytes>,
 
+    /// Memory for columns of tables that queries have read, kept for the next query; it counts
+    /// as memory of statements, which take it back when they need it; 0: keep none [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "PHANTOMDB_COLUMN_CACHE_SIZE")]
+    pub column_cache_size: Option<Bytes>,
+
     /// Memory for running statements and buffered writes [default: 4GiB]
     #[arg(long, value_name = "SIZE", env = "PHANTOMDB_MEMORY_LIMIT")]
     pub memory_limit: Option<Bytes>,

@@ -16,6 +16,8 @@ const DEFAULT_HTTP_ADDR: &str = "127.0.0.1:5452";
 
 /// Decompressed blocks kept in memory: an idle node stays below 150 MiB with it.
 const DEFAULT_CACHE: Bytes = Bytes(64 << 20);
+/// Decoded columns kept between queries: those in use of some million rows. An idle node has none.
+const DEFAULT_COLUMN_CACHE: Bytes = Bytes(256 << 20);
 /// Memory of statements that sort, join or aggregate, and of buffered writes, all together.
 const DEFAULT_MEMORY_LIMIT: Bytes = Bytes(4 << 30);
 /// PostgreSQL's default is 100; a session here is a task, not a process.
@@ -33,6 +35,8 @@ pub struct Config {
     /// `None`: no HTTP.
     pub http_addr: Option<SocketAddr>,
     pub cache_bytes: u64,
+    /// A part of the statements' memory.
+    pub column_cache_bytes: u64,
     pub memory_limit_bytes: u64,
     pub max_connections: usize,
     pub max_message_bytes: usize,
@@ -55,6 +59,7 @@ struct File {
     rpc_addr: Option<Address>,
     http_addr: Option<Address>,
     cache_size: Option<Bytes>,
+    column_cache_size: Option<Bytes>,
     memory_limit: Option<Bytes>,
     max_connections: Option<usize>,
     max_message_size: Option<Bytes>,
@@ -127,6 +132,11 @@ impl Config {
                 .or(file.cache_size)
                 .unwrap_or(DEFAULT_CACHE)
                 .0,
+            column_cache_bytes: args
+                .column_cache_size
+                .or(file.column_cache_size)
+                .unwrap_or(DEFAULT_COLUMN_CACHE)
+                .0,
             memory_limit_bytes: args
                 .memory_limit
                 .or(file.memory_limit)
@@ -157,6 +167,12 @@ impl Config {
     /// Of the memory limit, what statements may use to sort, join and aggregate.
     pub fn query_memory_bytes(&self) -> usize {
         usize::try_from(self.memory_limit_bytes / 4 * 3).unwrap_or(usize::MAX)
+    }
+
+    /// Of the statements' memory, what columns may keep between them: at most half.
+    pub fn column_cache_bytes(&self) -> usize {
+        let bytes = usize::try_from(self.column_cache_bytes).unwrap_or(usize::MAX);
+        bytes.min(self.query_memory_bytes() / 2)
     }
 
     /// Of the memory limit, what open transactions may keep of their writes.

@@ -183,6 +183,7 @@ async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError
     .map_err(StartError::Open)?;
     let options = InstanceOptions {
         query_memory_bytes: config.query_memory_bytes(),
+        column_cache_bytes: config.column_cache_bytes(),
         transaction_memory_bytes: config.transaction_memory_bytes(),
         parallelism: std::thread::available_parallelism().map_or(1, usize::from),
     };

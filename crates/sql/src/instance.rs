@@ -30,6 +30,8 @@ const CLEANUP_PAUSE: Duration = Duration::from_millis(30);
 pub struct InstanceOptions {
     /// Memory of queries: hash tables, sorts. Bytes.
     pub query_memory_bytes: usize,
+    /// Of it, what decoded columns may keep between queries. Bytes; 0: none are kept.
+    pub column_cache_bytes: usize,
     /// Memory of open transactions. Bytes.
     pub transaction_memory_bytes: usize,
     /// Threads a query is spread over.
@@ -40,6 +42,7 @@ impl Default for InstanceOptions {
     fn default() -> Self {
         InstanceOptions {
             query_memory_bytes: 1 << 30,
+            column_cache_bytes: 256 << 20,
             transaction_memory_bytes: 1 << 30,
             parallelism: 2,
         }
@@ -120,7 +123,11 @@ impl Instance {
         txn.rollback();
         let registry = Arc::new(Registry::with_all());
         let instance = Arc::new(Instance {
-            runtime: Runtime::new(options.query_memory_bytes, options.parallelism)?,
+            runtime: Runtime::new(
+                options.query_memory_bytes,
+                options.column_cache_bytes,
+                options.parallelism,
+            )?,
             virtual_tables: virtual_tables(),
             registry,
             catalog: SharedCatalog::new(catalog),

@@ -85,7 +85,7 @@ impl World {
             catalog: Arc::new(catalog),
             registry: Arc::new(registry),
             virtual_tables: virtual_tables(),
-            runtime: Runtime::new(256 << 20, 1).unwrap(),
+            runtime: Runtime::new(256 << 20, 64 << 20, 1).unwrap(),
             settings: Arc::new(ExprSettings {
                 time_zone: "UTC".into(),
                 user: "phantom".into(),
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    fn oid(&mut self) -> ObjectId {
+    pub fn oid(&mut self) -> ObjectId {
         self.next_oid += 1;
         self.next_oid
     }
@@ -155,6 +155,11 @@ impl World {
         change(&mut table);
         Arc::make_mut(&mut self.catalog).put(Descriptor::Table(table));
         oid
+    }
+
+    pub fn table_named(&self, name: &str) -> Arc<Table> {
+        let mut tables = self.catalog.tables(DATABASE);
+        tables.find(|table| table.name == name).unwrap().clone()
     }
 
     pub fn planner(&self) -> Planner<'_> {

@@ -17,6 +17,15 @@ pub struct Span {
     pub end: Key,
 }
 
+/// What was written into a span in some time: see [`Shards::changes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These keys, in the order of their commits.
+    Keys(Vec<(Timestamp, Key)>),
+    /// The shards do not remember that far back.
+    Unknown,
+}
+
 /// A transaction's name, unique in the cluster for as long as its locks or records can live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxnId(pub u128);
@@ -103,14 +112,14 @@ pub trait Shards: Send + Sync + 'static {
 
     fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>>;
 
-    /// A timestamp at or above every commit, done or in flight, that has written keys of this table
-    /// (its [`types::key`] prefix): nothing in it has changed after that. `None`: not known.
+    /// What commits above `after` and not above `upto`, done or in flight, have written into a span,
+    /// which lies within one index of one table.
     ///
     /// A commit that is given its timestamp after this call gets one above every
-    /// [`Shards::read_timestamp`] given before it. So an answer at or below two snapshots means that
-    /// both see the same rows of the table.
-    fn last_commit(&self, _table: u32) -> Option<Timestamp> {
-        None
+    /// [`Shards::read_timestamp`] given before it. So nothing written in a span between two snapshots
+    /// means that both see the same rows there, now and later.
+    fn changes(&self, _span: &Span, _after: Timestamp, _upto: Timestamp) -> Changes {
+        Changes::Unknown
     }
 
     /// Takes or strengthens a lock for `txn`. `Ok(false)` only under `SkipLocked`.

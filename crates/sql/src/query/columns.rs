@@ -1,44 +1,53 @@
-//! Decoded columns of whole tables, kept in memory for the next scan.
+//! Decoded columns of tables, kept in memory for the next scan.
 //!
 //! A scan of a whole table costs most of an analytic query: every row is fetched from the store and
-//! taken apart. The rows of most tables do not change between two such queries. So a scan that has
-//! read a table to its end leaves the columns that it decoded here, as Arrow arrays in key order.
+//! taken apart. Most rows do not change between two such queries. So a scan leaves the pages that it
+//! has decoded here, as *portions*: the rows of a span of keys as they were at one timestamp, one
+//! Arrow array a column.
 //!
-//! **When they may be used.** A column was read at a timestamp C. A statement reads at R. If the
-//! table's last commit ([`txn::kv::Shards::last_commit`]) is at or below both, no commit lies between
-//! them, and the table at R is the table at C. Otherwise the column is not used. A transaction's own
-//! writes are not in the store: if it has some in the table, it reads past this cache. What the
-//! columns *mean* (type, value for rows older than the column) is compared too, because a definition
-//! can change without a row being rewritten. A table that is rewritten gets new keys, and so a new
-//! name here.
+//! **When a portion may be used.** It was read at C, a statement reads at R. If no commit between the
+//! two wrote into its span ([`txn::kv::Shards::changes`]), its rows at R are its rows at C. Then it counts as
+//! read at R too. Otherwise it is read again, alone: a write costs the next scan one page, not the table.
+//! A transaction's own writes are not in the store: spans that have some are read past this cache.
+//! What columns *mean* (type, value for rows older than the column) is compared too, because a
+//! definition can change without a row being rewritten. A table that is rewritten gets new keys, and
+//! so a new name here.
 //!
-//! **How columns fit together.** They are added one scan at a time and may have been read in different
-//! portions; all columns of a table are cut at the same rows, those of the first.
+//! **Bound.** Bytes of all portions. Above it the columns that were used longest ago go, but never for
+//! more of the same scan: of a table that is too large a part stays. Queries that need memory
+//! get it from here ([`super::memory`]).
 //!
-//! **Bound.** Bytes of all arrays; above it the columns that were used longest ago go.
+//! What is not here: spans of bounded scans, unless somebody read the whole table. Portions do not grow
+//! together again when they lose rows, except those that lose all.
 
+use super::facts::{Facts, statistics_of};
+use super::scan::PAGE_ROWS;
 use crate::catalog::descriptor::Table;
 use crate::context::ReadView;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::compute::{concat, max, min};
-use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType,
-};
-use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, ScalarValue};
+use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::common::ColumnStatistics;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use txn::kv::{Changes, Key, Span};
 use types::{SqlType, Timestamp};
 
-/// Bookkeeping of an array beside its buffers, in bytes.
-const ARRAY_BYTES: usize = 128;
+/// Bookkeeping of a portion beside its keys and columns, in bytes.
+const PORTION_BYTES: usize = 192;
+/// Bookkeeping of one of its columns beside the array, in bytes.
+const COLUMN_BYTES: usize = 256;
 
 /// See the module. One per instance.
 #[derive(Debug)]
 pub struct ColumnCache {
     limit_bytes: usize,
+    /// What the cache and the running queries may hold together.
+    shared_bytes: usize,
+    /// What the running queries hold.
+    lent_bytes: AtomicUsize,
+    /// The same as in the state, readable without the lock.
+    bytes: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -46,27 +55,43 @@ pub struct ColumnCache {
 struct State {
     tables: BTreeMap<u32, CachedTable>,
     bytes: usize,
-    /// Counts uses, to know which is the oldest.
-    uses: u64,
+    /// Counts scans, to know which was the first to use something.
+    scans: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct CachedTable {
-    /// Rows of each portion.
-    lengths: Arc<[usize]>,
-    /// The rows were counted at this time.
-    at: Timestamp,
-    columns: BTreeMap<usize, CachedColumn>,
+    /// In key order; they do not overlap.
+    portions: Vec<Portion>,
+    columns: BTreeMap<usize, Usage>,
+    /// The last scan of it.
+    used: u64,
+}
+
+/// What is known of a column over all portions.
+#[derive(Debug, Default)]
+struct Usage {
+    /// The last scan of it.
+    used: u64,
+    /// `None`: portions have changed since.
+    statistics: Option<ColumnStatistics>,
 }
 
 #[derive(Debug)]
-struct CachedColumn {
-    meaning: Meaning,
+struct Portion {
+    span: Span,
+    /// The newest timestamp for which the rows are known to be these.
     at: Timestamp,
-    portions: Arc<[ArrayRef]>,
-    statistics: ColumnStatistics,
+    rows: usize,
+    columns: BTreeMap<usize, Column>,
+}
+
+#[derive(Debug)]
+struct Column {
+    meaning: Meaning,
+    array: ArrayRef,
+    facts: Facts,
     bytes: usize,
-    used: u64,
 }
 
 /// What of a column's definition decides how stored rows are decoded.
@@ -78,7 +103,7 @@ struct Meaning {
 
 impl Meaning {
     fn of(table: &Table, position: usize) -> Option<Meaning> {
-        let column = table.columns.get(position)?;
+        let column = table.columns.get(position).filter(|c| !c.dropped)?;
         Some(Meaning {
             sql_type: column.sql_type.clone(),
             missing: column.missing.clone(),
@@ -86,231 +111,428 @@ impl Meaning {
     }
 }
 
-/// The wanted columns of a whole table, in the order in which they were asked for.
-pub(crate) struct WholeColumns {
-    pub lengths: Arc<[usize]>,
-    pub columns: Vec<Arc<[ArrayRef]>>,
+/// Where the rows of a part of a span are.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Here: the wanted columns in the order in which they were asked for. The rows may reach over the
+    /// ends of the span that was asked for.
+    Memory { rows: usize, arrays: Vec<ArrayRef> },
+    /// In the store. There were about so many rows; `also` are columns that were here and would be
+    /// good to have again; `keep` says that this page may come here.
+    Store {
+        span: Span,
+        rows: usize,
+        also: Vec<usize>,
+        keep: bool,
+    },
+    /// In the store, and nothing is known of them.
+    Gap(Span),
+}
+
+/// The answer to a scan's question.
+pub(crate) struct Lookup {
+    /// All of the span, in key order.
+    pub parts: Vec<Found>,
+    /// One per wanted column, or none at all.
     pub statistics: Vec<ColumnStatistics>,
+    /// Names the scan for [`ColumnCache::keep`].
+    pub scan: u64,
+}
+
+/// A page of rows that a scan has decoded.
+pub(crate) struct Page {
+    pub span: Span,
+    pub rows: usize,
+    pub columns: Vec<(usize, ArrayRef)>,
 }
 
 impl ColumnCache {
-    pub fn new(limit_bytes: usize) -> Self {
+    /// At most `limit_bytes`, and with the queries at most `shared_bytes`.
+    pub fn new(limit_bytes: usize, shared_bytes: usize) -> Self {
         ColumnCache {
             limit_bytes,
+            shared_bytes,
+            lent_bytes: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             state: Mutex::default(),
         }
     }
 
-    pub fn limit_bytes(&self) -> usize {
-        self.limit_bytes
-    }
-
     pub fn bytes(&self) -> usize {
-        self.state.lock().bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The columns at these positions as `view` sees them, if all of them are here.
+    /// The running queries hold so much now: gives way to them.
+    pub fn lend(&self, bytes: usize) {
+        self.lent_bytes.store(bytes, Ordering::Relaxed);
+        if self.bytes() > self.limit() {
+            let mut state = self.state.lock();
+            state.shrink(self.limit(), u64::MAX);
+            self.bytes.store(state.bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn limit(&self) -> usize {
+        let lent = self.lent_bytes.load(Ordering::Relaxed);
+        self.limit_bytes.min(self.shared_bytes.saturating_sub(lent))
+    }
+
+    /// Where the columns at these positions are for `view`, over a span of the table's rows.
     pub(crate) fn find(
         &self,
         table: &Table,
         positions: &[usize],
+        span: &Span,
         view: &ReadView,
-    ) -> Option<WholeColumns> {
-        let last = view.shards.last_commit(table.data_id)?;
-        if last > view.at {
-            return None;
-        }
+    ) -> Lookup {
         let mut state = self.state.lock();
-        state.uses += 1;
-        let uses = state.uses;
-        let cached = state.tables.get_mut(&table.data_id)?;
-        if last > cached.at {
-            // No column is newer than the table's rows.
-            state.forget(table.data_id);
-            return None;
-        }
-        let mut found = WholeColumns {
-            lengths: Arc::clone(&cached.lengths),
-            columns: Vec::with_capacity(positions.len()),
-            statistics: Vec::with_capacity(positions.len()),
+        state.scans += 1;
+        let scan = state.scans;
+        let unknown = Lookup {
+            parts: vec![Found::Gap(span.clone())],
+            statistics: Vec::new(),
+            scan,
         };
+        let Some(cached) = state.tables.get_mut(&table.data_id) else {
+            drop(state);
+            // From now on the shards remember what changes in the table.
+            view.shards.changes(span, view.at, view.at);
+            return unknown;
+        };
+        cached.used = scan;
         for position in positions {
-            let column = cached.columns.get_mut(position)?;
-            column.used = uses;
-            if last > column.at || Meaning::of(table, *position).as_ref() != Some(&column.meaning) {
-                return None;
-            }
-            found.columns.push(Arc::clone(&column.portions));
-            found.statistics.push(column.statistics.clone());
+            cached.columns.entry(*position).or_default().used = scan;
         }
-        Some(found)
+        let range = cached.overlapping(span);
+        let Some(changed) = cached.changed(range.clone(), view) else {
+            if cached.portions[range].iter().all(|p| p.at <= view.at) {
+                state.forget(table.data_id);
+                self.bytes.store(state.bytes, Ordering::Relaxed);
+            }
+            return unknown;
+        };
+        let wanted: Option<Vec<Meaning>> =
+            positions.iter().map(|p| Meaning::of(table, *p)).collect();
+        let Some(wanted) = wanted else {
+            return unknown;
+        };
+        let wanted: Vec<(usize, Meaning)> = positions.iter().copied().zip(wanted).collect();
+        let mut parts = Vec::with_capacity(range.len() + 1);
+        let mut reached = span.start.clone();
+        let mut mergeable = false;
+        for (portion, changed) in cached.portions[range].iter_mut().zip(changed) {
+            if reached < portion.span.start {
+                parts.push(Found::Gap(Span {
+                    start: reached,
+                    end: portion.span.start.clone(),
+                }));
+            }
+            reached = portion.span.end.clone();
+            if !changed {
+                portion.at = portion.at.max(view.at);
+            }
+            let own = view.has_own_writes(&portion.span);
+            let arrays = match changed || own {
+                true => None,
+                false => portion.arrays(&wanted),
+            };
+            if let Some(arrays) = arrays {
+                let rows = portion.rows;
+                parts.push(Found::Memory { rows, arrays });
+                mergeable = false;
+                continue;
+            }
+            let part = Span {
+                start: portion.span.start.clone().max(span.start.clone()),
+                end: portion.span.end.clone().min(span.end.clone()),
+            };
+            let also = portion.columns.keys().copied().filter(|_| changed);
+            let also = also.filter(|position| !positions.contains(position));
+            let keep = !own && part == portion.span && (!changed || portion.at <= view.at);
+            let store = Found::Store {
+                span: part,
+                rows: portion.rows,
+                also: also.collect(),
+                keep,
+            };
+            // Small portions that have changed become one.
+            let merged = changed && mergeable && parts.last_mut().is_some_and(|p| p.merge(&store));
+            if !merged {
+                parts.push(store);
+            }
+            mergeable = changed && keep;
+        }
+        if reached < span.end {
+            parts.push(Found::Gap(Span {
+                start: reached,
+                end: span.end.clone(),
+            }));
+        }
+        let statistics = positions.iter().map(|p| cached.statistics(*p)).collect();
+        Lookup {
+            parts,
+            statistics,
+            scan,
+        }
     }
 
-    /// Adds whole columns, decoded from what `view` sees: `portions` of the rows in key order, each
-    /// with one array per position.
-    pub(crate) fn add(
-        &self,
-        table: &Table,
-        positions: &[usize],
-        view: &ReadView,
-        portions: Vec<(usize, Vec<ArrayRef>)>,
-    ) {
-        let unchanged = |last: Timestamp| last <= view.at;
-        let Some(last) = view.shards.last_commit(table.data_id) else {
-            return;
-        };
-        if !unchanged(last) {
-            return;
-        }
-        let lengths: Arc<[usize]> = portions.iter().map(|(rows, _)| *rows).collect();
-        let mut columns = Vec::with_capacity(positions.len());
-        for (place, position) in positions.iter().enumerate() {
-            let arrays = portions.iter().filter_map(|(_, a)| a.get(place).cloned());
-            let arrays: Arc<[ArrayRef]> = arrays.collect();
-            let Some(meaning) = Meaning::of(table, *position) else {
-                return;
+    /// Takes a page that a scan has read at `view`, without own writes. False: there is no room for
+    /// more of this scan.
+    pub(crate) fn keep(&self, table: &Table, scan: u64, view: &ReadView, page: Page) -> bool {
+        let mut columns = BTreeMap::new();
+        let mut bytes = PORTION_BYTES + page.span.start.len() + page.span.end.len();
+        for (position, mut array) in page.columns {
+            let Some(meaning) = Meaning::of(table, position) else {
+                continue;
             };
-            let statistics = statistics_of(&arrays);
-            columns.push((*position, meaning, arrays, statistics));
-        }
-        let mut state = self.state.lock();
-        state.uses += 1;
-        let uses = state.uses;
-        let rows: usize = lengths.iter().sum();
-        let fits = state.tables.get(&table.data_id).is_some_and(|cached| {
-            last <= cached.at && cached.lengths.iter().sum::<usize>() == rows
-        });
-        if !fits {
-            state.forget(table.data_id);
-        }
-        let cached = state
-            .tables
-            .entry(table.data_id)
-            .or_insert_with(|| CachedTable {
-                lengths: Arc::clone(&lengths),
-                at: view.at,
-                columns: BTreeMap::new(),
-            });
-        cached.at = cached.at.max(view.at);
-        let mut change = (0, 0);
-        for (position, meaning, arrays, statistics) in columns {
-            let arrays = match cached.lengths == lengths {
-                true => arrays,
-                false => match cut(&arrays, &cached.lengths) {
-                    Some(arrays) => arrays,
-                    None => continue,
-                },
-            };
-            let bytes = bytes_of(&arrays);
-            change.0 += bytes;
-            let column = CachedColumn {
+            array.shrink_to_fit();
+            let column = Column {
                 meaning,
-                at: view.at,
-                portions: arrays,
-                statistics,
-                bytes,
-                used: uses,
+                facts: Facts::of(array.as_ref()),
+                bytes: COLUMN_BYTES + array.get_buffer_memory_size(),
+                array,
             };
-            if let Some(old) = cached.columns.insert(position, column) {
-                change.1 += old.bytes;
+            bytes += column.bytes;
+            columns.insert(position, column);
+        }
+        if bytes > self.limit() {
+            return false;
+        }
+        let portion = Portion {
+            span: page.span,
+            at: view.at,
+            rows: page.rows,
+            columns,
+        };
+        let mut state = self.state.lock();
+        let fits = state.put(table.data_id, scan, portion, view, self.limit());
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        fits
+    }
+}
+
+impl Found {
+    /// Takes a span of the store behind this one in, if both together are a page.
+    fn merge(&mut self, next: &Found) -> bool {
+        let (
+            Found::Store {
+                span,
+                rows,
+                also,
+                keep,
+            },
+            Found::Store {
+                span: next_span,
+                rows: next_rows,
+                also: next_also,
+                keep: next_keep,
+            },
+        ) = (self, next)
+        else {
+            return false;
+        };
+        if span.end != next_span.start || *rows + next_rows > PAGE_ROWS || keep != next_keep {
+            return false;
+        }
+        span.end = next_span.end.clone();
+        *rows += next_rows;
+        let new = next_also.iter().filter(|position| !also.contains(position));
+        let new: Vec<usize> = new.copied().collect();
+        also.extend(new);
+        true
+    }
+}
+
+impl Portion {
+    fn bytes(&self) -> usize {
+        let columns: usize = self.columns.values().map(|column| column.bytes).sum();
+        PORTION_BYTES + self.span.start.len() + self.span.end.len() + columns
+    }
+
+    fn arrays(&self, wanted: &[(usize, Meaning)]) -> Option<Vec<ArrayRef>> {
+        let arrays = wanted.iter().map(|(position, meaning)| {
+            let column = self.columns.get(position)?;
+            (column.meaning == *meaning).then(|| column.array.clone())
+        });
+        arrays.collect()
+    }
+
+    /// Whether a commit at `commit` lies between this portion and a read at `at`.
+    fn is_parted(&self, commit: Timestamp, at: Timestamp) -> bool {
+        self.at.min(at) < commit && commit <= self.at.max(at)
+    }
+}
+
+impl CachedTable {
+    /// Places of the portions that share keys with a span.
+    fn overlapping(&self, span: &Span) -> Range<usize> {
+        let from = self.portions.partition_point(|p| p.span.end <= span.start);
+        let to = self.portions.partition_point(|p| p.span.start < span.end);
+        from..to.max(from)
+    }
+
+    /// The portion behind this place becomes a part of the one there, if it has no rows: where rows are
+    /// deleted from one end, no portions pile up. Returns the bytes that it frees.
+    fn absorb_empty(&mut self, place: usize) -> usize {
+        let [before, empty, ..] = &mut self.portions[place..] else {
+            return 0;
+        };
+        let fits = before.span.end == empty.span.start && before.at == empty.at;
+        if empty.rows > 0 || !fits {
+            return 0;
+        }
+        let bytes = before.bytes() + empty.bytes();
+        before.span.end = empty.span.end.clone();
+        let left = before.bytes();
+        self.portions.remove(place + 1);
+        bytes - left
+    }
+
+    /// For each of these portions whether a commit lies between it and `view`. `None`: not known.
+    fn changed(&self, range: Range<usize>, view: &ReadView) -> Option<Vec<bool>> {
+        let portions = &self.portions[range];
+        let mut changed = vec![false; portions.len()];
+        let (Some(first), Some(last)) = (portions.first(), portions.last()) else {
+            return Some(changed);
+        };
+        // Whole portions, also where the scan wants a part of them.
+        let span = Span {
+            start: first.span.start.clone(),
+            end: last.span.end.clone(),
+        };
+        let times = portions.iter().map(|portion| portion.at);
+        let after = times.clone().fold(view.at, Timestamp::min);
+        let upto = times.fold(view.at, Timestamp::max);
+        if after == upto {
+            return Some(changed);
+        }
+        let Changes::Keys(keys) = view.shards.changes(&span, after, upto) else {
+            return None;
+        };
+        for (commit, key) in keys {
+            let place = portions.partition_point(|p| p.span.end <= key);
+            if let Some(portion) = portions.get(place)
+                && portion.span.start <= key
+                && portion.is_parted(commit, view.at)
+            {
+                changed[place] = true;
             }
         }
-        state.bytes = state.bytes + change.0 - change.1;
-        state.shrink(self.limit_bytes);
+        Some(changed)
+    }
+
+    fn statistics(&mut self, position: usize) -> ColumnStatistics {
+        let usage = self.columns.entry(position).or_default();
+        let portions = self.portions.iter();
+        let facts = portions.filter_map(|p| p.columns.get(&position).map(|c| &c.facts));
+        let statistics = usage.statistics.get_or_insert_with(|| statistics_of(facts));
+        statistics.clone()
     }
 }
 
 impl State {
     fn forget(&mut self, table: u32) {
         if let Some(cached) = self.tables.remove(&table) {
-            let freed: usize = cached.columns.values().map(|column| column.bytes).sum();
+            let freed: usize = cached.portions.iter().map(Portion::bytes).sum();
             self.bytes -= freed;
         }
     }
 
-    fn shrink(&mut self, limit: usize) {
+    /// Adds a portion read at `view`, if what is here is not newer. False: there is no room.
+    fn put(
+        &mut self,
+        table: u32,
+        scan: u64,
+        mut portion: Portion,
+        view: &ReadView,
+        limit: usize,
+    ) -> bool {
+        let cached = self.tables.entry(table).or_default();
+        cached.used = cached.used.max(scan);
+        let range = cached.overlapping(&portion.span);
+        let same = range.len() == 1 && cached.portions[range.start].span == portion.span;
+        if same && cached.changed(range.clone(), view) == Some(vec![false]) {
+            // The same rows, so the columns that are here stay.
+            let old = &mut cached.portions[range.start];
+            if old.rows == portion.rows {
+                portion.at = portion.at.max(old.at);
+                for (position, column) in std::mem::take(&mut old.columns) {
+                    self.bytes -= column.bytes;
+                    portion.columns.entry(position).or_insert(column);
+                }
+            }
+        }
+        if cached.portions[range.clone()]
+            .iter()
+            .any(|p| p.at > portion.at)
+        {
+            return true;
+        }
+        for position in portion.columns.keys() {
+            cached.columns.entry(*position).or_default().statistics = None;
+        }
+        let span = portion.span.clone();
+        self.bytes += portion.bytes();
+        let place = range.start;
+        let removed = cached.portions.splice(range, [portion]);
+        self.bytes -= removed.map(|portion| portion.bytes()).sum::<usize>();
+        if place > 0 {
+            self.bytes -= cached.absorb_empty(place - 1);
+        }
+        if self.bytes <= limit || self.shrink(limit, scan) {
+            return true;
+        }
+        if let Some(cached) = self.tables.get_mut(&table) {
+            let range = cached.overlapping(&span);
+            let removed = cached.portions.drain(range);
+            self.bytes -= removed.map(|portion| portion.bytes()).sum::<usize>();
+        }
+        false
+    }
+
+    /// Drops what was used longest ago, and before `scan`, until the limit is kept. Whether it is.
+    fn shrink(&mut self, limit: usize, scan: u64) -> bool {
         while self.bytes > limit {
             let columns = self.tables.iter().flat_map(|(table, cached)| {
                 let columns = cached.columns.iter();
-                columns.map(|(position, column)| (column.used, *table, *position))
+                let columns =
+                    columns.map(|(position, usage)| (usage.used, *table, Some(*position)));
+                let bare = cached
+                    .columns
+                    .is_empty()
+                    .then_some((cached.used, *table, None));
+                columns.chain(bare)
             });
-            let Some((_, table, position)) = columns.min() else {
-                return;
+            let oldest = columns.filter(|(used, ..)| *used < scan).min();
+            let Some((_, table, position)) = oldest else {
+                return false;
             };
-            let Some(cached) = self.tables.get_mut(&table) else {
-                return;
-            };
-            if let Some(column) = cached.columns.remove(&position) {
+            match position {
+                Some(position) => self.forget_column(table, position),
+                None => self.forget(table),
+            }
+        }
+        true
+    }
+
+    fn forget_column(&mut self, table: u32, position: usize) {
+        let Some(cached) = self.tables.get_mut(&table) else {
+            return;
+        };
+        cached.columns.remove(&position);
+        for portion in &mut cached.portions {
+            if let Some(column) = portion.columns.remove(&position) {
                 self.bytes -= column.bytes;
             }
-            if cached.columns.is_empty() {
-                self.tables.remove(&table);
-            }
         }
     }
 }
 
-/// Memory of arrays, in bytes.
-pub(crate) fn bytes_of(arrays: &[ArrayRef]) -> usize {
-    let sizes = arrays.iter().map(|array| {
-        let data = array.to_data();
-        // Portions of one large array share its buffers: each counts what it shows of them.
-        data.get_slice_memory_size().unwrap_or(0) + ARRAY_BYTES
-    });
-    sizes.sum()
-}
-
-/// The same column in portions of other lengths, of the same sum.
-fn cut(portions: &[ArrayRef], lengths: &[usize]) -> Option<Arc<[ArrayRef]>> {
-    let arrays: Vec<&dyn Array> = portions.iter().map(|array| array.as_ref()).collect();
-    let whole = concat(&arrays).ok()?;
-    let mut from = 0;
-    let slices = lengths.iter().map(|length| {
-        let slice = whole.slice(from, *length);
-        from += length;
-        slice
-    });
-    Some(slices.collect())
-}
-
-/// Facts that join orders are chosen by. Nothing may answer a query from them, so none says that it
-/// is exact.
-fn statistics_of(portions: &[ArrayRef]) -> ColumnStatistics {
-    let nulls = portions.iter().map(|array| array.null_count()).sum();
-    let mut statistics = ColumnStatistics::new_unknown();
-    statistics.null_count = Precision::Inexact(nulls);
-    let scalar = |of: fn(&dyn Array) -> Option<ScalarValue>, least: bool| {
-        let values = portions.iter().filter_map(|array| of(array.as_ref()));
-        let best = values.reduce(|a, b| match (a < b) == least {
-            true => a,
-            false => b,
-        });
-        best.map_or(Precision::Absent, Precision::Inexact)
-    };
-    statistics.min_value = scalar(|array| extreme(array, true), true);
-    statistics.max_value = scalar(|array| extreme(array, false), false);
-    statistics
-}
-
-/// The least or the greatest value of an array whose type makes that cheap.
-fn extreme(array: &dyn Array, least: bool) -> Option<ScalarValue> {
-    fn of<T: ArrowPrimitiveType>(array: &dyn Array, least: bool) -> Option<T::Native> {
-        let array = array.as_primitive_opt::<T>()?;
-        if least { min(array) } else { max(array) }
+/// The span of a page that was read from the start of `span`, and ended before `resume` if at all.
+pub(crate) fn page_span(span: &Span, resume: Option<&Key>) -> Span {
+    let end = resume.map_or(&span.end, |resume| resume.min(&span.end));
+    Span {
+        start: span.start.clone(),
+        end: end.clone(),
     }
-    Some(match array.data_type() {
-        DataType::Int16 => ScalarValue::Int16(Some(of::<Int16Type>(array, least)?)),
-        DataType::Int32 => ScalarValue::Int32(Some(of::<Int32Type>(array, least)?)),
-        DataType::Int64 => ScalarValue::Int64(Some(of::<Int64Type>(array, least)?)),
-        DataType::Date32 => ScalarValue::Date32(Some(of::<Date32Type>(array, least)?)),
-        DataType::Decimal128(precision, scale) => {
-            let value = of::<Decimal128Type>(array, least)?;
-            ScalarValue::Decimal128(Some(value), *precision, *scale)
-        }
-        DataType::Timestamp(_, zone) => {
-            let value = of::<TimestampMicrosecondType>(array, least)?;
-            ScalarValue::TimestampMicrosecond(Some(value), zone.clone())
-        }
-        _ => return None,
-    })
 }

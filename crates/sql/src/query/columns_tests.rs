@@ -1,5 +1,9 @@
 //! The cache of decoded columns against reads that go past it.
 
+use super::Runtime;
+use super::access::span_of;
+use super::columns::Found;
+use crate::catalog::descriptor::{Column, Descriptor};
 use crate::context::StatementContext;
 use crate::response::{RowChunk, RowSource};
 use crate::test_world::World;
@@ -22,11 +26,20 @@ fn world() -> World {
     world
 }
 
-/// The rows of a query by DataFusion, in text, sorted.
 async fn rows(world: &World, sql: &str, ctx: StatementContext) -> Result<Vec<String>> {
+    rows_by(&world.runtime, world, sql, ctx).await
+}
+
+/// The rows of a query by DataFusion, in text, sorted.
+async fn rows_by(
+    runtime: &Runtime,
+    world: &World,
+    sql: &str,
+    ctx: StatementContext,
+) -> Result<Vec<String>> {
     let query = world.analyse(sql)?;
     let types: Vec<SqlType> = query.columns.iter().map(|c| c.sql_type.clone()).collect();
-    let set = world.runtime.execute(&query, &[], ctx).await?;
+    let set = runtime.execute(&query, &[], ctx).await?;
     let RowSource::Stream(mut stream) = set.rows else {
         panic!("not streamed");
     };
@@ -49,57 +62,25 @@ async fn rows(world: &World, sql: &str, ctx: StatementContext) -> Result<Vec<Str
     Ok(text)
 }
 
-/// The same on shards that say nothing of commits: then no column is kept or used.
-fn past_the_cache(ctx: &StatementContext) -> StatementContext {
-    let mut ctx = ctx.clone();
-    ctx.view.shards = Arc::new(Silent(ctx.view.shards.clone()));
-    ctx
-}
-
-struct Silent(Arc<dyn txn::Shards>);
-
-impl txn::Shards for Silent {
-    fn read_timestamp(&self) -> types::Timestamp {
-        self.0.read_timestamp()
-    }
-    fn get(
-        &self,
-        key: &[u8],
-        at: types::Timestamp,
-    ) -> types::MaybeReady<Result<Option<(txn::kv::Value, types::Timestamp)>>> {
-        self.0.get(key, at)
-    }
-    fn newest_version(&self, key: &[u8]) -> types::MaybeReady<Result<Option<types::Timestamp>>> {
-        self.0.newest_version(key)
-    }
-    fn scan(&self, request: txn::kv::ScanRequest) -> types::MaybeReady<Result<txn::kv::ScanPage>> {
-        self.0.scan(request)
-    }
-    fn lock(
-        &self,
-        txn: txn::kv::TxnId,
-        key: &[u8],
-        mode: txn::kv::LockMode,
-        policy: txn::kv::WaitPolicy,
-    ) -> types::MaybeReady<Result<bool>> {
-        self.0.lock(txn, key, mode, policy)
-    }
-    fn unlock(&self, txn: txn::kv::TxnId, keys: &[txn::kv::Key]) {
-        self.0.unlock(txn, keys);
-    }
-    fn unlock_all(&self, txn: txn::kv::TxnId) {
-        self.0.unlock_all(txn);
-    }
-    fn commit(
-        &self,
-        request: txn::kv::CommitRequest,
-    ) -> types::MaybeReady<Result<types::Timestamp>> {
-        self.0.commit(request)
-    }
+/// A change of a table's definition.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// A new column `extra`, with this value in rows that are there.
+    Add(i64),
+    Drop,
+    /// New keys, without rows.
+    Truncate,
+    /// New keys, with the old rows.
+    Rewrite,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
+    Define(bool, Change),
+    /// Many rows in one commit.
+    Load(bool, i32, i32),
+    /// A cache that has no room, or has again.
+    Lend(usize),
     Insert(bool, i32, i64),
     Update(bool, i32, i64),
     Delete(bool, i32),
@@ -112,7 +93,10 @@ enum Step {
     Read(usize, usize),
 }
 
-const QUERIES: [&str; 6] = [
+const QUERIES: [&str; 9] = [
+    "SELECT * FROM a",
+    "SELECT * FROM a WHERE id > 5 AND id < 30",
+    "SELECT n, t FROM b WHERE id >= 7",
     "SELECT count(*) FROM a",
     "SELECT sum(n), max(n), min(id) FROM a",
     "SELECT id, t FROM a WHERE n > 3",
@@ -122,10 +106,19 @@ const QUERIES: [&str; 6] = [
 ];
 
 fn step() -> impl Strategy<Value = Step> {
+    let change = prop_oneof![
+        3 => (0..3i64).prop_map(Change::Add),
+        1 => Just(Change::Drop),
+        1 => Just(Change::Truncate),
+        1 => Just(Change::Rewrite),
+    ];
     prop_oneof![
-        3 => (any::<bool>(), 0..12i32, 0..9i64).prop_map(|(t, k, n)| Step::Insert(t, k, n)),
-        2 => (any::<bool>(), 0..12i32, 0..9i64).prop_map(|(t, k, n)| Step::Update(t, k, n)),
-        1 => (any::<bool>(), 0..12i32).prop_map(|(t, k)| Step::Delete(t, k)),
+        1 => (any::<bool>(), change).prop_map(|(t, change)| Step::Define(t, change)),
+        1 => (any::<bool>(), 0..60i32, 1..40i32).prop_map(|(t, k, n)| Step::Load(t, k, n)),
+        1 => prop_oneof![Just(0usize), Just(255 << 20), Just((256 << 20) - 5000)].prop_map(Step::Lend),
+        3 => (any::<bool>(), 0..40i32, 0..9i64).prop_map(|(t, k, n)| Step::Insert(t, k, n)),
+        2 => (any::<bool>(), 0..40i32, 0..9i64).prop_map(|(t, k, n)| Step::Update(t, k, n)),
+        1 => (any::<bool>(), 0..40i32).prop_map(|(t, k)| Step::Delete(t, k)),
         1 => Just(Step::Begin),
         1 => (0..3usize, any::<bool>(), 20..40i32).prop_map(|(x, t, k)| Step::WriteIn(x, t, k)),
         1 => (0..3usize, any::<bool>()).prop_map(|(x, commit)| Step::End(x, commit)),
@@ -137,24 +130,85 @@ fn name(second: bool) -> &'static str {
     if second { "b" } else { "a" }
 }
 
-async fn compare(world: &World, sql: &str, txn: &mut Transaction) {
+/// `without` is a runtime that keeps nothing.
+async fn compare(world: &World, without: &Runtime, sql: &str, txn: &mut Transaction) {
     let mut ctx = world.context(txn);
     ctx.view.overlay = txn.overlay();
-    let truth = rows(world, sql, past_the_cache(&ctx)).await.unwrap();
+    let truth = rows_by(without, world, sql, ctx.clone()).await.unwrap();
     // Twice: the first may fill what the second uses.
     for _ in 0..2 {
         assert_eq!(rows(world, sql, ctx.clone()).await.unwrap(), truth, "{sql}");
     }
 }
 
+/// Puts a changed definition of a table into the catalog.
+async fn define(world: &mut World, name: &str, change: Change) {
+    let old = world.table_named(name);
+    let mut table = (*old).clone();
+    table.version += 1;
+    match change {
+        Change::Add(value) => {
+            // The name is free only if an older one is dropped.
+            table
+                .columns
+                .iter_mut()
+                .for_each(|c| c.dropped |= c.name == "extra");
+            let mut column = Column::new("extra", SqlType::Int8);
+            column.missing = Some(value.to_string());
+            table.columns.push(column);
+        }
+        Change::Drop => table
+            .columns
+            .iter_mut()
+            .for_each(|c| c.dropped |= c.name == "extra"),
+        Change::Truncate | Change::Rewrite => table.data_id = world.oid(),
+    }
+    if let Change::Rewrite = change {
+        let (from, to) = (old.data_id, table.data_id);
+        let span = crate::table_codec::TableCodec::new(old)
+            .unwrap()
+            .whole_span();
+        let mut txn = world.begin(Isolation::RepeatableRead);
+        let view = world.context(&mut txn).view;
+        let page = view
+            .scan(span, false, usize::MAX, usize::MAX)
+            .await
+            .unwrap();
+        for (key, value, _) in page.rows {
+            let tail = key.strip_prefix(&from.to_be_bytes()).unwrap();
+            txn.put([&to.to_be_bytes(), tail].concat(), value).unwrap();
+        }
+        txn.commit().await.unwrap();
+    }
+    Arc::make_mut(&mut world.catalog).put(Descriptor::Table(table));
+}
+
 async fn run(steps: Vec<Step>) {
-    let world = world();
+    let mut world = world();
+    // More than one partition.
+    world.runtime = Runtime::new(256 << 20, 64 << 20, 3).unwrap();
+    let without = Runtime::new(256 << 20, 0, 1).unwrap();
     let mut open: Vec<Transaction> = Vec::new();
     for step in steps {
         match step {
+            Step::Define(t, change) => define(&mut world, name(t), change).await,
+            Step::Load(t, from, rows) => {
+                let values = (from..from + rows).map(|id| format!("({id}, {}, 'x')", id % 7));
+                let values: Vec<String> = values.collect();
+                let sql = format!(
+                    "INSERT INTO {} (id, n, t) VALUES {} ON CONFLICT DO NOTHING",
+                    name(t),
+                    values.join(", ")
+                );
+                let _ = world.exec(&sql).await;
+            }
+            Step::Lend(bytes) => world.runtime.columns().lend(bytes),
             // Duplicate keys and locks that others hold refuse some of the changes: all the same.
             Step::Insert(t, id, n) => {
-                let sql = format!("INSERT INTO {} VALUES ({id}, {n}, 'x{n}')", name(t));
+                let sql = format!(
+                    "INSERT INTO {} (id, n, t) VALUES ({id}, {n}, 'x{n}')",
+                    name(t)
+                );
                 let _ = world.exec(&sql).await;
             }
             Step::Update(t, id, n) => {
@@ -174,7 +228,10 @@ async fn run(steps: Vec<Step>) {
             Step::WriteIn(x, t, id) if x < open.len() => {
                 // Keys that only this transaction writes, so that nobody waits for anybody.
                 let id = id * 3 + x as i32 + 100;
-                let sql = format!("INSERT INTO {} VALUES ({id}, {x}, 'own')", name(t));
+                let sql = format!(
+                    "INSERT INTO {} (id, n, t) VALUES ({id}, {x}, 'own')",
+                    name(t)
+                );
                 let _ = world.change(&mut open[x], &sql, &[]).await;
             }
             Step::End(x, commit) if x < open.len() => {
@@ -189,10 +246,10 @@ async fn run(steps: Vec<Step>) {
             }
             Step::WriteIn(..) | Step::End(..) => {}
             Step::Read(x, q) => match open.get_mut(x) {
-                Some(txn) => compare(&world, QUERIES[q], txn).await,
+                Some(txn) => compare(&world, &without, QUERIES[q], txn).await,
                 None => {
                     let mut txn = world.begin(Isolation::ReadCommitted);
-                    compare(&world, QUERIES[q], &mut txn).await;
+                    compare(&world, &without, QUERIES[q], &mut txn).await;
                 }
             },
         }
@@ -245,6 +302,9 @@ async fn a_second_scan_reads_memory_until_somebody_writes() {
     assert!(!from_memory(sql).await);
     world.planned(sql, &[]).await.unwrap();
     assert!(from_memory(sql).await);
+    world.runtime.columns().lend(256 << 20);
+    assert_eq!(world.runtime.columns().bytes(), 0);
+    assert!(!from_memory(sql).await);
 }
 
 #[tokio::test]
@@ -287,4 +347,55 @@ async fn a_limit_counts_in_memory_too() {
             "{sql}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_write_costs_the_next_scan_its_page_alone() {
+    let world = world();
+    let values: Vec<String> = (0..40).map(|id| format!("({id}, {id}, 'x')")).collect();
+    let sql = format!("INSERT INTO a VALUES {}", values.join(", "));
+    world.exec(&sql).await.unwrap();
+    let stored = async || {
+        let table = world.table_named("a");
+        let mut txn = world.begin(Isolation::ReadCommitted);
+        let view = world.context(&mut txn).view;
+        let codec = crate::table_codec::TableCodec::new(table.clone()).unwrap();
+        let span = span_of(&codec, &[]);
+        let found = world.runtime.columns().find(&table, &[0, 1], &span, &view);
+        let parts = found.parts.iter().map(|part| match part {
+            Found::Memory { .. } => 'm',
+            Found::Store { .. } => 's',
+            Found::Gap(_) => 'g',
+        });
+        parts.collect::<String>()
+    };
+    assert_eq!(stored().await, "g");
+    world.planned("SELECT id, n FROM a", &[]).await.unwrap();
+    assert_eq!(stored().await, "m".repeat(10));
+    for sql in [
+        "UPDATE a SET n = 7 WHERE id = 9",
+        "INSERT INTO a VALUES (100, 1, 'y')",
+    ] {
+        world.exec(sql).await.unwrap();
+    }
+    assert_eq!(stored().await, "mmsmmmmmms");
+    world
+        .planned("SELECT sum(id + n) FROM a", &[])
+        .await
+        .unwrap();
+    assert_eq!(stored().await, "m".repeat(10));
+    // Portions whose rows are deleted become one.
+    world.exec("DELETE FROM a WHERE id < 12").await.unwrap();
+    assert_eq!(stored().await, format!("sss{}", "m".repeat(7)));
+    world.planned("SELECT t FROM a", &[]).await.unwrap();
+    assert_eq!(stored().await, "m".repeat(8));
+    // Rows that come into the middle of a portion split it once there are too many.
+    world.exec("DELETE FROM a WHERE id > 20").await.unwrap();
+    world.planned("SELECT id, n FROM a", &[]).await.unwrap();
+    let before = stored().await.len();
+    let values: Vec<String> = (30..40).map(|id| format!("({id}, 0, 'z')")).collect();
+    let sql = format!("INSERT INTO a VALUES {}", values.join(", "));
+    world.exec(&sql).await.unwrap();
+    world.planned("SELECT id, n FROM a", &[]).await.unwrap();
+    assert_eq!(stored().await, "m".repeat(before + 1));
 }

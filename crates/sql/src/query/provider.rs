@@ -2,16 +2,18 @@
 //!
 //! A scan reads pages of rows at the statement's snapshot through [`crate::context::ReadView`] and
 //! decodes the wanted columns straight into Arrow builders. Absent columns (added after a row was
-//! written) get the value that the descriptor says. Whole tables may be in memory already.
+//! written) get the value that the descriptor says. Pages may be in memory already ([`super::columns`]).
 
 use super::access::{key_condition, probe, span_of};
+use super::columns::Found;
 use super::errors::external;
-use super::scan::{PAGE_ROWS, Scan, ScanExec};
+use super::scan::{GROWN_PAGE_ROWS, Keeper, PAGE_ROWS, Scan, ScanExec, Segment};
 use super::statement::Statement;
 use crate::arrow_bridge::field;
 use crate::catalog::descriptor::Table;
 use crate::table_codec::TableCodec;
 use async_trait::async_trait;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
@@ -105,40 +107,80 @@ impl TableProvider for TableData {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
         let codec = self.codec()?;
-        let span = span_of(codec, filters);
+        let whole = span_of(codec, filters);
         let bounded = filters.iter().any(|f| key_condition(codec, f).is_some());
+        let columns: Vec<usize> = wanted.iter().map(|i| self.positions[*i]).collect();
+        let schema: SchemaRef = Arc::new(self.schema.project(wanted)?);
+        let partitions = state.config().target_partitions();
+        let view = &context.view;
+        let cache = Statement::columns(state.config_options());
+        let (parts, statistics, keeper) = match cache {
+            Some(cache) => {
+                let found = cache.find(&self.table, &columns, &whole, view);
+                let keeper = Keeper::new(cache.clone(), found.scan);
+                (found.parts, found.statistics, Some(keeper))
+            }
+            None => (vec![Found::Gap(whole.clone())], Vec::new(), None),
+        };
+        if parts
+            .iter()
+            .any(|part| matches!(part, Found::Memory { .. }))
+        {
+            view.note_read(&whole);
+        }
+        let mut segments = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Found::Memory { rows, arrays } => {
+                    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                    let batch =
+                        RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?;
+                    segments.push(Segment::Memory(batch));
+                }
+                Found::Store {
+                    span,
+                    rows,
+                    also,
+                    keep,
+                } => segments.push(Segment::Store {
+                    span,
+                    rows: Some(rows),
+                    page_rows: GROWN_PAGE_ROWS,
+                    also,
+                    keep,
+                }),
+                Found::Gap(span) => {
+                    let keep = !bounded && !view.has_own_writes(&span);
+                    let (spans, rows) = match limit {
+                        Some(limit) if limit <= PAGE_ROWS => (vec![span], None),
+                        _ => {
+                            let facts = probe(view, span, partitions).await.map_err(external)?;
+                            let rows = facts.rows as usize / facts.parts.len().max(1);
+                            (facts.parts, Some(rows))
+                        }
+                    };
+                    segments.extend(spans.into_iter().map(|span| Segment::Store {
+                        span,
+                        rows,
+                        page_rows: PAGE_ROWS,
+                        also: Vec::new(),
+                        keep,
+                    }));
+                }
+            }
+        }
         let scan = Scan {
             table: self.table.clone(),
             codec: codec.clone(),
-            schema: Arc::new(self.schema.project(wanted)?),
-            columns: wanted.iter().map(|i| self.positions[*i]).collect(),
+            schema,
+            columns,
             limit,
+            bounded,
+            keeper: keeper.filter(|_| limit.is_none()),
             context,
         };
-        let partitions = state.config().target_partitions();
-        let view = &scan.context.view;
-        let cache = match bounded || view.has_own_writes(&span) {
-            true => None,
-            false => Statement::columns(state.config_options()).cloned(),
-        };
-        if let Some(cache) = &cache
-            && let Some(found) = cache.find(&self.table, &scan.columns, view)
-        {
-            view.note_read(&span);
-            return Ok(Arc::new(ScanExec::of_memory(scan, found, partitions)?));
-        }
-        if limit.is_some_and(|limit| limit <= PAGE_ROWS) {
-            let scan = ScanExec::of_store(scan, vec![span], None, bounded, None);
-            return Ok(Arc::new(scan));
-        }
-        let facts = probe(view, span, partitions).await.map_err(external)?;
-        let cache = cache.filter(|_| limit.is_none());
-        Ok(Arc::new(ScanExec::of_store(
-            scan,
-            facts.parts,
-            Some(facts.rows),
-            bounded,
-            cache,
+        Ok(Arc::new(ScanExec::new(
+            scan, segments, statistics, partitions,
         )))
     }
 }

@@ -6,13 +6,14 @@
 
 use super::columns::ColumnCache;
 use super::errors::from_datafusion;
+use super::memory::QueryMemory;
 use super::planner::AnalyzedQuery;
 use super::statement::Statement;
 use crate::arrow_bridge::scalar_value;
 use crate::context::StatementContext;
 use crate::response::{RowChunk, RowSet, RowSource};
 use datafusion::common::ParamValues;
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -25,11 +26,6 @@ use types::{Datum, Error, Result, SqlType};
 /// Rows in a batch: large enough to amortise a kernel's call, small enough for the cache.
 const BATCH_ROWS: usize = 8192;
 
-/// Most bytes of decoded columns in memory: the columns in use of some million rows.
-const COLUMN_BYTES: usize = 256 << 20;
-/// They get at most this part of the queries' memory (1/n): sorts and joins need the rest.
-const COLUMN_SHARE: usize = 4;
-
 /// What all queries of an instance share.
 pub struct Runtime {
     environment: Arc<RuntimeEnv>,
@@ -38,11 +34,11 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// `memory_bytes` bounds what all queries together and the decoded columns may hold; `partitions` is the number of cores
-    /// that one query may use.
-    pub fn new(memory_bytes: usize, partitions: usize) -> Result<Self> {
-        let columns = (memory_bytes / COLUMN_SHARE).min(COLUMN_BYTES);
-        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory_bytes - columns));
+    /// `memory_bytes` bounds what all queries together and the columns kept between them may hold, and
+    /// `column_bytes` the columns alone; `partitions` is the number of cores that one query may use.
+    pub fn new(memory_bytes: usize, column_bytes: usize, partitions: usize) -> Result<Self> {
+        let columns = Arc::new(ColumnCache::new(column_bytes, memory_bytes));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(memory_bytes, columns.clone()));
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(pool)
             .build_arc()
@@ -63,7 +59,7 @@ impl Runtime {
             .build();
         Ok(Runtime {
             environment,
-            columns: Arc::new(ColumnCache::new(columns)),
+            columns,
             template: Arc::new(template),
         })
     }
@@ -71,6 +67,11 @@ impl Runtime {
     /// Bytes that running queries hold now, and decoded columns.
     pub fn memory_used(&self) -> usize {
         self.environment.memory_pool.reserved() + self.columns.bytes()
+    }
+
+    /// What is kept between queries.
+    pub fn columns(&self) -> &ColumnCache {
+        &self.columns
     }
 
     /// A session state in the name of a statement.

@@ -1,19 +1,19 @@
 //! The scan of a stored table inside a physical plan.
 //!
-//! Its rows come from the store, page by page and a partition per key span, or from the columns that
-//! an earlier scan has left in memory ([`super::columns`]).
+//! Its rows come from the store, page by page, or from the pages that earlier scans have left in memory
+//! ([`super::columns`]); each partition has some of both, in key order.
 
-use super::columns::{ColumnCache, WholeColumns, bytes_of};
+use super::columns::{ColumnCache, Page, page_span};
 use super::decode::ColumnDecoder;
 use super::errors::external;
 use crate::catalog::descriptor::Table;
-use crate::context::StatementContext;
+use crate::context::{ReadView, StatementContext};
 use crate::table_codec::TableCodec;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, Statistics};
+use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
@@ -23,43 +23,78 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
-use futures::StreamExt;
-use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use txn::kv::Span;
 
-/// Rows in a page of a scan: as many as DataFusion's batches have.
-pub(crate) const PAGE_ROWS: usize = 8192;
+/// Rows in a page of a scan: as many as DataFusion's batches have. Tests want many pages of few rows.
+pub(crate) const PAGE_ROWS: usize = if cfg!(test) { 4 } else { 8192 };
+/// Rows in the page of a portion that is read again: it splits when it has grown to more.
+pub(crate) const GROWN_PAGE_ROWS: usize = PAGE_ROWS + PAGE_ROWS / 2;
 /// Bytes of keys and values in a page: what a few scans at once may hold in memory each.
 const PAGE_BYTES: usize = 4 << 20;
 /// Bytes guessed for a text value where sizes of tables are compared.
 const TEXT_WIDTH: usize = 24;
-/// Portions in memory with fewer rows together are not worth a second partition.
-const MIN_PARTITION_ROWS: usize = 16_384;
+/// Scans of fewer rows are not worth a second partition.
+const MIN_PARTITION_ROWS: usize = 2 * PAGE_ROWS;
 
-/// Where a scan's rows are.
-#[derive(Clone)]
-enum Source {
-    /// In the store: key spans, one a partition.
+/// Where some rows of a scan are.
+#[derive(Clone, Debug)]
+pub(crate) enum Segment {
+    Memory(RecordBatch),
     Store {
-        spans: Vec<Span>,
-        /// Guessed from a probe.
-        rows: Option<u64>,
-        /// Conditions on the key narrow the spans.
-        bounded: bool,
-        /// Takes the columns for later scans, if this one reads the whole table.
-        collector: Option<Arc<Collector>>,
-    },
-    /// In memory: batches, a list a partition.
-    Memory {
-        partitions: Vec<Arc<[RecordBatch]>>,
-        statistics: Arc<Statistics>,
+        span: Span,
+        /// Guessed.
+        rows: Option<usize>,
+        /// Most rows of a page.
+        page_rows: usize,
+        /// Columns that the cache has of older versions of these rows.
+        also: Vec<usize>,
+        /// The cache may have the pages.
+        keep: bool,
     },
 }
 
-/// What all scans know.
-#[derive(Clone)]
+impl Segment {
+    fn rows(&self) -> Option<usize> {
+        match self {
+            Segment::Memory(batch) => Some(batch.num_rows()),
+            Segment::Store { rows, .. } => *rows,
+        }
+    }
+}
+
+/// Takes decoded pages to the cache.
+pub(crate) struct Keeper {
+    cache: Arc<ColumnCache>,
+    /// The scan's name there.
+    scan: u64,
+    /// There is no room for more.
+    full: AtomicBool,
+}
+
+impl Keeper {
+    pub fn new(cache: Arc<ColumnCache>, scan: u64) -> Self {
+        Keeper {
+            cache,
+            scan,
+            full: AtomicBool::new(false),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, table: &Table, view: &ReadView, page: Page) {
+        if !self.cache.keep(table, self.scan, view, page) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What all partitions of a scan know.
 pub(crate) struct Scan {
     pub table: Arc<Table>,
     pub codec: Arc<TableCodec>,
@@ -67,14 +102,19 @@ pub(crate) struct Scan {
     /// Positions of the wanted columns in the stored row.
     pub columns: Vec<usize>,
     pub limit: Option<usize>,
+    /// Conditions on the key narrow it.
+    pub bounded: bool,
     pub context: Arc<StatementContext>,
+    pub keeper: Option<Keeper>,
 }
 
 /// See the module.
 #[derive(Clone)]
 pub struct ScanExec {
-    scan: Scan,
-    source: Source,
+    scan: Arc<Scan>,
+    /// In key order, within and between the partitions.
+    partitions: Vec<Arc<[Segment]>>,
+    columns: Vec<ColumnStatistics>,
     properties: Arc<PlanProperties>,
 }
 
@@ -85,152 +125,194 @@ impl fmt::Debug for ScanExec {
 }
 
 impl ScanExec {
-    /// Reads key spans. `cache` takes the columns: only if the spans are the whole table.
-    pub(crate) fn of_store(
+    /// Reads these segments, over at most so many partitions. `columns` has facts for each column of
+    /// the scan, or is empty.
+    pub(crate) fn new(
         scan: Scan,
-        spans: Vec<Span>,
-        rows: Option<u64>,
-        bounded: bool,
-        cache: Option<Arc<ColumnCache>>,
+        segments: Vec<Segment>,
+        columns: Vec<ColumnStatistics>,
+        partitions: usize,
     ) -> Self {
-        let collector = cache.map(|cache| Arc::new(Collector::new(cache, spans.len())));
+        let partitions = split(segments, partitions);
         ScanExec {
-            properties: properties(&scan.schema, spans.len()),
-            source: Source::Store {
-                spans,
-                rows,
-                bounded,
-                collector,
-            },
-            scan,
+            properties: Arc::new(PlanProperties::new(
+                EquivalenceProperties::new(scan.schema.clone()),
+                Partitioning::UnknownPartitioning(partitions.len()),
+                EmissionType::Incremental,
+                Boundedness::Bounded,
+            )),
+            scan: Arc::new(scan),
+            partitions,
+            columns,
         }
     }
 
-    /// Reads columns in memory, over at most so many partitions.
-    pub(crate) fn of_memory(scan: Scan, found: WholeColumns, partitions: usize) -> Result<Self> {
-        let mut batches = Vec::with_capacity(found.lengths.len());
-        for (portion, rows) in found.lengths.iter().enumerate() {
-            let arrays = found.columns.iter().filter_map(|c| c.get(portion).cloned());
-            let options = RecordBatchOptions::new().with_row_count(Some(*rows));
-            batches.push(RecordBatch::try_new_with_options(
-                scan.schema.clone(),
-                arrays.collect(),
-                &options,
-            )?);
+    fn statistics(&self, partitions: &[Arc<[Segment]>]) -> Statistics {
+        let mut statistics = Statistics::new_unknown(&self.scan.schema);
+        let segments = || partitions.iter().flat_map(|segments| segments.iter());
+        let rows: Option<usize> = segments().map(Segment::rows).sum();
+        let Some(rows) = rows else {
+            return statistics;
+        };
+        let rows = rows.min(self.scan.limit.unwrap_or(rows));
+        let fields = self.scan.schema.fields().iter();
+        let width: usize = fields
+            .map(|f| f.data_type().primitive_width().unwrap_or(TEXT_WIDTH))
+            .sum();
+        // Guesses all: they choose join orders, and answer nothing.
+        statistics.num_rows = Precision::Inexact(rows);
+        statistics.total_byte_size = Precision::Inexact(rows * width.max(1));
+        if !self.columns.is_empty() {
+            statistics.column_statistics = self.columns.clone();
         }
-        let rows: usize = found.lengths.iter().sum();
-        let bytes: usize = found.columns.iter().map(|column| bytes_of(column)).sum();
-        let partitions = (rows / MIN_PARTITION_ROWS).clamp(1, partitions.max(1));
-        let mut statistics = Statistics::new_unknown(&scan.schema);
-        statistics.num_rows = Precision::Inexact(rows.min(scan.limit.unwrap_or(rows)));
-        statistics.total_byte_size = Precision::Inexact(bytes.max(rows));
-        statistics.column_statistics = found.statistics;
-        Ok(ScanExec {
-            properties: properties(&scan.schema, partitions),
-            source: Source::Memory {
-                partitions: split(batches, rows, partitions),
-                statistics: Arc::new(statistics),
-            },
-            scan,
-        })
+        statistics
+    }
+
+    fn is_in_memory(&self) -> bool {
+        let mut segments = self.partitions.iter().flat_map(|segments| segments.iter());
+        segments.all(|segment| matches!(segment, Segment::Memory(_)))
     }
 }
 
-fn properties(schema: &SchemaRef, partitions: usize) -> Arc<PlanProperties> {
-    Arc::new(PlanProperties::new(
-        EquivalenceProperties::new(schema.clone()),
-        Partitioning::UnknownPartitioning(partitions),
-        EmissionType::Incremental,
-        Boundedness::Bounded,
-    ))
-}
-
-/// Neighbouring batches stay together; each partition gets about as many rows.
-fn split(batches: Vec<RecordBatch>, rows: usize, partitions: usize) -> Vec<Arc<[RecordBatch]>> {
+/// Neighbouring segments stay together; each partition gets about as many rows.
+fn split(segments: Vec<Segment>, partitions: usize) -> Vec<Arc<[Segment]>> {
+    let rows: Option<usize> = segments.iter().map(Segment::rows).sum();
+    let rows = rows.unwrap_or(0);
+    let partitions = (rows / MIN_PARTITION_ROWS).clamp(1, partitions.max(1));
     let share = rows.div_ceil(partitions).max(1);
     let mut lists = vec![Vec::new(); partitions];
     let mut before = 0;
-    for batch in batches {
+    for segment in segments {
         let place = (before / share).min(partitions - 1);
-        before += batch.num_rows();
-        lists[place].push(batch);
+        before += segment.rows().unwrap_or(0);
+        lists[place].push(segment);
     }
     lists.into_iter().map(Arc::from).collect()
 }
 
 impl Scan {
-    /// The next batch from `span`, and what is left of the span.
-    async fn next_batch(
+    /// The next page of `span`, and what is left of the span.
+    async fn page(
         &self,
         span: Span,
-        wanted: usize,
+        most: usize,
+        also: &[usize],
+        keep: bool,
     ) -> types::Result<(RecordBatch, Option<Span>)> {
-        self.context.cancel.check()?;
-        let page = self
-            .context
-            .view
-            .scan(span.clone(), false, wanted.min(PAGE_ROWS), PAGE_BYTES)
-            .await?;
+        let view = &self.context.view;
+        let page = view.scan(span.clone(), false, most, PAGE_BYTES).await?;
+        let rows = page.rows.len();
+        let keeper = self
+            .keeper
+            .as_ref()
+            .filter(|keeper| keep && !keeper.is_full());
+        let decoder = |position: &usize| ColumnDecoder::new(&self.table, *position, rows);
         let mut decoders = self
             .columns
             .iter()
-            .map(|position| ColumnDecoder::new(&self.table, *position, page.rows.len()))
+            .map(decoder)
             .collect::<types::Result<Vec<_>>>()?;
+        // Nobody has asked for these: one that cannot be decoded is nobody's error.
+        let also = also.iter().filter(|_| keeper.is_some());
+        let also = also.map(|position| (*position, decoder(position).ok()));
+        let mut also: Vec<(usize, Option<ColumnDecoder>)> = also.collect();
         for (_, value, _) in &page.rows {
             let row = self.codec.view(value)?;
             for decoder in &mut decoders {
                 decoder.push(&row)?;
             }
+            for (_, decoder) in &mut also {
+                if decoder.as_mut().is_some_and(|d| d.push(&row).is_err()) {
+                    *decoder = None;
+                }
+            }
         }
         let arrays = decoders
             .into_iter()
             .map(ColumnDecoder::finish)
-            .collect::<types::Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(page.rows.len()));
+            .collect::<types::Result<Vec<ArrayRef>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        if let Some(keeper) = keeper {
+            let wanted = self.columns.iter().copied().zip(arrays.iter().cloned());
+            let also = also.into_iter().filter_map(|(position, decoder)| {
+                let array = decoder?.finish().ok()?;
+                Some((position, array))
+            });
+            let page = Page {
+                span: page_span(&span, page.resume.as_ref()),
+                rows,
+                columns: wanted.chain(also).collect(),
+            };
+            keeper.take(&self.table, view, page);
+        }
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map_err(|e| types::Error::internal(e.to_string()))?;
-        let rest = page.resume.map(|resume| Span {
+        let resume = page.resume.filter(|resume| *resume < span.end);
+        let rest = resume.map(|resume| Span {
             start: resume,
             end: span.end,
         });
         Ok((batch, rest))
     }
+}
 
-    /// The rows of a span, from the store.
-    fn stored(
-        self,
-        span: Span,
-        part: Option<Part>,
-    ) -> impl futures::Stream<Item = Result<RecordBatch>> + Send {
-        let wanted = self.limit.unwrap_or(usize::MAX);
-        futures::stream::unfold((self, Some((span, wanted)), part), |state| async move {
-            let (scan, next, mut part) = state;
-            let (span, wanted) = next?;
-            match scan.next_batch(span, wanted).await {
-                Ok((batch, rest)) => {
-                    if let Some(part) = &mut part {
-                        part.push(&batch);
-                        if rest.is_none() {
-                            part.finish(&scan);
-                        }
-                    }
-                    let left = wanted.saturating_sub(batch.num_rows());
-                    let next = rest.filter(|_| left > 0).map(|rest| (rest, left));
-                    Some((Ok(batch), (scan, next, part)))
+/// Where a partition's stream is.
+struct Cursor {
+    scan: Arc<Scan>,
+    segments: Arc<[Segment]>,
+    place: usize,
+    /// What is left of the segment at `place`, if it was begun.
+    rest: Option<Span>,
+    /// Rows still wanted.
+    wanted: usize,
+}
+
+impl Cursor {
+    /// The next batch with rows in it.
+    async fn next(&mut self) -> types::Result<Option<RecordBatch>> {
+        while self.wanted > 0
+            && let Some(segment) = self.segments.get(self.place)
+        {
+            self.scan.context.cancel.check()?;
+            let batch = match segment {
+                Segment::Memory(batch) => {
+                    self.place += 1;
+                    batch.slice(0, batch.num_rows().min(self.wanted))
                 }
-                Err(error) => Some((Err(external(error)), (scan, None, None))),
+                Segment::Store {
+                    span,
+                    page_rows,
+                    also,
+                    keep,
+                    ..
+                } => {
+                    let span = self.rest.take().unwrap_or_else(|| span.clone());
+                    let most = self.wanted.min(*page_rows);
+                    let (batch, rest) = self.scan.page(span, most, also, *keep).await?;
+                    if rest.is_none() {
+                        self.place += 1;
+                    }
+                    self.rest = rest;
+                    batch
+                }
+            };
+            if batch.num_rows() > 0 {
+                self.wanted -= batch.num_rows();
+                return Ok(Some(batch));
             }
-        })
+        }
+        Ok(None)
     }
 }
 
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scan: table={}", self.scan.table.name)?;
-        match &self.source {
-            Source::Store { bounded: true, .. } => write!(f, ", keys=bounded")?,
-            Source::Store { .. } => {}
-            Source::Memory { .. } => write!(f, ", from=memory")?,
+        if self.scan.bounded {
+            write!(f, ", keys=bounded")?;
+        }
+        if self.is_in_memory() {
+            write!(f, ", from=memory")?;
         }
         if let Some(limit) = self.scan.limit {
             write!(f, ", limit={limit}")?;
@@ -275,37 +357,11 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
-        match (&self.source, partition) {
-            (Source::Memory { statistics, .. }, None) => Ok(Arc::clone(statistics)),
-            (
-                Source::Memory {
-                    partitions,
-                    statistics,
-                },
-                Some(partition),
-            ) => {
-                let own = partitions.get(partition).map_or(&[][..], |list| list);
-                let mut share = Statistics::clone(statistics);
-                share.num_rows = Precision::Inexact(own.iter().map(RecordBatch::num_rows).sum());
-                Ok(Arc::new(share))
-            }
-            (Source::Store { spans, rows, .. }, _) => {
-                let mut guess = Statistics::new_unknown(&self.scan.schema);
-                if let Some(rows) = *rows {
-                    let share = match partition {
-                        Some(_) => rows / spans.len().max(1) as u64,
-                        None => rows,
-                    };
-                    let fields = self.scan.schema.fields().iter();
-                    let width: usize = fields
-                        .map(|f| f.data_type().primitive_width().unwrap_or(TEXT_WIDTH))
-                        .sum();
-                    guess.num_rows = Precision::Inexact(share as usize);
-                    guess.total_byte_size = Precision::Inexact(share as usize * width.max(1));
-                }
-                Ok(Arc::new(guess))
-            }
-        }
+        let partitions = match partition {
+            None => &self.partitions[..],
+            Some(place) => self.partitions.get(place..=place).unwrap_or_default(),
+        };
+        Ok(Arc::new(self.statistics(partitions)))
     }
 
     fn execute(
@@ -314,112 +370,18 @@ impl ExecutionPlan for ScanExec {
         _context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let unknown = || DataFusionError::Internal("a scan without this partition".into());
+        let cursor = Cursor {
+            scan: self.scan.clone(),
+            segments: self.partitions.get(partition).ok_or_else(unknown)?.clone(),
+            place: 0,
+            rest: None,
+            wanted: self.scan.limit.unwrap_or(usize::MAX),
+        };
+        let batches = futures::stream::try_unfold(cursor, |mut cursor| async move {
+            let batch = cursor.next().await.map_err(external)?;
+            Ok(batch.map(|batch| (batch, cursor)))
+        });
         let schema = self.scan.schema.clone();
-        match &self.source {
-            Source::Store {
-                spans, collector, ..
-            } => {
-                let span = spans.get(partition).cloned().ok_or_else(unknown)?;
-                let part = collector.clone().map(|all| Part::new(all, partition));
-                let batches = self.scan.clone().stored(span, part);
-                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
-            }
-            Source::Memory { partitions, .. } => {
-                let list = partitions.get(partition).cloned().ok_or_else(unknown)?;
-                let cancel = self.scan.context.cancel.clone();
-                let mut wanted = self.scan.limit.unwrap_or(usize::MAX);
-                let batches = (0..list.len()).map(move |place| {
-                    cancel.check().map_err(external)?;
-                    let batch = list[place].slice(0, list[place].num_rows().min(wanted));
-                    wanted -= batch.num_rows();
-                    Ok(batch)
-                });
-                let batches = futures::stream::iter(batches)
-                    .take_while(|batch| {
-                        let more = !matches!(batch, Ok(batch) if batch.num_rows() == 0);
-                        futures::future::ready(more)
-                    })
-                    .boxed();
-                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
-            }
-        }
-    }
-}
-
-/// A part's batches: rows and arrays of each.
-type Portions = Vec<(usize, Vec<ArrayRef>)>;
-
-/// Puts the columns of all partitions together, and into the cache once the last partition has been
-/// read to its end. A partition that was not, or memory that does not suffice, and nothing is kept.
-/// A plan may run more than once (the recursive part of a CTE does): the first run counts.
-struct Collector {
-    cache: Arc<ColumnCache>,
-    /// `None` once they have gone to the cache.
-    parts: Mutex<Option<Vec<Option<Portions>>>>,
-}
-
-impl Collector {
-    fn new(cache: Arc<ColumnCache>, parts: usize) -> Self {
-        Collector {
-            cache,
-            parts: Mutex::new(Some(vec![None; parts])),
-        }
-    }
-
-    /// One partition is complete. Returns all in key order with the last one.
-    fn complete(&self, partition: usize, portions: Portions) -> Option<Portions> {
-        let mut parts = self.parts.lock();
-        let part = parts.as_mut()?.get_mut(partition)?;
-        *part = Some(portions);
-        if parts.as_ref()?.iter().any(Option::is_none) {
-            return None;
-        }
-        Some(parts.take()?.into_iter().flatten().flatten().collect())
-    }
-}
-
-/// The share of one partition.
-struct Part {
-    collector: Arc<Collector>,
-    partition: usize,
-    portions: Portions,
-    bytes: usize,
-}
-
-impl Part {
-    fn new(collector: Arc<Collector>, partition: usize) -> Self {
-        Part {
-            collector,
-            partition,
-            portions: Vec::new(),
-            bytes: 0,
-        }
-    }
-
-    fn push(&mut self, batch: &RecordBatch) {
-        if self.is_too_large() || batch.num_rows() == 0 {
-            return;
-        }
-        self.bytes += bytes_of(batch.columns());
-        let arrays = batch.columns().to_vec();
-        self.portions.push((batch.num_rows(), arrays));
-        if self.is_too_large() {
-            self.portions = Vec::new();
-        }
-    }
-
-    fn is_too_large(&self) -> bool {
-        self.bytes > self.collector.cache.limit_bytes()
-    }
-
-    fn finish(&mut self, scan: &Scan) {
-        if self.is_too_large() {
-            return;
-        }
-        let own = std::mem::take(&mut self.portions);
-        if let Some(portions) = self.collector.complete(self.partition, own) {
-            let cache = &self.collector.cache;
-            cache.add(&scan.table, &scan.columns, &scan.context.view, portions);
-        }
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }

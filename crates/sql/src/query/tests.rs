@@ -239,7 +239,7 @@ impl World {
                 statement_micros: NOW,
             }),
             memory: Arc::new(memory),
-            runtime: Runtime::new(256 << 20, 2).expect("runtime"),
+            runtime: Runtime::new(256 << 20, 64 << 20, 2).expect("runtime"),
             tokio: tokio::runtime::Builder::new_current_thread()
                 .build()
                 .expect("tokio"),
