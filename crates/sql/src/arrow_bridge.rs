@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | bool, int2/4/8, float4/8 | Boolean, Int16/32/64, Float32/64 |
 //! | numeric(p ≤ 38, s) | Decimal128(p, s) |
-//! | numeric, numeric(p > 38, s) | Decimal256(76, 38), or Decimal256(p, s) |
+//! | numeric(p ≤ 76, s) | Decimal256(p, s) |
+//! | numeric, numeric(p > 76, s) | BinaryView, the stored form with scale, NaN and infinities |
 //! | text, varchar, char, name, "char" | Utf8 |
 //! | bytea | Binary |
 //! | date, time, timestamp, timestamptz | Date32, Time64(µs), Timestamp(µs), Timestamp(µs, UTC) |
@@ -21,12 +22,12 @@
 //! come straight from a table.
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, BinaryViewArray, BooleanArray, Date32Array,
-    Decimal128Array, Decimal256Array, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float32Array,
-    Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeBinaryArray,
-    LargeBinaryBuilder, LargeStringArray, LargeStringBuilder, ListArray, NullArray, StringArray,
-    StringBuilder, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BinaryViewArray, BinaryViewBuilder, BooleanArray,
+    Date32Array, Decimal128Array, Decimal256Array, FixedSizeBinaryArray, FixedSizeBinaryBuilder,
+    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    LargeBinaryArray, LargeBinaryBuilder, LargeStringArray, LargeStringBuilder, ListArray,
+    NullArray, StringArray, StringBuilder, StringViewArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{
@@ -42,10 +43,8 @@ pub const TYPE_KEY: &str = "phantom.type";
 
 /// Digits of an Arrow Decimal128.
 pub const DECIMAL128_PRECISION: u8 = 38;
-/// Digits of an Arrow Decimal256, the widest numeric that a DataFusion plan can carry.
+/// Digits of an Arrow Decimal256, the widest numeric with a scale of its type.
 pub const DECIMAL256_PRECISION: u8 = 76;
-/// Digits after the point of an unconstrained numeric in a DataFusion plan: half of all digits.
-pub const UNCONSTRAINED_SCALE: i8 = 38;
 const NANOS_PER_MICRO: i64 = 1000;
 /// Name of a list's element field, as Arrow's own builders call it.
 const ITEM: &str = "item";
@@ -63,13 +62,8 @@ fn decimal_type(precision: u16, scale: i16) -> DataType {
     } else if precision <= i32::from(DECIMAL256_PRECISION) {
         DataType::Decimal256(precision as u8, scale as i8)
     } else {
-        unconstrained_numeric()
+        DataType::BinaryView
     }
-}
-
-/// The Arrow type of a numeric with no declared precision.
-pub fn unconstrained_numeric() -> DataType {
-    DataType::Decimal256(DECIMAL256_PRECISION, UNCONSTRAINED_SCALE)
 }
 
 fn list_of(element: &SqlType) -> DataType {
@@ -85,7 +79,7 @@ pub fn arrow_type(sql_type: &SqlType) -> DataType {
         SqlType::Int8 => DataType::Int64,
         SqlType::Float4 => DataType::Float32,
         SqlType::Float8 => DataType::Float64,
-        SqlType::Numeric(None) => unconstrained_numeric(),
+        SqlType::Numeric(None) => DataType::BinaryView,
         SqlType::Numeric(Some((precision, scale))) => decimal_type(*precision, *scale),
         SqlType::Text
         | SqlType::Varchar(_)
@@ -146,12 +140,12 @@ pub fn sql_type_of_arrow(data_type: &DataType) -> SqlType {
         DataType::UInt32 => SqlType::Oid,
         DataType::Float16 | DataType::Float32 => SqlType::Float4,
         DataType::Float64 => SqlType::Float8,
-        DataType::Decimal256(DECIMAL256_PRECISION, UNCONSTRAINED_SCALE) => SqlType::Numeric(None),
         DataType::Decimal32(p, s)
         | DataType::Decimal64(p, s)
         | DataType::Decimal128(p, s)
         | DataType::Decimal256(p, s) => SqlType::Numeric(Some((u16::from(*p), i16::from(*s)))),
-        DataType::Binary | DataType::BinaryView => SqlType::Bytea,
+        DataType::BinaryView => SqlType::Numeric(None),
+        DataType::Binary => SqlType::Bytea,
         DataType::Date32 | DataType::Date64 => SqlType::Date,
         DataType::Time32(_) | DataType::Time64(_) => SqlType::Time,
         DataType::Timestamp(_, None) => SqlType::Timestamp,
@@ -324,21 +318,18 @@ fn numeric_at(array: &dyn Array, row: usize, sql_type: &SqlType) -> Result<Numer
             let v = cast_ref::<Decimal128Array>(array, sql_type)?.value(row);
             Ok(Numeric::from_i128(v, *scale as u16))
         }
-        DataType::Decimal256(precision, scale) => {
+        DataType::Decimal256(_, scale) => {
             let v = cast_ref::<Decimal256Array>(array, sql_type)?.value(row);
-            let exact = match v.to_i128() {
+            Ok(match v.to_i128() {
                 Some(small) => Numeric::from_i128(small, *scale as u16),
                 None => Numeric::from_bigint(
                     BigInt::from_signed_bytes_le(&v.to_le_bytes()),
                     *scale as u16,
                 ),
-            };
-            let unconstrained = *precision == DECIMAL256_PRECISION && *scale == UNCONSTRAINED_SCALE;
-            Ok(if unconstrained {
-                exact.trim_scale()
-            } else {
-                exact
             })
+        }
+        DataType::BinaryView => {
+            Numeric::decode(cast_ref::<BinaryViewArray>(array, sql_type)?.value(row))
         }
         DataType::Int64 | DataType::Int32 | DataType::Int16 => {
             Ok(Numeric::from(integer_at(array, row, sql_type)?))
@@ -371,9 +362,6 @@ pub fn decimal256_mantissa(value: &Numeric, scale: i8) -> Result<i256> {
         Error::new(
             SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
             "value overflows numeric format",
-        )
-        .detail(
-            "This kind of query holds numerics of at most 76 digits, 38 of them after the point.",
         )
     };
     if !value.is_finite() {
@@ -610,7 +598,22 @@ fn numeric_column<'a>(
                 .map_err(shaped)?;
             Ok(Arc::new(array))
         }
-        other => Err(Error::internal(format!("numeric in a column of {other}"))),
+        _ => {
+            let mut builder = BinaryViewBuilder::new();
+            let mut bytes = Vec::new();
+            for datum in data {
+                match datum {
+                    Datum::Null => builder.append_null(),
+                    Datum::Numeric(v) => {
+                        bytes.clear();
+                        v.encode(&mut bytes);
+                        builder.append_value(&bytes);
+                    }
+                    other => return Err(misfit(other, sql_type)),
+                }
+            }
+            Ok(Arc::new(builder.finish()))
+        }
     }
 }
 
@@ -708,13 +711,23 @@ mod tests {
             vec![numeric("1.50"), numeric("-0.01"), Datum::Null],
         );
         there_and_back(SqlType::Numeric(Some((50, 3))), vec![numeric("7.000")]);
+        let declared = SqlType::Numeric(Some((10, 2)));
+        assert!(array_from_datums([Datum::Numeric(Numeric::NAN)].iter(), &declared).is_err());
+    }
+
+    #[test]
+    fn numerics_without_a_type_s_scale_keep_their_own() {
         let any = SqlType::Numeric(None);
-        let array = array_from_datums([numeric("1.50")].iter(), &any).expect("array");
-        let Ok(Datum::Numeric(back)) = datum_at(&array, 0, &any) else {
-            panic!("not a numeric");
-        };
-        assert_eq!(back.to_string(), "1.5");
-        assert!(array_from_datums([Datum::Numeric(Numeric::NAN)].iter(), &any).is_err());
+        let texts = ["1.50", "0.000", "-1e200", "NaN", "Infinity", "-Infinity"];
+        let values: Vec<Datum> = texts.iter().map(|text| numeric(text)).collect();
+        let array = array_from_datums(values.iter(), &any).expect("array");
+        for (row, text) in texts.iter().enumerate() {
+            let Ok(Datum::Numeric(back)) = datum_at(&array, row, &any) else {
+                panic!("not a numeric");
+            };
+            let wanted = Numeric::parse(text).expect("numeric");
+            assert_eq!(back.to_string(), wanted.to_string());
+        }
     }
 
     #[test]

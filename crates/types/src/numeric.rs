@@ -297,6 +297,18 @@ impl Numeric {
         self.mantissa_digits() - i64::from(self.scale())
     }
 
+    // ---- bytes ------------------------------------------------------------------------------
+
+    /// Appends the stored form: it keeps the display scale, NaN and the infinities.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        crate::stored::encode_numeric(self, out);
+    }
+
+    /// Reads what [`Numeric::encode`] wrote; XX001 if it is something else.
+    pub fn decode(bytes: &[u8]) -> Result<Numeric> {
+        crate::stored::decode_numeric(bytes)
+    }
+
     // ---- conversions ------------------------------------------------------------------------
 
     pub fn to_f64(&self) -> f64 {

@@ -135,6 +135,11 @@ impl Numeric {
         }
         let (weight, _) = self.base_10000_lead();
         let scale = result_scale((weight + 1) * 2 - 1, self.scale());
+        self.sqrt_to_scale(scale)
+    }
+
+    /// The square root of a finite number that is not negative, at `scale` digits after the point.
+    pub fn sqrt_to_scale(&self, scale: u16) -> Result<Numeric> {
         // One digit more, then round.
         let digits = u32::from(scale) + 1;
         let scaled = to_fixed(self, digits * 2);

@@ -98,16 +98,6 @@ impl Compiler<'_> {
             }
             Expr::ScalarFunction(call) => {
                 if let Some(own) = FunctionUdf::of(&call.func) {
-                    if let [left, right] = call.args.as_slice()
-                        && let Some(comparison) = Comparison::named(own.function.name)
-                    {
-                        return Some(Scalar::Compare {
-                            comparison,
-                            blank_padded: false,
-                            left: self.boxed(left, depth)?,
-                            right: self.boxed(right, depth)?,
-                        });
-                    }
                     return Some(Scalar::Call {
                         function: own.function.clone(),
                         arguments: self.all(&call.args, depth)?,

@@ -31,20 +31,6 @@ impl Comparison {
         }
     }
 
-    /// The comparison that a function of this name makes: those that Arrow has no kernel for are
-    /// functions in plans.
-    pub fn named(function: &str) -> Option<Comparison> {
-        Some(match function {
-            "op =" => Comparison::Eq,
-            "op <>" => Comparison::NotEq,
-            "op <" => Comparison::Lt,
-            "op <=" => Comparison::LtEq,
-            "op >" => Comparison::Gt,
-            "op >=" => Comparison::GtEq,
-            _ => return None,
-        })
-    }
-
     /// The same comparison with its sides exchanged.
     pub fn flipped(self) -> Comparison {
         match self {

@@ -2,16 +2,17 @@
 //! `Datum` functions give; rows outside their fast path go through the same rules.
 
 use super::strings::substring;
-use crate::arrow_bridge::{UNCONSTRAINED_SCALE, arrow_type, decimal256_mantissa};
+use crate::arrow_bridge::array_from_datums;
 use crate::context::StatementContext;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Decimal256Array, Int32Array, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, Decimal128Array, Int32Array, PrimitiveArray, StringArray,
+    StringBuilder,
 };
-use datafusion::arrow::datatypes::{Date32Type, Int32Type, i256};
+use datafusion::arrow::datatypes::{DataType, Date32Type, Int32Type};
 use std::sync::Arc;
 use types::datetime::{civil_from_days, date_is_finite};
 use types::extract::{Field, extract_date};
-use types::{Error, Result, SqlType};
+use types::{Datum, Error, Result, SqlType};
 
 fn other_shape() -> Error {
     Error::internal("a column in another Arrow form than its type's")
@@ -40,30 +41,44 @@ pub(super) fn extract_from_date(
     let dates = dates
         .as_primitive_opt::<Date32Type>()
         .ok_or_else(other_shape)?;
-    let one = i256::from_i128(10i128.pow(UNCONSTRAINED_SCALE as u32));
-    let mut values: Vec<Option<i256>> = Vec::with_capacity(rows);
-    let mut last: (&str, bool) = ("", false);
+    let mut years: Vec<Option<i128>> = Vec::with_capacity(rows);
     for row in 0..rows {
         if fields.is_null(row) || dates.is_null(row) {
-            values.push(None);
+            years.push(None);
             continue;
         }
-        let (field, days) = (fields.value(row), dates.value(row));
-        if field != last.0 {
-            last = (field, Field::parse(field) == Some(Field::Year));
-        }
+        let days = dates.value(row);
         let year = civil_from_days(i64::from(days)).0;
-        if last.1 && date_is_finite(days) && year > 0 {
-            values.push(Some(i256::from_i128(i128::from(year)).wrapping_mul(one)));
-            continue;
+        let is_year = Field::parse(fields.value(row)) == Some(Field::Year);
+        if !(is_year && date_is_finite(days) && year > 0) {
+            return extract_any(fields, dates, rows);
         }
-        values.push(match extract_date(field, days)? {
-            Some(value) => Some(decimal256_mantissa(&value, UNCONSTRAINED_SCALE)?),
-            None => None,
-        });
+        years.push(Some(i128::from(year)));
     }
-    let array = Decimal256Array::from(values).with_data_type(arrow_type(&SqlType::Numeric(None)));
+    let array = Decimal128Array::from(years).with_data_type(DataType::Decimal128(
+        crate::arrow_bridge::DECIMAL128_PRECISION,
+        0,
+    ));
     Ok(Arc::new(array))
+}
+
+/// `extract` where not all rows ask for a year after Christ.
+fn extract_any(
+    fields: &StringArray,
+    dates: &PrimitiveArray<Date32Type>,
+    rows: usize,
+) -> Result<ArrayRef> {
+    let mut values = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let known = fields.is_valid(row) && dates.is_valid(row);
+        let value = if known {
+            extract_date(fields.value(row), dates.value(row))?
+        } else {
+            None
+        };
+        values.push(value.map_or(Datum::Null, Datum::Numeric));
+    }
+    array_from_datums(values.iter(), &SqlType::Numeric(None))
 }
 
 /// `substring(text, start)` and `substring(text, start, length)`.
@@ -93,9 +108,8 @@ pub(super) fn substring_of_text(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arrow_bridge::{array_from_datums, datum_at};
+    use crate::arrow_bridge::datum_at;
     use crate::functions::Registry;
-    use types::Datum;
 
     /// A kernel and its `Datum` function over the same rows.
     fn same(name: &str, types: &[SqlType], rows: &[Vec<Datum>]) {

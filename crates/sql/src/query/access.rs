@@ -4,10 +4,12 @@
 //! too, so a span that is too wide costs time only. Row counts are guessed from how far the first
 //! rows reach between the first and the last key: good enough to order joins by.
 
+use super::key_function::{is_keyed, keyed_argument, value_of_key};
 use crate::arrow_bridge::{arrow_type, datum_from_scalar};
 use crate::context::ReadView;
 use crate::table_codec::{Access, TableCodec};
 use bytes::Bytes;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::ops::Bound;
 use txn::kv::{Key, Span};
@@ -34,7 +36,8 @@ pub(crate) fn key_condition(codec: &TableCodec, filter: &Expr) -> Option<KeyCond
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else {
         return None;
     };
-    let (column, op, scalar) = match (left.as_ref(), right.as_ref()) {
+    let column_of = |expr| keyed_argument(expr).unwrap_or(expr);
+    let (column, op, scalar) = match (column_of(left), column_of(right)) {
         (Expr::Column(column), Expr::Literal(scalar, _)) => (column, *op, scalar),
         (Expr::Literal(scalar, _), Expr::Column(column)) => (column, op.swap()?, scalar),
         _ => return None,
@@ -51,10 +54,16 @@ pub(crate) fn key_condition(codec: &TableCodec, filter: &Expr) -> Option<KeyCond
         .iter()
         .any(|k| k.column == Some(position));
     let sql_type = &codec.table().columns.get(position)?.sql_type;
-    if !is_key || scalar.is_null() || scalar.data_type() != arrow_type(sql_type) {
+    if !is_key || scalar.is_null() {
         return None;
     }
-    let value = datum_from_scalar(scalar, sql_type).ok()?;
+    let value = if is_keyed(&arrow_type(sql_type)) && scalar.data_type() == DataType::Binary {
+        value_of_key(scalar, sql_type)?
+    } else if scalar.data_type() == arrow_type(sql_type) {
+        datum_from_scalar(scalar, sql_type).ok()?
+    } else {
+        return None;
+    };
     Some(KeyCondition {
         position,
         op,

@@ -136,18 +136,28 @@ impl Binder<'_> {
         }
         let types: Vec<SqlType> = arguments.iter().map(|a| a.ty.clone()).collect();
         if call.name == "avg"
-            && let [SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Numeric(_)] =
-                types.as_slice()
+            && let [
+                SqlType::Int2
+                | SqlType::Int4
+                | SqlType::Int8
+                | SqlType::Numeric(_)
+                | SqlType::Interval,
+            ] = types.as_slice()
         {
             return self.exact_average(arguments, call.distinct, filter, form);
         }
-        let resolved = resolve(&call.name, &types)?;
+        if let ("sum", false, [argument]) = (call.name.as_str(), call.distinct, &arguments[..])
+            && let Some(sum) = self.case_sum(argument, filter.as_ref(), form)?
+        {
+            return Ok(sum);
+        }
+        let resolved = resolve(&call.name, &types, call.distinct)?;
         let expr =
             self.aggregate_expr(resolved, arguments, call.distinct, filter, order_by, form)?;
         Ok(expr)
     }
 
-    fn aggregate_expr(
+    pub(super) fn aggregate_expr(
         &mut self,
         resolved: Resolved,
         arguments: Vec<Typed>,
@@ -161,6 +171,7 @@ impl Binder<'_> {
             let argument = self.coerce(argument, ty, false)?;
             bound.push(cast_expr(argument.expr, &argument.ty, ty, false));
         }
+        let distinct = distinct && !resolved.distinct_within;
         let expr = make(resolved.udaf, bound, distinct, filter, order_by, form)?;
         let expr = if resolved.produces == resolved.returns {
             expr
@@ -170,7 +181,7 @@ impl Binder<'_> {
         Ok(Typed::new(expr, resolved.returns))
     }
 
-    /// The average of exact numbers: `sum / count`, NULL over no rows because the sum is.
+    /// The average of exact numbers and of intervals: `sum / count`, NULL over no rows because the sum is.
     fn exact_average(
         &mut self,
         arguments: Vec<Typed>,
@@ -182,19 +193,29 @@ impl Binder<'_> {
             .first()
             .cloned()
             .ok_or_else(|| Error::internal("avg of nothing"))?;
-        let sum = resolve("sum", std::slice::from_ref(&argument.ty))?;
-        let sum = self.aggregate_expr(
-            sum,
-            arguments.clone(),
-            distinct,
-            filter.clone(),
-            Vec::new(),
-            form,
-        )?;
-        let count = resolve("count", std::slice::from_ref(&argument.ty))?;
+        let of_case = match distinct {
+            true => None,
+            false => self.case_sum(&argument, filter.as_ref(), form)?,
+        };
+        let sum = match of_case {
+            Some(sum) => sum,
+            None => {
+                let sum = resolve("sum", std::slice::from_ref(&argument.ty), distinct)?;
+                let (values, filter) = (arguments.clone(), filter.clone());
+                self.aggregate_expr(sum, values, distinct, filter, Vec::new(), form)?
+            }
+        };
+        let count = resolve("count", std::slice::from_ref(&argument.ty), distinct)?;
         let count = self.aggregate_expr(count, arguments, distinct, filter, Vec::new(), form)?;
-        let sum = self.coerce(sum, &SqlType::Numeric(None), false)?;
-        let count = self.coerce(count, &SqlType::Numeric(None), false)?;
+        let divisor = match sum.ty {
+            SqlType::Interval => SqlType::Float8,
+            _ => SqlType::Numeric(None),
+        };
+        let sum = match sum.ty {
+            SqlType::Interval => sum,
+            _ => self.coerce(sum, &divisor, false)?,
+        };
+        let count = self.coerce(count, &divisor, false)?;
         self.operator("/", sum, count)
     }
 

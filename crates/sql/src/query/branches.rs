@@ -1,13 +1,13 @@
 //! Binding of expressions whose branches share a type: CASE, COALESCE and their like.
 
-use super::binder::Binder;
+use super::binder::{Binder, constant, literal};
 use super::coerce::common_type;
 use super::expressions::Site;
 use super::scope::Typed;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast;
-use types::{Result, SqlType};
+use types::{Datum, Result, SqlType};
 
 impl Binder<'_> {
     pub fn case(
@@ -61,6 +61,12 @@ impl Binder<'_> {
     /// Like `coerce`, but the result has the very Arrow type of `to`.
     pub fn coerce_exactly(&mut self, item: Typed, to: &SqlType) -> Result<Expr> {
         let item = self.coerce(item, to, false)?;
+        if item.ty != *to
+            && let Some(value @ Datum::Numeric(_)) = constant(&item)
+            && *to == SqlType::Numeric(None)
+        {
+            return literal(&value, to);
+        }
         Ok(super::casts::cast_expr(item.expr, &item.ty, to, false))
     }
 }

@@ -12,6 +12,7 @@ use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
+use types::extract::Field;
 use types::{Datum, Error, Result, SqlState, SqlType};
 
 /// The arguments of a call, as far as all kinds of functions share them.
@@ -300,8 +301,14 @@ fn into_ordered(plan: LogicalPlan) -> (LogicalPlan, Vec<Sort>) {
     (sort.input.as_ref().clone(), sort.expr.clone())
 }
 
+/// Digits of the largest year.
+const EXTRACTED_DIGITS: i32 = 7;
+
 /// The bounds of a numeric function's result where they follow from its arguments.
 fn rounded_type(name: &str, types: &[SqlType], arguments: &[Typed]) -> SqlType {
+    if name == "extract" {
+        return extracted_type(types, arguments);
+    }
     let Some((precision, scale)) = types.first().and_then(numeric_shape) else {
         return SqlType::Numeric(None);
     };
@@ -315,4 +322,22 @@ fn rounded_type(name: &str, types: &[SqlType], arguments: &[Typed]) -> SqlType {
         _ => return SqlType::Numeric(None),
     };
     numeric_of(precision - scale + 1 + digits, digits)
+}
+
+/// `extract(year from …)` and its like are integers, whose decimals are fast to group by.
+fn extracted_type(types: &[SqlType], arguments: &[Typed]) -> SqlType {
+    let field = match arguments.first().and_then(constant) {
+        Some(Datum::Text(name)) => Field::parse(&name),
+        _ => None,
+    };
+    let of_date = matches!(
+        types.get(1),
+        Some(SqlType::Date | SqlType::Timestamp | SqlType::TimestampTz)
+    );
+    match field {
+        Some(
+            Field::Year | Field::Month | Field::Day | Field::Hour | Field::Minute | Field::Quarter,
+        ) if of_date => numeric_of(EXTRACTED_DIGITS, 0),
+        _ => SqlType::Numeric(None),
+    }
 }

@@ -4,7 +4,7 @@
 //! ordinary DataFusion cast, which its optimiser understands. Every other conversion is a
 //! [`CastUdf`], whose rows are converted one by one with PostgreSQL's rules.
 
-use super::coerce::CastContext;
+use super::coerce::{CastContext, numeric_shape};
 use super::errors::external;
 use super::statement::Statement;
 use crate::arrow_bridge::{array_from_datums, arrow_type, datum_at, field, scalar_value};
@@ -68,12 +68,16 @@ fn is_relabelling(from: &SqlType, to: &SqlType) -> bool {
             matches!(from, SqlType::Text | SqlType::Varchar(_) | SqlType::Name)
         }
         _ if from.is_oid() && to.is_oid() => true,
-        (SqlType::Numeric(Some((fp, fs))), SqlType::Numeric(Some((tp, ts)))) => {
-            fp == tp && fs == ts
-        }
+        // A numeric that is too wide for a decimal is carried as one without bounds.
+        (SqlType::Numeric(Some(_)), SqlType::Numeric(None)) => numeric_shape(from).is_none(),
         _ => false,
     }
 }
+
+/// Digits that a double holds exactly, and the largest exact power of ten: the quotient of two such
+/// numbers is the nearest double.
+const EXACT_DIGITS: i32 = 15;
+const EXACT_POWER: i32 = 22;
 
 /// Whether Arrow's cast gives PostgreSQL's result and cannot fail.
 fn is_arrow_cast(from: &SqlType, to: &SqlType) -> bool {
@@ -84,22 +88,17 @@ fn is_arrow_cast(from: &SqlType, to: &SqlType) -> bool {
         (T::Int8, T::Float8 | T::Float4) => true,
         (T::Float4, T::Float8) => true,
         (T::Int2 | T::Int4 | T::Int8, T::Numeric(_)) => {
-            let digits = super::coerce::numeric_shape(from).map_or(0, |shape| shape.0);
-            match super::coerce::numeric_shape(to) {
-                Some((precision, scale)) => precision - scale >= digits,
-                None => true,
-            }
+            let digits = numeric_shape(from).map_or(0, |shape| shape.0);
+            numeric_shape(to).is_some_and(|(precision, scale)| precision - scale >= digits)
         }
         (T::Numeric(Some(_)), T::Numeric(Some(_))) => {
-            match (
-                super::coerce::numeric_shape(from),
-                super::coerce::numeric_shape(to),
-            ) {
+            match (numeric_shape(from), numeric_shape(to)) {
                 (Some((fp, fs)), Some((tp, ts))) => ts >= fs && tp - ts >= fp - fs,
                 _ => false,
             }
         }
-        (T::Numeric(_), T::Float8) => true,
+        (T::Numeric(_), T::Float8) => numeric_shape(from)
+            .is_some_and(|(precision, scale)| precision <= EXACT_DIGITS && scale <= EXACT_POWER),
         _ => false,
     }
 }

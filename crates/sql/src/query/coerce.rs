@@ -9,7 +9,7 @@ pub fn can_cast(from: &SqlType, to: &SqlType, context: CastContext) -> bool {
     types::cast::can_cast(from, to).is_some_and(|need| need <= context)
 }
 
-/// The numeric type that holds the values of both at their own scales.
+/// The numeric type in which values of both can be compared. Their own scales are lost.
 pub fn wider_numeric(a: &SqlType, b: &SqlType) -> SqlType {
     match (numeric_shape(a), numeric_shape(b)) {
         (Some((ap, asc)), Some((bp, bsc))) => {
@@ -17,6 +17,14 @@ pub fn wider_numeric(a: &SqlType, b: &SqlType) -> SqlType {
             let whole = (ap - asc).max(bp - bsc);
             numeric_of(whole + scale, scale)
         }
+        _ => SqlType::Numeric(None),
+    }
+}
+
+/// The numeric type that shows the values of both as they are: bounded if they have one scale.
+fn numeric_of_both(a: &SqlType, b: &SqlType) -> SqlType {
+    match (numeric_shape(a), numeric_shape(b)) {
+        (Some((ap, asc)), Some((bp, bsc))) if asc == bsc => numeric_of(ap.max(bp), asc),
         _ => SqlType::Numeric(None),
     }
 }
@@ -29,33 +37,23 @@ pub fn numeric_shape(sql_type: &SqlType) -> Option<(i32, i32)> {
         SqlType::Int8 => Some((19, 0)),
         SqlType::Numeric(Some((p, s))) => {
             let (p, s) = (i32::from(*p), i32::from(*s));
-            if s < 0 {
-                Some((p - s, 0))
-            } else {
-                Some((p.max(s), s))
-            }
+            let (p, s) = if s < 0 { (p - s, 0) } else { (p.max(s), s) };
+            (p <= widest_decimal()).then_some((p, s))
         }
         _ => None,
     }
 }
 
-/// A numeric with these bounds, or an unconstrained one if the scale is too fine for a plan.
-pub fn numeric_of(precision: i32, scale: i32) -> SqlType {
-    let widest = i32::from(crate::arrow_bridge::DECIMAL256_PRECISION);
-    let finest = i32::from(crate::arrow_bridge::UNCONSTRAINED_SCALE);
-    // At its widest the bounded form is the unconstrained one.
-    if scale > finest || (scale == finest && precision >= widest) {
-        return SqlType::Numeric(None);
-    }
-    SqlType::Numeric(Some((precision.clamp(1, widest) as u16, scale as i16)))
+fn widest_decimal() -> i32 {
+    i32::from(crate::arrow_bridge::DECIMAL256_PRECISION)
 }
 
-/// Types whose Arrow comparison is SQL's.
-pub(crate) fn plain_comparison(ty: &SqlType) -> bool {
-    !matches!(
-        ty,
-        SqlType::Interval | SqlType::Jsonb | SqlType::Json | SqlType::Record | SqlType::Void
-    ) && !ty.is_array()
+/// A numeric with these bounds, or one without if no Arrow decimal has as many digits.
+pub fn numeric_of(precision: i32, scale: i32) -> SqlType {
+    if precision > widest_decimal() || scale > widest_decimal() {
+        return SqlType::Numeric(None);
+    }
+    SqlType::Numeric(Some((precision.max(1) as u16, scale as i16)))
 }
 
 /// The type in which two types are compared, if they can be.
@@ -139,7 +137,7 @@ pub fn common_type<'a>(
         }
         if current.same_base(next) {
             chosen = Some(match (current, next) {
-                (SqlType::Numeric(_), _) => wider_numeric(current, next),
+                (SqlType::Numeric(_), _) => numeric_of_both(current, next),
                 (SqlType::Array(_), _) => current.clone(),
                 _ => current.without_typmod(),
             });
@@ -164,7 +162,7 @@ pub fn common_type<'a>(
         let backward = can_cast(next, current, CastContext::Implicit);
         if !current.is_preferred() && forward && !backward {
             chosen = Some(if matches!(next, SqlType::Numeric(_)) {
-                wider_numeric(current, next)
+                numeric_of_both(current, next)
             } else {
                 next.without_typmod()
             });
@@ -178,7 +176,7 @@ pub fn common_type<'a>(
                 ),
             ));
         } else if matches!(current, SqlType::Numeric(_)) {
-            chosen = Some(wider_numeric(current, next));
+            chosen = Some(numeric_of_both(current, next));
         } else {
             chosen = Some(current.clone());
         }
@@ -204,7 +202,7 @@ mod tests {
         );
         assert_eq!(
             common(&[T::Int4, T::Numeric(Some((4, 2)))]),
-            Ok(T::Numeric(Some((12, 2))))
+            Ok(T::Numeric(None))
         );
         let error = common(&[T::Int4, T::Text]).expect_err("no common type");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Comparisons that Arrow cannot make: of intervals, jsonb and arrays, and of a value with the
-//! elements of an array; and the small array functions behind `ARRAY[…]` and `a[i]`.
+//! Comparisons of a value with the elements of an array, and the small array functions behind
+//! `ARRAY[…]` and `a[i]`.
 //!
 //! They are ordinary [`ScalarFunction`]s, so both roads run them, but they are named by syntax only
 //! and stand in no registry.
@@ -34,21 +34,6 @@ fn two(arguments: &[Datum]) -> Result<(&Datum, &Datum)> {
         [a, b] => Ok((a, b)),
         _ => Err(Error::internal("a comparison without two operands")),
     }
-}
-
-fn compare<const OP: u8>(_: &StatementContext, arguments: &[Datum]) -> Result<Datum> {
-    let (a, b) = two(arguments)?;
-    Ok(Datum::Bool(holds::<OP>(a.compare(b))))
-}
-
-fn distinct<const NEGATED: bool>(_: &StatementContext, arguments: &[Datum]) -> Result<Datum> {
-    let (a, b) = two(arguments)?;
-    let same = match (a, b) {
-        (Datum::Null, Datum::Null) => true,
-        (Datum::Null, _) | (_, Datum::Null) => false,
-        _ => a.compare(b) == Ordering::Equal,
-    };
-    Ok(Datum::Bool(same == NEGATED))
 }
 
 /// `value op ANY (array)` and `value op ALL (array)` in three-valued logic.
@@ -96,22 +81,6 @@ fn function(
 
 fn boolean() -> ReturnType {
     ReturnType::Exact(SqlType::Bool)
-}
-
-/// A comparison of two values of one type by SQL's order.
-pub fn comparison(operator: Operator) -> ScalarFunction {
-    let (name, strict, evaluate): (_, _, Evaluate) = match operator {
-        Operator::NotEq => ("op <>", true, compare::<NE>),
-        Operator::Lt => ("op <", true, compare::<LT>),
-        Operator::LtEq => ("op <=", true, compare::<LE>),
-        Operator::Gt => ("op >", true, compare::<GT>),
-        Operator::GtEq => ("op >=", true, compare::<GE>),
-        Operator::IsDistinctFrom => ("op is distinct from", false, distinct::<false>),
-        Operator::IsNotDistinctFrom => ("op is not distinct from", false, distinct::<true>),
-        _ => ("op =", true, compare::<EQ>),
-    };
-    let arguments = vec![ArgType::AnyElement, ArgType::AnyElement];
-    function(name, arguments, boolean(), strict, evaluate)
 }
 
 /// A comparison of a value with any or all elements of an array.

@@ -3,8 +3,8 @@
 use crate::arrow_bridge::{array_from_datums, arrow_type};
 use crate::catalog::descriptor::Table;
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int16Builder, Int32Builder, Int64Builder, LargeBinaryBuilder,
+    ArrayRef, BinaryBuilder, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, LargeBinaryBuilder,
     LargeStringBuilder, StringBuilder, TimestampMicrosecondBuilder, UInt32Builder,
 };
 use datafusion::arrow::datatypes::DataType;
@@ -24,6 +24,7 @@ enum Builder {
     Json(LargeStringBuilder),
     Bytes(BinaryBuilder),
     Jsonb(LargeBinaryBuilder),
+    Numeric(BinaryViewBuilder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
     Oid(UInt32Builder),
@@ -78,6 +79,7 @@ impl ColumnDecoder {
             DataType::LargeBinary => {
                 Builder::Jsonb(LargeBinaryBuilder::with_capacity(rows, rows * TEXT_GUESS))
             }
+            DataType::BinaryView => Builder::Numeric(BinaryViewBuilder::with_capacity(rows)),
             DataType::Date32 => Builder::Date(Date32Builder::with_capacity(rows)),
             data_type @ DataType::Timestamp(..) => Builder::Timestamp(
                 TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type),
@@ -124,6 +126,7 @@ impl ColumnDecoder {
             Builder::Json(b) => b.append_value(row.str(i)?),
             Builder::Bytes(b) => b.append_value(row.bytes(i)?),
             Builder::Jsonb(b) => b.append_value(row.bytes(i)?),
+            Builder::Numeric(b) => b.append_value(row.bytes(i)?),
             Builder::Date(b) => b.append_value(row.i32(i)?),
             Builder::Timestamp(b) => b.append_value(row.i64(i)?),
             Builder::Oid(b) => b.append_value(row.oid(i)?),
@@ -145,6 +148,7 @@ impl ColumnDecoder {
             Builder::Json(b) => b.append_null(),
             Builder::Bytes(b) => b.append_null(),
             Builder::Jsonb(b) => b.append_null(),
+            Builder::Numeric(b) => b.append_null(),
             Builder::Date(b) => b.append_null(),
             Builder::Timestamp(b) => b.append_null(),
             Builder::Oid(b) => b.append_null(),
@@ -179,6 +183,11 @@ impl ColumnDecoder {
                 v.encode(&mut bytes);
                 b.append_value(&bytes);
             }
+            (Builder::Numeric(b), Datum::Numeric(v)) => {
+                let mut bytes = Vec::new();
+                v.encode(&mut bytes);
+                b.append_value(&bytes);
+            }
             (Builder::Date(b), Datum::Date(v)) => b.append_value(v),
             (Builder::Timestamp(b), Datum::Timestamp(v) | Datum::TimestampTz(v)) => {
                 b.append_value(v);
@@ -208,6 +217,7 @@ impl ColumnDecoder {
             Builder::Json(mut b) => Arc::new(b.finish()),
             Builder::Bytes(mut b) => Arc::new(b.finish()),
             Builder::Jsonb(mut b) => Arc::new(b.finish()),
+            Builder::Numeric(mut b) => Arc::new(b.finish()),
             Builder::Date(mut b) => Arc::new(b.finish()),
             Builder::Timestamp(mut b) => Arc::new(b.finish()),
             Builder::Oid(mut b) => Arc::new(b.finish()),

@@ -105,6 +105,20 @@ impl FunctionUdf {
         (self.function.evaluate)(context, arguments)
     }
 
+    /// A kernel's column in the Arrow form of the call's type.
+    fn in_form(&self, array: ArrayRef) -> Result<ArrayRef> {
+        let wanted = arrow_type(&self.return_type);
+        let found = array.data_type();
+        let bytes = DataType::BinaryView;
+        if *found == wanted || !(wanted == bytes || *found == bytes) {
+            return kernels::as_type(array, &wanted);
+        }
+        let values = (0..array.len())
+            .map(|row| datum_at(&array, row, &self.return_type))
+            .collect::<Result<Vec<_>>>()?;
+        array_from_datums(values.iter(), &self.return_type)
+    }
+
     fn evaluate_rows(
         &self,
         context: &StatementContext,
@@ -172,8 +186,7 @@ impl ScalarUDFImpl for FunctionUdf {
             .map(|value| value.into_array(rows))
             .collect::<DfResult<Vec<_>>>()?;
         let result = match self.function.kernel {
-            Some(kernel) => kernel(context, &arrays, rows)
-                .and_then(|array| kernels::as_type(array, &arrow_type(&self.return_type))),
+            Some(kernel) => kernel(context, &arrays, rows).and_then(|array| self.in_form(array)),
             None => self.evaluate_rows(context, &arrays, rows),
         }
         .map_err(external)?;

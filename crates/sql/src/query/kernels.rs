@@ -29,13 +29,12 @@ pub(crate) fn builtin(call: &FunctionUdf) -> Option<Builtin> {
     if !(left.is_numeric() && right.is_numeric() && call.return_type.is_numeric()) {
         return None;
     }
-    let unconstrained = |t: &SqlType| *t == SqlType::Numeric(None);
-    if unconstrained(&call.return_type) || unconstrained(left) || unconstrained(right) {
-        // Products of 38-digit fractions do not fit; the Datum function knows how to round.
-        let sums = matches!(call.function.name, "op +" | "op -");
-        if !sums {
-            return None;
-        }
+    let has_no_kernel = |t: &SqlType| arrow_type(t) == DataType::BinaryView;
+    if [left, right, &call.return_type]
+        .into_iter()
+        .any(has_no_kernel)
+    {
+        return None;
     }
     Some(match call.function.name {
         "op +" => |args, to| binary(args, to, numeric::add),

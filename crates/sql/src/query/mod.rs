@@ -24,8 +24,11 @@
 //!
 //! **Numerics.** In a plan a numeric is a decimal of known scale wherever the scale follows from the
 //! expression: `numeric(15,2) * (1 - numeric(15,2))` has scale 4, as PostgreSQL shows it. Where it
-//! does not (an unconstrained column, a quotient) the plan carries 76 digits, 38 of them after the
-//! point, and shows the value without trailing zeros.
+//! does not (an unconstrained column, a quotient, a CASE over several scales) every value carries its
+//! own, in its stored form, and only the registry's functions compute with it.
+//!
+//! **Equality.** A bound plan compares values of one type, whatever the type. Where SQL's equality is
+//! not Arrow's ([`equality`]), DataFusion is given keys to compare.
 
 pub(crate) mod access;
 pub(crate) mod aggregate_types;
@@ -34,11 +37,13 @@ pub(crate) mod array_expressions;
 pub(crate) mod binder;
 pub(crate) mod branches;
 pub(crate) mod calls;
+pub(crate) mod case_sums;
 pub mod casts;
 pub mod coerce;
 pub mod columns;
 pub(crate) mod comparisons;
 pub(crate) mod decode;
+pub(crate) mod equality;
 pub mod errors;
 pub(crate) mod expressions;
 pub(crate) mod facts;
@@ -48,6 +53,7 @@ mod from_tables;
 pub mod functions;
 mod grouping;
 pub(crate) mod kernels;
+pub(crate) mod key_function;
 mod limit;
 pub(crate) mod literals;
 mod locking;

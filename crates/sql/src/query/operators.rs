@@ -1,15 +1,13 @@
 //! Binding of operators and comparisons.
 
 use super::binder::{Binder, unnested};
-use super::coerce::{comparison_type, numeric_of, numeric_shape, plain_comparison};
+use super::coerce::{comparison_type, numeric_of, numeric_shape};
 use super::expressions::{Site, balanced, binary_expr, is_comparison};
-use super::functions::FunctionUdf;
 use super::overload::{choose, undefined_operator};
 use super::scope::Typed;
 use crate::functions::operator_function;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast;
-use std::sync::Arc;
 use types::{Error, Result, SqlState, SqlType};
 
 impl Binder<'_> {
@@ -108,18 +106,6 @@ impl Binder<'_> {
         let left = self.coerce(left, &common, false)?;
         let right = self.coerce(right, &common, false)?;
         let (left, right) = self.same_decimal(left, right);
-        if !plain_comparison(&common) {
-            let function = super::comparisons::comparison(operator);
-            let call = FunctionUdf::new(
-                Arc::new(function),
-                vec![left.ty.clone(), right.ty.clone()],
-                SqlType::Bool,
-            );
-            return Ok(Typed::new(
-                call.call(vec![left.expr, right.expr]),
-                SqlType::Bool,
-            ));
-        }
         Ok(Typed::new(
             binary_expr(left.expr, operator, right.expr),
             SqlType::Bool,

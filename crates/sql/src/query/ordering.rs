@@ -144,9 +144,7 @@ impl Binder<'_> {
             .map_err(from_datafusion)?;
         if distinct {
             for column in &columns {
-                if !super::coerce::plain_comparison(&column.ty)
-                    && matches!(column.ty, SqlType::Json)
-                {
+                if matches!(column.ty, SqlType::Json) {
                     return Err(Error::new(
                         SqlState::UNDEFINED_FUNCTION,
                         format!(

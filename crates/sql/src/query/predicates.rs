@@ -1,7 +1,7 @@
 //! Binding of predicates with a syntax of their own: IS, BETWEEN, IN (list), LIKE.
 
 use super::binder::{Binder, unnested};
-use super::coerce::{common_type, plain_comparison};
+use super::coerce::{common_type, wider_numeric};
 use super::expressions::{Site, balanced, binary_expr};
 use super::scope::Typed;
 use datafusion::logical_expr::expr::{InList, Like};
@@ -92,9 +92,15 @@ impl Binder<'_> {
         for item in list {
             items.push(self.expr(item, site)?);
         }
-        let types = std::iter::once(&value.ty).chain(items.iter().map(|i| &i.ty));
-        let common = match common_type(types, "IN") {
-            Ok(common) if plain_comparison(&common) && !too_long(&common, &items) => common,
+        let types = || std::iter::once(&value.ty).chain(items.iter().map(|i| &i.ty));
+        let common = match common_type(types(), "IN") {
+            // Only worth counts here, so numerics of several scales take the widest.
+            Ok(SqlType::Numeric(_)) => types()
+                .filter(|ty| !matches!(ty, SqlType::Unknown))
+                .cloned()
+                .reduce(|a, b| wider_numeric(&a, &b))
+                .unwrap_or(SqlType::Numeric(None)),
+            Ok(common) if common.is_orderable() && !too_long(&common, &items) => common,
             // No one type: compare item by item, as PostgreSQL does.
             _ => {
                 let mut tests = Vec::new();

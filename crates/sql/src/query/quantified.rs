@@ -1,7 +1,7 @@
 //! Binding of subqueries in expressions, and of IN, ANY and ALL over a subquery or an array.
 
 use super::binder::{Binder, literal, unnested};
-use super::coerce::{comparison_type, plain_comparison};
+use super::coerce::comparison_type;
 use super::expressions::{Site, is_comparison};
 use super::scope::Typed;
 use datafusion::logical_expr::expr::{InList, InSubquery, SetComparison, SetQuantifier};
@@ -134,7 +134,6 @@ impl Binder<'_> {
     ) -> Result<Typed> {
         // A constant list is what IN means, which DataFusion can hash and push down.
         if let Some(Datum::Array(array)) = super::binder::constant(&list)
-            && plain_comparison(&value.ty)
             && ((operator == Operator::Eq && !all) || (operator == Operator::NotEq && all))
         {
             let mut items = Vec::with_capacity(array.elements.len());

@@ -17,6 +17,7 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
@@ -52,10 +53,13 @@ impl Runtime {
         options.sql_parser.parse_float_as_decimal = true;
         options.sql_parser.default_null_ordering = "nulls_max".into();
         options.execution.time_zone = Some("UTC".into());
+        let mut rules = Analyzer::new().rules;
+        rules.insert(0, Arc::new(super::equality::SqlEquality));
         let template = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(environment.clone())
             .with_default_features()
+            .with_analyzer_rules(rules)
             .build();
         Ok(Runtime {
             environment,

@@ -2,7 +2,6 @@
 
 use super::aggregates::sort;
 use super::binder::{Binder, Bound, unnested};
-use super::casts::cast_expr;
 use super::coerce::common_type;
 use super::errors::from_datafusion;
 use super::expressions::Site;
@@ -119,8 +118,7 @@ impl Binder<'_> {
         for row in rows {
             let mut converted = Vec::with_capacity(width);
             for (value, column) in row.into_iter().zip(&columns) {
-                let value = self.coerce(value, &column.ty, false)?;
-                converted.push(cast_expr(value.expr, &value.ty, &column.ty, false));
+                converted.push(self.coerce_exactly(value, &column.ty)?);
             }
             exprs.push(converted);
         }

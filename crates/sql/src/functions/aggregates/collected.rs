@@ -28,14 +28,23 @@ pub(super) struct Collected {
     kind: Kind,
     arguments: Vec<SqlType>,
     returns: SqlType,
+    /// Each value counts once. DataFusion is not told, because it would tell equal values apart.
+    distinct: bool,
     signature: Signature,
 }
 
 impl Collected {
-    pub fn new(name: &str, kind: Kind, arguments: Vec<SqlType>, returns: SqlType) -> Self {
+    pub fn new(
+        name: &str,
+        kind: Kind,
+        arguments: Vec<SqlType>,
+        returns: SqlType,
+        distinct: bool,
+    ) -> Self {
         Collected {
             name: name.into(),
             kind,
+            distinct,
             signature: Signature::any(arguments.len(), Volatility::Immutable),
             arguments,
             returns,
@@ -100,7 +109,7 @@ impl AggregateUDFImpl for Collected {
             types,
             arrow_types,
             order: args.order_bys.iter().map(|order| order.options).collect(),
-            distinct: args.is_distinct,
+            distinct: self.distinct,
             rows: Vec::new(),
             bytes: 0,
         }))
@@ -224,7 +233,10 @@ impl Accumulator for Rows {
     }
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
-        let result = self.kind.finish(&self.ordered()).map_err(external)?;
+        let result = self
+            .kind
+            .finish(&self.ordered(), &self.returns)
+            .map_err(external)?;
         scalar_value(&result, &self.returns).map_err(external)
     }
 

@@ -1,9 +1,10 @@
 //! What each of our aggregates makes of the rows of a group.
 
+use super::fold::Fold;
+use super::folded::FoldKind;
 use crate::functions::json::JsonWriter;
-use std::cmp::Ordering;
 use std::sync::Arc;
-use types::{Datum, Error, FormatContext, Jsonb, Result, SqlState};
+use types::{Datum, Error, FormatContext, Jsonb, Result, SqlState, SqlType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -16,8 +17,8 @@ pub(super) enum Kind {
     Mode,
     Discrete,
     Continuous,
-    Least,
-    Greatest,
+    Array,
+    Sum(FoldKind),
 }
 
 /// A row of a group: the call's arguments.
@@ -28,12 +29,12 @@ impl Kind {
     pub fn passes_over_nulls(self) -> bool {
         !matches!(
             self,
-            Kind::JsonArray | Kind::JsonbArray | Kind::JsonObject | Kind::JsonbObject
+            Kind::JsonArray | Kind::JsonbArray | Kind::JsonObject | Kind::JsonbObject | Kind::Array
         )
     }
 
-    /// The result over the rows in their order.
-    pub fn finish(self, rows: &[Arguments]) -> Result<Datum> {
+    /// The result, of type `returns`, over the rows in their order.
+    pub fn finish(self, rows: &[Arguments], returns: &SqlType) -> Result<Datum> {
         if self == Kind::CountPairs {
             return Ok(Datum::Int8(rows.len() as i64));
         }
@@ -62,8 +63,22 @@ impl Kind {
                 value(rows.get(at.max(1) - 1).unwrap_or(last), 1)
             }
             Kind::Continuous => continuous(rows, fraction(first)?),
-            Kind::Least => extreme(rows, Ordering::Less),
-            Kind::Greatest => extreme(rows, Ordering::Greater),
+            Kind::Array => {
+                let element = returns
+                    .element_type()
+                    .ok_or_else(|| Error::internal("array_agg of no array"))?;
+                let items: Result<Vec<Datum>> = rows.iter().map(|row| value(row, 0)).collect();
+                Ok(Datum::Array(Arc::new(types::Array::from_elements(
+                    element, items?,
+                ))))
+            }
+            Kind::Sum(kind) => {
+                let mut sum = Fold::new(kind, false);
+                for row in rows {
+                    sum.add(value(row, 0)?)?;
+                }
+                sum.finish()
+            }
             Kind::CountPairs => Ok(Datum::Null),
         }
     }
@@ -181,17 +196,6 @@ fn continuous(rows: &[Arguments], fraction: f64) -> Result<Datum> {
     }
 }
 
-fn extreme(rows: &[Arguments], wanted: Ordering) -> Result<Datum> {
-    let mut best = Datum::Null;
-    for row in rows {
-        let candidate = value(row, 0)?;
-        if best.is_null() || candidate.compare(&best) == wanted {
-            best = candidate;
-        }
-    }
-    Ok(best)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,30 +212,36 @@ mod tests {
     #[test]
     fn ordered_sets() {
         let values = [1.0, 2.0, 3.0, 4.0];
-        let median = Kind::Continuous.finish(&with_fraction(0.5, &values));
+        let median = Kind::Continuous.finish(&with_fraction(0.5, &values), &SqlType::Text);
         assert_eq!(median, Ok(Datum::Float8(2.5)));
-        let median = Kind::Discrete.finish(&with_fraction(0.5, &values));
+        let median = Kind::Discrete.finish(&with_fraction(0.5, &values), &SqlType::Text);
         assert_eq!(median, Ok(Datum::Float8(2.0)));
-        let least = Kind::Discrete.finish(&with_fraction(0.0, &values));
+        let least = Kind::Discrete.finish(&with_fraction(0.0, &values), &SqlType::Text);
         assert_eq!(least, Ok(Datum::Float8(1.0)));
-        let error = Kind::Discrete.finish(&with_fraction(2.0, &values));
+        let error = Kind::Discrete.finish(&with_fraction(2.0, &values), &SqlType::Text);
         assert!(error.is_err());
-        let mode = Kind::Mode.finish(&column(&[1.0, 2.0, 2.0, 3.0, 3.0]));
+        let mode = Kind::Mode.finish(&column(&[1.0, 2.0, 2.0, 3.0, 3.0]), &SqlType::Text);
         assert_eq!(mode, Ok(Datum::Float8(2.0)));
-        assert_eq!(Kind::Mode.finish(&[]), Ok(Datum::Null));
+        assert_eq!(Kind::Mode.finish(&[], &SqlType::Text), Ok(Datum::Null));
     }
 
     #[test]
     fn documents() {
         let json = |text: &str| Datum::Json(text.into());
         let rows = vec![vec![json("1")], vec![Datum::Null], vec![json("\"x\"")]];
-        assert_eq!(Kind::JsonArray.finish(&rows), Ok(json("[1, null, \"x\"]")));
+        assert_eq!(
+            Kind::JsonArray.finish(&rows, &SqlType::Text),
+            Ok(json("[1, null, \"x\"]"))
+        );
         let rows = vec![
             vec![Datum::from("a"), json("1")],
             vec![Datum::from("b"), Datum::Null],
         ];
-        let object = Kind::JsonObject.finish(&rows);
+        let object = Kind::JsonObject.finish(&rows, &SqlType::Text);
         assert_eq!(object, Ok(json("{ \"a\" : 1, \"b\" : null }")));
-        assert_eq!(Kind::JsonObject.finish(&[]), Ok(Datum::Null));
+        assert_eq!(
+            Kind::JsonObject.finish(&[], &SqlType::Text),
+            Ok(Datum::Null)
+        );
     }
 }
