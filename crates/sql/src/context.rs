@@ -2,11 +2,11 @@
 
 use crate::catalog::Catalog;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use txn::kv::{Key, ScanPage, ScanRequest, Shards, Span, Value};
-use types::{Error, MaybeReady, Result, SqlState, Timestamp};
+use types::{Error, MaybeReady, Result, Row, SqlState, Timestamp};
 
 /// A transaction's unsaved writes as one statement sees them; `None` deletes.
 pub type Overlay = BTreeMap<Key, Option<Value>>;
@@ -230,6 +230,31 @@ pub struct StatementContext {
     pub lock_timeout_nanos: Option<u64>,
     /// Hands out the hidden ids of rows without primary key; one per instance.
     pub row_ids: Arc<RowIds>,
+    /// Of a statement of several changes: what the parts tell each other.
+    pub parts: Option<Arc<StatementParts>>,
+}
+
+/// What the parts of one statement tell each other (`dml::with`).
+#[derive(Default)]
+pub struct StatementParts {
+    returned: parking_lot::Mutex<Vec<Arc<Vec<Row>>>>,
+    written: parking_lot::Mutex<BTreeSet<Key>>,
+}
+
+impl StatementParts {
+    /// The rows that the part with this number returned; `None` if it has not run.
+    pub fn returned(&self, part: usize) -> Option<Arc<Vec<Row>>> {
+        self.returned.lock().get(part).cloned()
+    }
+
+    pub fn add_returned(&self, rows: Vec<Row>) {
+        self.returned.lock().push(Arc::new(rows));
+    }
+
+    /// Notes that a row was written. `false` if the statement has written it before.
+    pub fn write(&self, key: &Key) -> bool {
+        self.written.lock().insert(key.clone())
+    }
 }
 
 impl StatementContext {

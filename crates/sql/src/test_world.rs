@@ -169,6 +169,7 @@ impl World {
             settings: &self.settings,
             registry: &self.registry,
             virtual_tables: &self.virtual_tables,
+            surrounding: Default::default(),
         }
     }
 
@@ -194,6 +195,7 @@ impl World {
             effects: Arc::new(NoEffects),
             lock_timeout_nanos: None,
             row_ids: self.row_ids.clone(),
+            parts: None,
         }
     }
 

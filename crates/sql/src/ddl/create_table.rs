@@ -3,8 +3,7 @@
 use super::DdlContext;
 use super::constraints::{self, Pending};
 use super::names::{INVALID_OBJECT_DEFINITION, ident, object_name};
-use super::sequence;
-use crate::catalog::Relation;
+use super::{like, sequence};
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
 use crate::functions::Volatility;
@@ -28,13 +27,15 @@ pub(super) async fn create_table(
     if create.query.is_some() {
         return Err(Error::internal("CREATE TABLE AS came without its rows"));
     }
+    let (expanded, after) = match like::expand(d, create)? {
+        Some((expanded, after)) => (Some(expanded), after),
+        None => (None, like::Afterwards::default()),
+    };
+    let create = expanded.as_ref().unwrap_or(create);
     let Some(mut table) = begin(d, create).await? else {
         return Ok("CREATE TABLE");
     };
     let mut pending = Pending::default();
-    if let Some(like) = &create.like {
-        copy_like(d, &mut table, like)?;
-    }
     let mut todo = Vec::new();
     for definition in &create.columns {
         let mut column = add_column(d, &mut table, definition, &mut pending).await?;
@@ -48,9 +49,13 @@ pub(super) async fn create_table(
         }
     }
     check_generated(d, &table)?;
+    like::set_comments(&mut table, after.column_comments);
     d.put(Descriptor::Table(table))?;
     for sequence in pending.sequences {
         d.put(Descriptor::Sequence(sequence))?;
+    }
+    for index in &after.indexes {
+        super::index::create_index(d, index).await?;
     }
     Ok("CREATE TABLE")
 }
@@ -496,35 +501,6 @@ pub(super) fn check_generated(d: &DdlContext<'_>, table: &Table) -> Result<()> {
                 INVALID_OBJECT_DEFINITION,
                 "generation expression is not immutable",
             ));
-        }
-    }
-    Ok(())
-}
-
-/// `LIKE other`: names, types and NOT NULL; defaults with INCLUDING DEFAULTS.
-fn copy_like(d: &DdlContext<'_>, table: &mut Table, like: &ast::CreateTableLikeKind) -> Result<()> {
-    let (ast::CreateTableLikeKind::Parenthesized(like) | ast::CreateTableLikeKind::Plain(like)) =
-        like;
-    let (schema, name) = object_name(d, &like.name)?;
-    let with_defaults = matches!(like.defaults, Some(ast::CreateTableLikeDefaults::Including));
-    match d.require(schema.as_deref(), &name)? {
-        Relation::Table(source) => {
-            for (_, column) in source.live_columns() {
-                let mut copy = Column::new(column.name.clone(), column.sql_type.clone());
-                copy.not_null = column.not_null;
-                if with_defaults {
-                    copy.default = column.default.clone();
-                }
-                push_column(table, copy)?;
-            }
-        }
-        Relation::View(source) => {
-            for (name, sql_type) in &source.columns {
-                push_column(table, Column::new(name.clone(), sql_type.clone()))?;
-            }
-        }
-        _ => {
-            return Err(super::context::wrong_kind(&name, "a table or view"));
         }
     }
     Ok(())

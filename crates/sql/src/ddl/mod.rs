@@ -37,6 +37,7 @@ mod drop;
 mod drop_column;
 pub mod extra;
 mod index;
+mod like;
 mod names;
 mod namespace;
 mod rename;

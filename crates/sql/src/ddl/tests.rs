@@ -274,6 +274,7 @@ impl World {
             effects: Arc::new(NoEffects),
             lock_timeout_nanos: None,
             row_ids: Arc::default(),
+            parts: None,
         }
     }
 

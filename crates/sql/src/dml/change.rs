@@ -1,11 +1,12 @@
 //! UPDATE and DELETE.
 
-use super::insert::{Rows, assignment_cast, table_factor};
+use super::insert::{Rows, assignment_cast};
 use super::prepared::{Assigned, Prepared, PreparedSet, assigned};
 use super::returning::{Returning, select};
 use super::writer::{Writer, found};
 use super::{
-    DmlPlan, DmlResult, MAX_RESTARTS, Work, adopt, is_default, target_column, target_table,
+    DmlPlan, DmlResult, MAX_RESTARTS, Work, adopt, is_default, target_column, target_factor,
+    target_table,
 };
 use crate::catalog::descriptor::{Identity, Table};
 use crate::context::StatementContext;
@@ -150,32 +151,51 @@ pub fn each_assignment(
         match &assignment.target {
             ast::AssignmentTarget::ColumnName(name) => one(name, &assignment.value)?,
             ast::AssignmentTarget::Tuple(names) => {
-                let values = match &assignment.value {
-                    ast::Expr::Tuple(values) => values.as_slice(),
-                    ast::Expr::Nested(value) => std::slice::from_ref(value.as_ref()),
-                    ast::Expr::Function(call)
-                        if call.name.to_string().eq_ignore_ascii_case("row") =>
-                    {
-                        return Err(Error::unsupported("ROW(…) as the source of an UPDATE"));
-                    }
-                    _ => {
-                        return Err(Error::unsupported(
-                            "a subquery as the source of several columns of an UPDATE",
-                        ));
-                    }
-                };
+                let values = sources(&assignment.value, names.len())?;
                 if values.len() != names.len() {
                     return Err(Error::syntax(
                         "number of columns does not match number of values",
                     ));
                 }
-                for (name, value) in names.iter().zip(values) {
+                for (name, value) in names.iter().zip(&values) {
                     one(name, value)?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// The expressions behind `(a, b) = …`: of a row, or one for each column of a subquery.
+fn sources(value: &ast::Expr, count: usize) -> Result<Vec<ast::Expr>> {
+    let query = match value {
+        ast::Expr::Tuple(values) => return Ok(values.clone()),
+        ast::Expr::Nested(value) => return Ok(vec![value.as_ref().clone()]),
+        ast::Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("row") => {
+            let ast::FunctionArguments::List(list) = &call.args else {
+                return Ok(Vec::new());
+            };
+            let values = list.args.iter().map(|argument| match argument {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(value)) => Ok(value.clone()),
+                _ => Err(Error::syntax("syntax error in ROW")),
+            });
+            return values.collect();
+        }
+        ast::Expr::Subquery(query) => query,
+        _ => {
+            return Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
+            ));
+        }
+    };
+    let names: Vec<String> = (1..=count).map(|n| format!("c{n}")).collect();
+    let list = names.join(", ");
+    let columns = names.iter().map(|name| {
+        let text = format!("SELECT s.{name} FROM ({query}) AS s ({list})");
+        Ok(ast::Expr::Subquery(crate::statement::parse_query(&text)?))
+    });
+    columns.collect()
 }
 
 /// 428C9 for a column that computes its values itself.
@@ -231,7 +251,7 @@ fn plan(
         schema: &schema,
         places: &target.live,
     };
-    let relation = table_factor(statement.name, statement.alias);
+    let relation = target_factor(planner, &table, statement.name, statement.alias);
     let joined = !statement.from.is_empty();
     let identity = table
         .primary_key
@@ -333,9 +353,14 @@ fn plan(
         lock_mode(&target, &changed)
     };
     let work = Work::Change(Change { find, sets, mode });
-    let declared = std::mem::take(declared);
     Ok(DmlPlan::new(
-        command, declared, set, target, work, returned, tables,
+        command,
+        declared.clone(),
+        set,
+        target,
+        work,
+        returned,
+        tables,
     ))
 }
 
@@ -406,6 +431,9 @@ impl Change {
                     .await?;
                 for (key, joined) in rows {
                     writer.ctx.cancel.check()?;
+                    if is_written(writer.ctx, &key) {
+                        continue;
+                    }
                     let policy = writer.ctx.wait_policy();
                     let locked = writer.txn.lock_and_get(&key, self.mode, policy).await?;
                     if let Some(value) = found(locked) {
@@ -429,7 +457,9 @@ impl Change {
         result: &mut DmlResult,
     ) -> Result<()> {
         let ctx = writer.ctx;
-        if let Some(key) = path.primary_point(params, ctx) {
+        if ctx.parts.is_none()
+            && let Some(key) = path.primary_point(params, ctx)
+        {
             let Some(key) = key? else {
                 return Ok(());
             };
@@ -452,7 +482,15 @@ impl Change {
         // All rows first: a change may move a row to where the scan has not been yet.
         let mut keys = Vec::new();
         let mut cursor = path.open(params, ctx, None)?;
-        while let Some((key, value)) = cursor.next(&mut Reader::Transaction(writer.txn)).await? {
+        loop {
+            // What other parts of the statement have written is not seen.
+            let mut reader = match ctx.parts {
+                Some(_) => Reader::View(&ctx.view),
+                None => Reader::Transaction(writer.txn),
+            };
+            let Some((key, value)) = cursor.next(&mut reader).await? else {
+                break;
+            };
             if let Some(residual) = &path.residual {
                 let row = decode_wanted(&path.codec, &value, wanted)?;
                 if !residual.holds(&row, params, ctx)? {
@@ -466,6 +504,9 @@ impl Change {
         }
         for key in keys {
             ctx.cancel.check()?;
+            if is_written(ctx, &key) {
+                continue;
+            }
             let policy = ctx.wait_policy();
             let value = match writer.txn.lock_and_get(&key, self.mode, policy).await? {
                 LockedRow::Unchanged(Some(value)) => value,
@@ -556,4 +597,9 @@ impl Change {
         let (_, row) = writer.update(&plan.target, key, &old, new).await?;
         plan.give(result, &row, joined, params, ctx)
     }
+}
+
+/// Whether another part of the same statement has written the row: then this one leaves it alone.
+fn is_written(ctx: &StatementContext, key: &Key) -> bool {
+    ctx.parts.as_ref().is_some_and(|parts| !parts.write(key))
 }

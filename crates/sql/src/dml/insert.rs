@@ -1,9 +1,15 @@
 //! INSERT.
 
-use super::prepared::{Assigned, Prepared, PreparedSet, assigned, remaining_cast, type_mismatch};
+use super::prepared::{
+    Assigned, Prepared, PreparedSet, assigned, parse_expression, remaining_cast, type_mismatch,
+};
 use super::returning::Returning;
+use super::row_query::RowQuery;
 use super::writer::{Writer, found};
-use super::{DmlPlan, DmlResult, Work, adopt, defaulted, is_default, target_column, target_table};
+use super::{
+    DmlPlan, DmlResult, Work, adopt, defaulted, is_default, target_column, target_factor,
+    target_table,
+};
 use crate::catalog::descriptor::{Identity, IndexKey, Table};
 use crate::context::StatementContext;
 use crate::direct::{Input, Scalar, convert};
@@ -13,9 +19,13 @@ use crate::query::coerce::{CastContext, can_cast};
 use crate::query::names;
 use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::response::{RowChunk, RowSource};
-use datafusion::common::DFSchema;
+use crate::statement::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER};
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,10 +55,23 @@ enum Action {
     Nothing,
     /// On the stored row's columns by position, then the proposed row's.
     Update {
-        sets: Vec<(usize, Option<Assigned>)>,
-        condition: Option<Scalar>,
+        sets: Vec<(usize, Replacement)>,
+        condition: Option<Condition>,
         mode: LockMode,
     },
+}
+
+/// What a column of the row in the way gets.
+enum Replacement {
+    Default,
+    Value(Assigned),
+    /// For what has a subquery in it.
+    Query(Box<RowQuery>, Option<Arc<CastUdf>>),
+}
+
+enum Condition {
+    Scalar(Scalar),
+    Query(Box<RowQuery>),
 }
 
 struct Conflict {
@@ -79,7 +102,16 @@ pub fn plan(
     let target = set.get(table.oid)?.clone();
     let alias = insert.table_alias.as_ref().map(|alias| alias.alias.clone());
     let mut columns = Vec::new();
+    let mut overriding = Overriding::No;
     for name in &insert.columns {
+        match names::object_name(name).as_slice() {
+            [name] if name == OVERRIDING_SYSTEM => overriding = Overriding::System,
+            [name] if name == OVERRIDING_USER => overriding = Overriding::User,
+            _ => {}
+        }
+        if overriding != Overriding::No {
+            continue;
+        }
         let position = target_column(&table, name)?;
         if columns.contains(&position) {
             return Err(Error::new(
@@ -116,23 +148,26 @@ pub fn plan(
             Some(rows) => {
                 let width = rows.first().map_or(0, |row| row.len());
                 check_width(&mut columns, width, explicit)?;
-                Source::Values(plan_values(
-                    planner,
-                    rows,
-                    &table,
-                    &columns,
-                    declared,
-                    &mut tables,
-                )?)
+                let to = Destination {
+                    table: &table,
+                    columns: &columns,
+                    overriding,
+                };
+                Source::Values(plan_values(planner, rows, to, declared, &mut tables)?)
             }
             None => {
                 let analyzed = planner.query(query, declared)?;
                 check_width(&mut columns, analyzed.columns.len(), explicit)?;
-                plan_query(analyzed, &table, &columns, declared, &mut tables)?
+                let to = Destination {
+                    table: &table,
+                    columns: &columns,
+                    overriding,
+                };
+                plan_query(analyzed, to, declared, &mut tables)?
             }
         },
     };
-    let relation = table_factor(name, alias.as_ref());
+    let relation = target_factor(planner, &table, name, alias.as_ref());
     let returned = Returning::over_target(
         planner,
         insert.returning.as_ref(),
@@ -140,16 +175,25 @@ pub fn plan(
         &relation,
         declared,
     )?;
-    let missing = defaulted(&target, &columns);
+    let mut missing = defaulted(&target, &columns);
+    if overriding == Overriding::User {
+        let given = columns.iter().copied();
+        missing.extend(given.filter(|position| table.columns[*position].identity.is_some()));
+    }
     let work = Work::Insert(Insert {
         source,
         columns,
         missing,
         conflict,
     });
-    let declared = std::mem::take(declared);
     Ok(DmlPlan::new(
-        "INSERT", declared, set, target, work, returned, tables,
+        "INSERT",
+        declared.clone(),
+        set,
+        target,
+        work,
+        returned,
+        tables,
     ))
 }
 
@@ -209,9 +253,25 @@ fn check_width(columns: &mut Vec<usize>, width: usize, explicit: bool) -> Result
     Ok(())
 }
 
+/// OVERRIDING … VALUE: whose values identity columns take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overriding {
+    No,
+    System,
+    User,
+}
+
+/// Where an INSERT's values go.
+#[derive(Clone, Copy)]
+struct Destination<'t> {
+    table: &'t Table,
+    columns: &'t [usize],
+    overriding: Overriding,
+}
+
 /// 428C9 for a column that computes its values itself.
-fn refuse_given(table: &Table, position: usize) -> Result<()> {
-    let column = &table.columns[position];
+fn refuse_given(to: Destination<'_>, position: usize) -> Result<()> {
+    let column = &to.table.columns[position];
     let error = || {
         Error::new(
             SqlState::GENERATED_ALWAYS,
@@ -224,7 +284,7 @@ fn refuse_given(table: &Table, position: usize) -> Result<()> {
     if column.generated.is_some() {
         return Err(error().detail(format!("Column \"{}\" is a generated column.", column.name)));
     }
-    if column.identity == Some(Identity::Always) {
+    if column.identity == Some(Identity::Always) && to.overriding == Overriding::No {
         return Err(error()
             .detail(format!(
                 "Column \"{}\" is an identity column defined as GENERATED ALWAYS.",
@@ -238,11 +298,11 @@ fn refuse_given(table: &Table, position: usize) -> Result<()> {
 fn plan_values(
     planner: &Planner<'_>,
     rows: Vec<&[ast::Expr]>,
-    table: &Table,
-    columns: &[usize],
+    to: Destination<'_>,
     declared: &mut Vec<Option<SqlType>>,
     tables: &mut Vec<(u32, u64)>,
 ) -> Result<Vec<Vec<Given>>> {
+    let Destination { table, columns, .. } = to;
     let empty = DFSchema::empty();
     let mut planned = Vec::with_capacity(rows.len());
     for row in rows {
@@ -255,14 +315,18 @@ fn plan_values(
                 values.push(Given::Default);
                 continue;
             }
-            refuse_given(table, *position)?;
+            refuse_given(to, *position)?;
             let column = &table.columns[*position];
             match assigned(planner, expr, column, &empty, &[], declared)? {
                 Some(value) => values.push(Given::Value(value)),
                 None => {
                     let query = crate::statement::parse_query(&format!("SELECT {expr}"))?;
                     let analyzed = planner.query(&query, declared)?;
-                    let source = plan_query(analyzed, table, &[*position], declared, tables)?;
+                    let to = Destination {
+                        columns: &[*position],
+                        ..to
+                    };
+                    let source = plan_query(analyzed, to, declared, tables)?;
                     values.push(Given::Query(Box::new(source)));
                 }
             }
@@ -274,23 +338,23 @@ fn plan_values(
 
 fn plan_query(
     analyzed: AnalyzedQuery,
-    table: &Table,
-    columns: &[usize],
+    to: Destination<'_>,
     declared: &mut Vec<Option<SqlType>>,
     tables: &mut Vec<(u32, u64)>,
 ) -> Result<Source> {
+    let Destination { table, columns, .. } = to;
     adopt(declared, &analyzed.parameter_types);
     let mut casts = Vec::with_capacity(columns.len());
     for (number, (found, position)) in analyzed.columns.iter().zip(columns).enumerate() {
-        refuse_given(table, *position)?;
+        refuse_given(to, *position)?;
         let column = &table.columns[*position];
         casts.push(
             if found.sql_type == SqlType::Text && is_literal(&analyzed, number) {
-                // A quoted literal has no type of its own.
+                // A quoted literal has no type of its own: it is read as the column's.
                 Some(Arc::new(CastUdf::new(
                     SqlType::Text,
                     column.sql_type.clone(),
-                    false,
+                    !column.sql_type.is_string(),
                 )))
             } else {
                 assignment_cast(&found.sql_type, column)?
@@ -360,6 +424,9 @@ fn plan_conflict(
                 .chain(unique.map(|(number, _)| Some(number)))
                 .collect()
         }
+        Some(ast::ConflictTarget::Columns(names)) if matches!(names.as_slice(), [name] if name.value.starts_with(MARK)) => {
+            infer_clause(planner, target, &names[0].value[MARK.len_utf8()..])?
+        }
         Some(ast::ConflictTarget::Columns(names)) => {
             let mut positions = BTreeSet::new();
             for name in names {
@@ -388,34 +455,41 @@ fn plan_conflict(
             let mut sets = Vec::new();
             super::change::each_assignment(&update.assignments, table, |position, value| {
                 let column = &table.columns[position];
-                let value = match value {
-                    None => None,
-                    Some(expr) => {
-                        super::change::refuse_update(table, position)?;
-                        let value = assigned(planner, expr, column, &schema, &places, declared)?;
-                        Some(value.ok_or_else(|| {
-                            Error::unsupported("a subquery in ON CONFLICT DO UPDATE")
-                        })?)
+                let Some(expr) = value else {
+                    sets.push((position, Replacement::Default));
+                    return Ok(());
+                };
+                super::change::refuse_update(table, position)?;
+                let value = match assigned(planner, expr, column, &schema, &places, declared)? {
+                    Some(value) => Replacement::Value(value),
+                    None => {
+                        let query = both_rows(planner, expr, alias, table, declared)?;
+                        let cast = assignment_cast(&query.query.columns[0].sql_type, column)?;
+                        Replacement::Query(Box::new(query), cast)
                     }
                 };
                 sets.push((position, value));
                 Ok(())
             })?;
-            let condition =
-                match &update.selection {
-                    None => None,
-                    Some(expr) => {
-                        let target = Some((&SqlType::Bool, CastContext::Implicit));
-                        let expr = planner.scalar(expr, &schema, target, declared)?;
-                        let input = Input {
-                            schema: &schema,
-                            places: Some(&places),
-                        };
-                        Some(Scalar::compile(&expr, &input).ok_or_else(|| {
-                            Error::unsupported("a subquery in ON CONFLICT DO UPDATE")
-                        })?)
-                    }
-                };
+            let condition = match &update.selection {
+                None => None,
+                Some(condition) => {
+                    let expr = condition;
+                    let target = Some((&SqlType::Bool, CastContext::Implicit));
+                    let expr = planner.scalar(expr, &schema, target, declared)?;
+                    let input = Input {
+                        schema: &schema,
+                        places: Some(&places),
+                    };
+                    Some(match Scalar::compile(&expr, &input) {
+                        Some(scalar) => Condition::Scalar(scalar),
+                        None => {
+                            let query = both_rows(planner, condition, alias, table, declared)?;
+                            Condition::Query(Box::new(query))
+                        }
+                    })
+                }
+            };
             let changed: Vec<usize> = sets.iter().map(|(position, _)| *position).collect();
             Action::Update {
                 sets,
@@ -425,6 +499,94 @@ fn plan_conflict(
         }
     };
     Ok(Conflict { arbiters, action })
+}
+
+/// An expression of the stored row and the proposed one that takes a query.
+fn both_rows(
+    planner: &Planner<'_>,
+    expr: &ast::Expr,
+    alias: &str,
+    table: &Table,
+    declared: &mut Vec<Option<SqlType>>,
+) -> Result<RowQuery> {
+    let items = vec![ast::SelectItem::UnnamedExpr(expr.clone())];
+    RowQuery::plan(
+        planner,
+        items,
+        &[(alias, table), ("excluded", table)],
+        declared,
+    )
+}
+
+/// The unique indexes that `(key, …) [WHERE condition]` means: over these keys, and whole or with a
+/// predicate that the condition implies.
+fn infer_clause(
+    planner: &Planner<'_>,
+    target: &Prepared,
+    clause: &str,
+) -> Result<Vec<Option<usize>>> {
+    let table = &target.table;
+    let text = format!("CREATE UNIQUE INDEX ON t {clause}");
+    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, &text);
+    let parsed = parsed.map_err(|_| Error::syntax("syntax error in ON CONFLICT"))?;
+    let Some(ast::Statement::CreateIndex(wanted)) = parsed.into_iter().next() else {
+        return Err(Error::syntax("syntax error in ON CONFLICT"));
+    };
+    let schema = Planner::table_schema(table, &table.name)?;
+    let bound = |expr: &ast::Expr| planner.scalar(expr, &schema, None, &mut Vec::new());
+    let conjuncts =
+        |expr: &ast::Expr| -> Result<Vec<Expr>> { Ok(split_conjunction_owned(bound(expr)?)) };
+    let mut keys = Vec::new();
+    for column in &wanted.columns {
+        keys.push(bound(&column.column.expr)?);
+    }
+    let given = match &wanted.predicate {
+        Some(condition) => conjuncts(condition)?,
+        None => Vec::new(),
+    };
+    let column_key = |position: usize| {
+        let name = Column::new(Some(table.name.as_str()), &table.columns[position].name);
+        Expr::Column(name)
+    };
+    let same =
+        |own: &[Expr]| own.iter().all(|k| keys.contains(k)) && keys.iter().all(|k| own.contains(k));
+    let mut found = Vec::new();
+    if let Some(primary) = &table.primary_key {
+        let own: Vec<Expr> = primary.columns.iter().map(|p| column_key(*p)).collect();
+        if same(&own) {
+            found.push(None);
+        }
+    }
+    for (number, index) in table.indexes.iter().enumerate().filter(|(_, i)| i.unique) {
+        let mut own = Vec::new();
+        for column in &index.columns {
+            own.push(match &column.key {
+                IndexKey::Column(position) => column_key(*position),
+                IndexKey::Expression(text, _) => bound(&parse_expression(text)?)?,
+            });
+        }
+        let implied = match &index.predicate {
+            None => true,
+            Some(text) => {
+                let own = conjuncts(&parse_expression(text)?)?;
+                own.iter().all(|c| given.contains(c))
+            }
+        };
+        if implied && same(&own) {
+            found.push(Some(number));
+        }
+    }
+    some_arbiter(found)
+}
+
+fn some_arbiter(found: Vec<Option<usize>>) -> Result<Vec<Option<usize>>> {
+    if found.is_empty() {
+        return Err(Error::new(
+            SqlState::INVALID_COLUMN_REFERENCE,
+            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+        ));
+    }
+    Ok(found)
 }
 
 /// The unique indexes over just these columns.
@@ -445,13 +607,7 @@ fn infer(table: &Table, wanted: &BTreeSet<usize>) -> Result<Vec<Option<usize>>> 
             found.push(Some(number));
         }
     }
-    if found.is_empty() {
-        return Err(Error::new(
-            SqlState::INVALID_COLUMN_REFERENCE,
-            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-        ));
-    }
-    Ok(found)
+    some_arbiter(found)
 }
 
 fn named_constraint(table: &Table, name: &str) -> Result<Option<usize>> {
@@ -502,8 +658,16 @@ impl Insert {
                             Given::Default => plan.target.default_value(*position, ctx).await?,
                         };
                     }
-                    self.write(plan, writer, row, params, &mut touched, &mut result)
-                        .await?;
+                    self.write(
+                        plan,
+                        writer,
+                        runtime,
+                        row,
+                        params,
+                        &mut touched,
+                        &mut result,
+                    )
+                    .await?;
                 }
             }
             Source::Query { query, casts } => {
@@ -518,18 +682,28 @@ impl Insert {
                             None => value,
                         };
                     }
-                    self.write(plan, writer, row, params, &mut touched, &mut result)
-                        .await?;
+                    self.write(
+                        plan,
+                        writer,
+                        runtime,
+                        row,
+                        params,
+                        &mut touched,
+                        &mut result,
+                    )
+                    .await?;
                 }
             }
         }
         Ok(result)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of one step of a loop")]
     async fn write(
         &self,
         plan: &DmlPlan,
         writer: &mut Writer<'_>,
+        runtime: &Runtime,
         mut row: Row,
         params: &[Datum],
         touched: &mut BTreeSet<Key>,
@@ -543,7 +717,8 @@ impl Insert {
             plan.target.complete(&mut row, ctx)?;
             let other = find_conflict(&plan.target, writer, conflict, &row).await?;
             if let Some(key) = other {
-                let written = on_conflict(plan, writer, conflict, &key, row, params, touched);
+                let written =
+                    on_conflict(plan, writer, runtime, conflict, &key, row, params, touched);
                 if let Some((key, row)) = written.await? {
                     touched.insert(key);
                     plan.give(result, &row, &[], params, ctx)?;
@@ -620,9 +795,11 @@ async fn find_conflict(
 }
 
 /// Updates the row in the way; `None` if it is left alone.
+#[expect(clippy::too_many_arguments, reason = "the parts of one step of a loop")]
 async fn on_conflict(
     plan: &DmlPlan,
     writer: &mut Writer<'_>,
+    runtime: &Runtime,
     conflict: &Conflict,
     key: &Key,
     proposed: Row,
@@ -658,16 +835,29 @@ async fn on_conflict(
     let old = plan.target.codec.decode_whole_row(&value)?;
     let mut both = old.clone();
     both.extend(proposed);
-    if let Some(condition) = condition
-        && !condition.holds(&both, params, ctx)?
-    {
+    let holds = match condition {
+        None => true,
+        Some(Condition::Scalar(scalar)) => scalar.holds(&both, params, ctx)?,
+        Some(Condition::Query(query)) => {
+            query.run(&both, params, ctx, runtime).await? == [Datum::Bool(true)]
+        }
+    };
+    if !holds {
         return Ok(None);
     }
     let mut new = old.clone();
     for (position, value) in sets {
         new[*position] = match value {
-            Some(value) => value.eval(&both, params, ctx)?,
-            None => plan.target.default_value(*position, ctx).await?,
+            Replacement::Default => plan.target.default_value(*position, ctx).await?,
+            Replacement::Value(value) => value.eval(&both, params, ctx)?,
+            Replacement::Query(query, cast) => {
+                let found = query.run(&both, params, ctx, runtime).await?;
+                let value = found.into_iter().next().unwrap_or(Datum::Null);
+                match cast {
+                    Some(cast) => convert(value, cast, ctx)?,
+                    None => value,
+                }
+            }
         };
     }
     writer.update(&plan.target, key, &old, new).await.map(Some)

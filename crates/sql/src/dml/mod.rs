@@ -19,7 +19,9 @@ mod describe;
 mod insert;
 pub mod prepared;
 mod returning;
+mod row_query;
 mod violations;
+pub mod with;
 pub mod writer;
 
 #[cfg(test)]
@@ -52,6 +54,8 @@ pub struct DmlResult {
     pub affected: u64,
     /// What RETURNING gives.
     pub rows: Vec<Row>,
+    /// Written rows, and what they were joined to, whose RETURNING takes queries: it is made last.
+    unreturned: Vec<(Row, Row)>,
     /// Foreign keys to be looked at before commit: [`run_deferred_checks`].
     pub deferred: DeferredChecks,
 }
@@ -116,11 +120,19 @@ pub fn plan(
     statement: &ast::Statement,
     declared: &[Option<SqlType>],
 ) -> Result<DmlPlan> {
-    let mut declared = declared.to_vec();
+    plan_part(planner, statement, &mut declared.to_vec())
+}
+
+/// [`plan`] of a part of a larger statement: parameter types that it finds are added to `declared`.
+fn plan_part(
+    planner: &Planner<'_>,
+    statement: &ast::Statement,
+    declared: &mut Vec<Option<SqlType>>,
+) -> Result<DmlPlan> {
     match statement {
-        ast::Statement::Insert(insert) => insert::plan(planner, insert, &mut declared),
-        ast::Statement::Update(update) => change::plan_update(planner, update, &mut declared),
-        ast::Statement::Delete(delete) => change::plan_delete(planner, delete, &mut declared),
+        ast::Statement::Insert(insert) => insert::plan(planner, insert, declared),
+        ast::Statement::Update(update) => change::plan_update(planner, update, declared),
+        ast::Statement::Delete(delete) => change::plan_delete(planner, delete, declared),
         other => Err(Error::internal(format!("not a change of rows: {other}"))),
     }
 }
@@ -169,6 +181,13 @@ impl DmlPlan {
         if !deferred.is_empty() {
             result.deferred.checks.push((self.set.clone(), deferred));
         }
+        if let Some(returned) = &self.returned {
+            for (row, joined) in std::mem::take(&mut result.unreturned) {
+                ctx.cancel.check()?;
+                let row = returned.queried_row(&row, &joined, params, ctx, runtime);
+                result.rows.push(row.await?);
+            }
+        }
         Ok(result)
     }
 
@@ -183,6 +202,10 @@ impl DmlPlan {
     ) -> Result<()> {
         result.affected += 1;
         if let Some(returned) = &self.returned {
+            if returned.takes_queries() {
+                result.unreturned.push((row.to_vec(), joined.to_vec()));
+                return Ok(());
+            }
             result.rows.push(returned.row(row, joined, params, ctx)?);
         }
         Ok(())
@@ -296,6 +319,23 @@ fn defaulted(target: &Prepared, given: &[usize]) -> Vec<usize> {
     missing.filter(|p| has_default(p)).copied().collect()
 }
 
+/// The target as a FROM item, by its full name: a WITH query may have the same one.
+fn target_factor(
+    planner: &Planner<'_>,
+    table: &Table,
+    name: &ast::ObjectName,
+    alias: Option<&ast::Ident>,
+) -> ast::TableFactor {
+    let schema = planner.catalog.schema(table.schema);
+    let (Some(_), Some(schema), 1) = (planner.surrounding.with, schema, name.0.len()) else {
+        return insert::table_factor(name, alias);
+    };
+    let quoted = |name: &str| ast::Ident::with_quote('"', name);
+    let full = ast::ObjectName::from(vec![quoted(&schema.name), quoted(&table.name)]);
+    let own = quoted(&table.name);
+    insert::table_factor(&full, Some(alias.unwrap_or(&own)))
+}
+
 /// The table that a statement changes.
 fn target_table(planner: &Planner<'_>, name: &ast::ObjectName, verb: &str) -> Result<Arc<Table>> {
     let parts = names::object_name(name);
@@ -329,9 +369,12 @@ fn target_table(planner: &Planner<'_>, name: &ast::ObjectName, verb: &str) -> Re
 /// A column that a statement names as a target.
 fn target_column(table: &Table, name: &ast::ObjectName) -> Result<usize> {
     let parts = names::object_name(name);
-    let [column] = parts.as_slice() else {
-        return Err(Error::unsupported("assignment to a part of a column"));
+    let Some(column) = parts.first() else {
+        return Err(Error::internal("a column without name"));
     };
+    if parts.len() > 1 && table.column_position(column).is_some() {
+        return Err(Error::unsupported("assignment to a part of a column"));
+    }
     table.column_position(column).ok_or_else(|| {
         Error::new(
             SqlState::UNDEFINED_COLUMN,

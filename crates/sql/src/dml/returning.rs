@@ -2,9 +2,11 @@
 
 use super::adopt;
 use super::prepared::Prepared;
+use super::row_query::RowQuery;
 use crate::context::StatementContext;
 use crate::direct::scalar::{Input, Scalar};
 use crate::query::planner::{AnalyzedQuery, Planner};
+use crate::query::{Runtime, names};
 use crate::response::ResultColumn;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
@@ -18,11 +20,15 @@ enum Value {
     Target(Scalar),
     /// A column of the query that found the row.
     Joined(usize),
+    /// A column of one of the row's own queries.
+    Query { query: usize, column: usize },
 }
 
 pub struct Returning {
     pub columns: Vec<ResultColumn>,
     values: Vec<Value>,
+    /// For items with subqueries.
+    queries: Vec<RowQuery>,
 }
 
 impl Returning {
@@ -40,6 +46,7 @@ impl Returning {
         let mut returning = Returning {
             columns: Vec::new(),
             values: Vec::new(),
+            queries: Vec::new(),
         };
         returning.add(planner, items.clone(), target, relation, declared)?;
         Ok(Some(returning))
@@ -68,11 +75,14 @@ impl Returning {
         let mut returning = Returning {
             columns: Vec::new(),
             values: Vec::new(),
+            queries: Vec::new(),
         };
         for item in items {
             if let ast::SelectItem::Wildcard(_) = item {
                 returning.add(planner, vec![item.clone()], target, relation, declared)?;
-                returning.add_joined(planner, item, from, first, query_items, declared)?;
+                if !from.is_empty() {
+                    returning.add_joined(planner, item, from, first, query_items, declared)?;
+                }
                 continue;
             }
             let tried = declared.clone();
@@ -101,11 +111,27 @@ impl Returning {
             relation: relation.clone(),
             joins: Vec::new(),
         };
-        let query = planner.query(&select(items, vec![from], None)?, declared)?;
-        let values = projected(&query, target)
-            .ok_or_else(|| Error::unsupported("a subquery in RETURNING"))?;
-        adopt(declared, &query.parameter_types);
+        let query = planner.query(&select(items.clone(), vec![from], None)?, declared)?;
         self.columns.extend(query.columns.iter().cloned());
+        let Some(values) = projected(&query, target) else {
+            let shown = match relation {
+                ast::TableFactor::Table {
+                    alias: Some(alias), ..
+                } => names::fold(&alias.name),
+                _ => target.table.name.clone(),
+            };
+            let tables = [(shown.as_str(), target.table.as_ref())];
+            let row_query = RowQuery::plan(planner, items, &tables, declared)?;
+            let number = self.queries.len();
+            let columns = 0..row_query.query.columns.len();
+            self.values.extend(columns.map(|column| Value::Query {
+                query: number,
+                column,
+            }));
+            self.queries.push(row_query);
+            return Ok(());
+        };
+        adopt(declared, &query.parameter_types);
         self.values.extend(values.into_iter().map(Value::Target));
         Ok(())
     }
@@ -159,7 +185,34 @@ impl Returning {
             out.push(match value {
                 Value::Target(scalar) => scalar.eval(row, params, ctx)?,
                 Value::Joined(column) => joined.get(*column).cloned().unwrap_or(Datum::Null),
+                Value::Query { .. } => Datum::Null,
             });
+        }
+        Ok(out)
+    }
+
+    pub fn takes_queries(&self) -> bool {
+        !self.queries.is_empty()
+    }
+
+    /// [`Returning::row`] with what takes queries.
+    pub async fn queried_row(
+        &self,
+        row: &[Datum],
+        joined: &[Datum],
+        params: &[Datum],
+        ctx: &StatementContext,
+        runtime: &Runtime,
+    ) -> Result<Row> {
+        let mut out = self.row(row, joined, params, ctx)?;
+        let mut found = Vec::with_capacity(self.queries.len());
+        for query in &self.queries {
+            found.push(query.run(row, params, ctx, runtime).await?);
+        }
+        for (place, value) in out.iter_mut().zip(&self.values) {
+            if let Value::Query { query, column } = value {
+                *place = found[*query].get(*column).cloned().unwrap_or(Datum::Null);
+            }
         }
         Ok(out)
     }

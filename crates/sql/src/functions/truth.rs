@@ -122,6 +122,7 @@ pub(super) fn context() -> StatementContext {
         effects: world,
         lock_timeout_nanos: None,
         row_ids: Arc::new(RowIds::default()),
+        parts: None,
     }
 }
 

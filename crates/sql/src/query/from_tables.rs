@@ -48,6 +48,7 @@ impl Binder<'_> {
                 .find(|t| t.name == relation)
                 .cloned()
         {
+            self.must_return(relation)?;
             let shown = alias.map_or_else(|| relation.to_string(), |a| fold(&a.name));
             return self.derived(found.bound, &shown, alias, false);
         }

@@ -70,6 +70,7 @@ pub mod planner;
 pub(crate) mod predicates;
 pub mod provider;
 pub(crate) mod quantified;
+pub mod returned;
 pub mod runtime;
 pub(crate) mod scan;
 pub(crate) mod scope;

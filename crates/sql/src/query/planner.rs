@@ -2,6 +2,7 @@
 
 use super::binder::Binder;
 use super::coerce::CastContext;
+use super::returned::Surrounding;
 use super::scope::Scope;
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::{ObjectId, Table};
@@ -22,6 +23,8 @@ pub struct Planner<'a> {
     pub settings: &'a Arc<ExprSettings>,
     pub registry: &'a Arc<Registry>,
     pub virtual_tables: &'a Arc<VirtualTables>,
+    /// What stands around a statement that is a part of another.
+    pub surrounding: Surrounding<'a>,
 }
 
 /// A query that is ready to run any number of times: nothing in it depends on a snapshot.
@@ -67,7 +70,7 @@ impl<'a> Planner<'a> {
     /// Analyses a query. `declared` are the parameter types the client gave; `None` is to be inferred.
     pub fn query(&self, query: &ast::Query, declared: &[Option<SqlType>]) -> Result<AnalyzedQuery> {
         let mut binder = Binder::new(self, declared.to_vec());
-        let bound = binder.query(query, None)?;
+        let bound = binder.surrounded(|binder| binder.query(query, None))?;
         let bound = binder.settle_unknowns(bound)?;
         let columns = bound
             .columns
@@ -115,7 +118,7 @@ impl<'a> Planner<'a> {
     ) -> Result<(Expr, SqlType)> {
         let mut binder = Binder::new(self, std::mem::take(declared));
         let scope = Scope::of_schema(schema);
-        let result = binder.scalar(expr, &scope, target);
+        let result = binder.surrounded(|binder| binder.scalar(expr, &scope, target));
         *declared = binder.into_declared();
         result.map(|typed| (typed.expr, typed.ty))
     }

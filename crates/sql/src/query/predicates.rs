@@ -3,7 +3,9 @@
 use super::binder::{Binder, unnested};
 use super::coerce::{common_type, wider_numeric};
 use super::expressions::{Site, balanced, binary_expr};
+use super::names::object_name;
 use super::scope::Typed;
+use crate::statement::SYMMETRIC;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::scalar::ScalarValue;
@@ -52,16 +54,26 @@ impl Binder<'_> {
         site: &Site<'_>,
     ) -> Result<Typed> {
         let value = self.expr(value, site)?;
-        let (low, high) = (self.expr(low, site)?, self.expr(high, site)?);
-        let from = self.compare(value.clone(), Operator::GtEq, low)?;
-        let to = self.compare(value, Operator::LtEq, high)?;
-        let inside = binary_expr(from.expr, Operator::And, to.expr);
+        let symmetric = symmetric_bound(low);
+        let low = self.expr(symmetric.unwrap_or(low), site)?;
+        let high = self.expr(high, site)?;
+        let mut inside = self.within(value.clone(), low.clone(), high.clone())?;
+        if symmetric.is_some() {
+            let turned = self.within(value, high, low)?;
+            inside = binary_expr(inside, Operator::Or, turned);
+        }
         let expr = if negated {
             Expr::Not(Box::new(inside))
         } else {
             inside
         };
         Ok(Typed::new(expr, SqlType::Bool))
+    }
+
+    fn within(&mut self, value: Typed, low: Typed, high: Typed) -> Result<Expr> {
+        let from = self.compare(value.clone(), Operator::GtEq, low)?;
+        let to = self.compare(value, Operator::LtEq, high)?;
+        Ok(binary_expr(from.expr, Operator::And, to.expr))
     }
 
     pub fn in_list(
@@ -199,4 +211,22 @@ fn too_long(common: &SqlType, items: &[Typed]) -> bool {
             Some(_) => false,
             None => true,
         })
+}
+
+/// The lower bound of BETWEEN SYMMETRIC.
+fn symmetric_bound(low: &ast::Expr) -> Option<&ast::Expr> {
+    let ast::Expr::Function(call) = low else {
+        return None;
+    };
+    let ast::FunctionArguments::List(list) = &call.args else {
+        return None;
+    };
+    match (object_name(&call.name).as_slice(), list.args.as_slice()) {
+        ([name], [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(bound))])
+            if name == SYMMETRIC =>
+        {
+            Some(bound)
+        }
+        _ => None,
+    }
 }

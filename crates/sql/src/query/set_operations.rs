@@ -40,7 +40,10 @@ impl Binder<'_> {
                 let query = parse_query(&text)?;
                 self.deeper(|binder| binder.query(&query, parent))
             }
-            _ => Err(Error::unsupported("a data-modifying statement in WITH")),
+            _ => Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "WITH clause containing a data-modifying statement must be at the top level",
+            )),
         }
     }
 

@@ -255,6 +255,7 @@ impl World {
             settings: &self.settings,
             registry: &self.registry,
             virtual_tables: &virtual_tables,
+            surrounding: Default::default(),
         };
         planner.query(&super::select::parse_query(sql)?, &[])
     }
@@ -279,6 +280,7 @@ impl World {
             effects: Arc::new(Nothing),
             lock_timeout_nanos: None,
             row_ids: Arc::default(),
+            parts: None,
         }
     }
 

@@ -5,6 +5,7 @@ use super::coerce::{CastContext, can_cast};
 use super::errors::from_datafusion;
 use super::names::{fold, object_name};
 use super::output_columns::rename;
+use super::returned::changes_rows;
 use super::scope::Scope;
 use super::set_operations::unequal_columns;
 use datafusion::common::Column;
@@ -26,7 +27,11 @@ impl Binder<'_> {
             }
             let aliases: Vec<String> = cte.alias.columns.iter().map(|c| fold(&c.name)).collect();
             let recursive = with.recursive && mentions(&cte.query, &name);
-            let bound = if recursive {
+            let bound = if changes_rows(&cte.query) {
+                let mut bound = self.returned_rows(&name)?;
+                rename(&mut bound.columns, &aliases, &name)?;
+                bound
+            } else if recursive {
                 self.recursive_table(&name, &aliases, &cte.query, parent)?
             } else {
                 let bound = self.deeper(|binder| binder.query(&cte.query, parent))?;

@@ -68,6 +68,7 @@ impl SessionAnalyser {
             settings: &self.settings,
             registry: &self.instance.registry,
             virtual_tables: &self.instance.virtual_tables,
+            surrounding: Default::default(),
         }
     }
 }

@@ -125,6 +125,7 @@ impl Session {
             settings: &self.expr_settings,
             registry: &self.instance.registry,
             virtual_tables: &self.instance.virtual_tables,
+            surrounding: Default::default(),
         };
         TableWriter::new(&planner, table)
     }

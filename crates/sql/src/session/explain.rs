@@ -62,7 +62,7 @@ impl Session {
     async fn run_for_explain(&mut self, prepared: Arc<Prepared>) -> Result<String> {
         let response = match &prepared.plan {
             Plan::Query { .. } => self.run_query(prepared, &[]).await?,
-            Plan::Change(_) => self.run_change(prepared, &[]).await?,
+            Plan::Change(_) | Plan::With(_) => self.run_change(prepared, &[]).await?,
             Plan::Other => return Err(Error::unsupported("EXPLAIN ANALYZE of this statement")),
         };
         Ok(match response {
@@ -93,6 +93,7 @@ impl Session {
                 Ok(text.lines().map(str::to_string).collect())
             }
             Plan::Change(plan) => Ok(plan.explain()),
+            Plan::With(plan) => Ok(plan.explain()),
             Plan::Other => Err(Error::unsupported("EXPLAIN of this statement")),
         }
     }

@@ -267,6 +267,7 @@ impl Session {
             effects: Arc::clone(&self.effects) as _,
             lock_timeout_nanos: self.lock_timeout.map(|timeout| timeout.as_nanos() as u64),
             row_ids: Arc::clone(&self.instance.row_ids),
+            parts: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::catalog::Catalog;
 use crate::direct::{DirectQuery, compile_query};
+use crate::dml::with::WithPlan;
 use crate::dml::{self, DmlPlan};
 use crate::query::{AnalyzedQuery, Planner};
 use crate::response::ResultColumn;
@@ -32,6 +33,7 @@ pub enum Plan {
         direct: Option<DirectQuery>,
     },
     Change(DmlPlan),
+    With(WithPlan),
     /// Session and definition statements are carried out from their syntax.
     Other,
 }
@@ -50,7 +52,7 @@ impl Prepared {
         match &self.plan {
             Plan::Query { direct, .. } => direct.is_some(),
             Plan::Change(plan) => plan.is_direct(),
-            Plan::Other => false,
+            Plan::With(_) | Plan::Other => false,
         }
     }
 }
@@ -71,6 +73,7 @@ impl Session {
             settings: &self.expr_settings,
             registry: &self.instance.registry,
             virtual_tables: &self.instance.virtual_tables,
+            surrounding: Default::default(),
         };
         let (plan, parameter_types, columns) = match &statement {
             Statement::Query(query) => {
@@ -85,6 +88,12 @@ impl Session {
                 let types = plan.parameter_types.clone();
                 let columns = plan.returning.clone();
                 (Plan::Change(plan), types, columns)
+            }
+            Statement::ChangeWith(query) => {
+                let plan = dml::with::plan(&planner, query, &declared)?;
+                let types = plan.parameter_types.clone();
+                let columns = plan.columns.clone();
+                (Plan::With(plan), types, columns)
             }
             other => (Plan::Other, Vec::new(), self.columns_of(other)?),
         };

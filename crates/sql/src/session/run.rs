@@ -97,7 +97,7 @@ impl Session {
     async fn dispatch(&mut self, prepared: Arc<Prepared>, params: &[Datum]) -> Result<Response> {
         match &prepared.plan {
             Plan::Query { .. } => self.run_query(prepared, params).await,
-            Plan::Change(_) => self.run_change(prepared, params).await,
+            Plan::Change(_) | Plan::With(_) => self.run_change(prepared, params).await,
             Plan::Other => self.run_other(&prepared).await,
         }
     }
@@ -161,17 +161,18 @@ impl Session {
         self.refuse_if_read_only(prepared.statement.command())?;
         for _ in 0..MAX_REPLANS {
             prepared = self.current(prepared)?;
-            let Plan::Change(plan) = &prepared.plan else {
-                return Err(Error::internal("a change was planned as something else"));
+            let lock_keys: Vec<&[u8]> = match &prepared.plan {
+                Plan::Change(plan) => vec![plan.lock_key()],
+                Plan::With(plan) => plan.lock_keys().collect(),
+                _ => return Err(Error::internal("a change was planned as something else")),
             };
             // Definitions wait for writers: once the lock is held, the catalog cannot change
             // under the plan, but it may have before.
             let policy = self.wait_policy();
             let active = self.active_mut()?;
-            active
-                .txn
-                .lock(plan.lock_key(), LockMode::KeyShare, policy)
-                .await?;
+            for key in lock_keys {
+                active.txn.lock(key, LockMode::KeyShare, policy).await?;
+            }
             self.instance.catalog.settled().await;
             if !prepared.is_current(&self.catalog(), self.plan_space) {
                 continue;
@@ -179,9 +180,12 @@ impl Session {
             let ctx = self.statement_context(false)?;
             let instance = Arc::clone(&self.instance);
             let active = self.active_mut()?;
-            let mut result = plan
-                .execute(&mut active.txn, &ctx, &instance.runtime, params)
-                .await?;
+            let (txn, runtime) = (&mut active.txn, &instance.runtime);
+            let mut result = match &prepared.plan {
+                Plan::With(plan) => plan.execute(txn, ctx.clone(), runtime, params).await?,
+                Plan::Change(plan) => plan.execute(txn, &ctx, runtime, params).await?,
+                _ => return Err(Error::internal("a change was planned as something else")),
+            };
             active.deferred.append(std::mem::take(&mut result.deferred));
             self.note_reads(&ctx)?;
             return Ok(change_response(&prepared, result));

@@ -143,13 +143,17 @@ impl Session {
                     .await
                     .map(Response::Complete);
             }
-            Statement::CreateTableAs { table, query } => {
+            Statement::CreateTableAs {
+                table,
+                query,
+                with_data,
+            } => {
                 return self
-                    .run_create_table_as(table, query)
+                    .run_create_table_as(table, query, *with_data)
                     .await
                     .map(Response::Complete);
             }
-            Statement::Query(_) | Statement::Change(_) => {
+            Statement::Query(_) | Statement::Change(_) | Statement::ChangeWith(_) => {
                 return Err(Error::internal(
                     "a planned statement was run from its syntax",
                 ));
@@ -445,7 +449,9 @@ impl Session {
             super::prepared::Plan::Query { .. } => {
                 Box::pin(self.run_query(prepared, &params)).await
             }
-            super::prepared::Plan::Change(_) => Box::pin(self.run_change(prepared, &params)).await,
+            super::prepared::Plan::Change(_) | super::prepared::Plan::With(_) => {
+                Box::pin(self.run_change(prepared, &params)).await
+            }
         }
     }
 
@@ -564,6 +570,7 @@ impl Session {
         &mut self,
         table: &ast::CreateTable,
         query: &ast::Query,
+        with_data: bool,
     ) -> Result<String> {
         self.ensure_active();
         self.refuse_if_read_only("CREATE TABLE AS")?;
@@ -573,7 +580,7 @@ impl Session {
         let made = self
             .with_ddl(async |d: &mut DdlContext<'_>| ddl::create_table_as(table, &columns, d).await)
             .await?;
-        let Some(oid) = made else {
+        let Some(oid) = made.filter(|_| with_data) else {
             return Ok("CREATE TABLE AS".to_string());
         };
         let response = Box::pin(self.run_query(Arc::new(source), &[])).await?;

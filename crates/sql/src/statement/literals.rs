@@ -65,7 +65,7 @@ fn junk(text: &str, number: &Token, word: &Token) -> Error {
 }
 
 /// Where a token stands, in characters from 1.
-fn position(text: &str, token: &Token) -> u32 {
+pub(super) fn position(text: &str, token: &Token) -> u32 {
     text[..token.range.start].chars().count() as u32 + 1
 }
 

@@ -7,12 +7,15 @@
 mod copy;
 mod cursor;
 mod literals;
+mod rewrite;
 pub mod tokens;
 mod utility;
 
 pub use copy::{CopyDirection, CopyKind, CopyOptions, CopySource, CopyStatement};
 pub use cursor::{FetchCount, FetchStatement};
+pub(crate) use rewrite::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER, SYMMETRIC};
 
+use crate::text::tokenize;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -29,6 +32,8 @@ pub enum Statement {
     Query(Box<ast::Query>),
     /// INSERT, UPDATE, DELETE.
     Change(Box<ast::Statement>),
+    /// A query or change whose WITH queries or body change rows.
+    ChangeWith(Box<ast::Query>),
     /// CREATE, ALTER, DROP, TRUNCATE, COMMENT, GRANT …
     Define(Box<ast::Statement>),
     /// A definition in PostgreSQL's grammar that the SQL parser lacks.
@@ -36,6 +41,8 @@ pub enum Statement {
     CreateTableAs {
         table: Box<ast::CreateTable>,
         query: Box<ast::Query>,
+        /// `false`: WITH NO DATA.
+        with_data: bool,
     },
     Copy(Box<CopyStatement>),
     Explain {
@@ -140,7 +147,19 @@ impl Statement {
             return Ok(Statement::DefineExtra(Box::new(definition)));
         }
         let rewritten = crate::ddl::extra::for_parser(text);
-        classify(parse_with_grammar(rewritten.as_deref().unwrap_or(text))?)
+        let text = rewritten.as_deref().unwrap_or(text);
+        let (text, with_data) = without_data_clause(text)?;
+        let rewritten = rewrite::rewritten(text, &tokenize(text)?)?;
+        let parsed = parse_with_grammar(rewritten.as_deref().unwrap_or(text))?;
+        match classify(parsed)? {
+            Statement::CreateTableAs { table, query, .. } => Ok(Statement::CreateTableAs {
+                table,
+                query,
+                with_data: with_data.unwrap_or(true),
+            }),
+            _ if with_data.is_some() => Err(Error::syntax("syntax error at or near \"DATA\"")),
+            other => Ok(other),
+        }
     }
 
     /// The keyword PostgreSQL would name in errors such as 25006.
@@ -151,6 +170,12 @@ impl Statement {
                 ast::Statement::Insert(_) => "INSERT",
                 ast::Statement::Update(_) => "UPDATE",
                 _ => "DELETE",
+            },
+            Statement::ChangeWith(query) => match query.body.as_ref() {
+                ast::SetExpr::Insert(_) => "INSERT",
+                ast::SetExpr::Update(_) => "UPDATE",
+                ast::SetExpr::Delete(_) => "DELETE",
+                _ => "SELECT",
             },
             Statement::Define(_) | Statement::DefineExtra(_) | Statement::CreateTableAs { .. } => {
                 "CREATE"
@@ -172,6 +197,7 @@ impl Statement {
 fn classify(statement: ast::Statement) -> Result<Statement> {
     use ast::Statement as S;
     Ok(match statement {
+        S::Query(query) if crate::dml::with::is_change(&query) => Statement::ChangeWith(query),
         S::Query(query) => Statement::Query(query),
         S::Insert(ref insert) if !insert.into => {
             let near = insert.table.to_string();
@@ -182,6 +208,7 @@ fn classify(statement: ast::Statement) -> Result<Statement> {
             Some(query) => Statement::CreateTableAs {
                 table: Box::new(table),
                 query,
+                with_data: true,
             },
             None => Statement::Define(Box::new(S::CreateTable(table))),
         },
@@ -192,6 +219,29 @@ fn classify(statement: ast::Statement) -> Result<Statement> {
         S::CreateTrigger(_) => return Err(Error::unsupported("CREATE TRIGGER")),
         other => Statement::Define(Box::new(other)),
     })
+}
+
+/// A CREATE TABLE AS without its `WITH [NO] DATA`, and what that said.
+fn without_data_clause(text: &str) -> Result<(&str, Option<bool>)> {
+    let unchanged = (text, None);
+    let start = text.trim_start().get(..6).unwrap_or_default();
+    if !start.eq_ignore_ascii_case("create") {
+        return Ok(unchanged);
+    }
+    let tokens = tokenize(text)?;
+    let word = |back: usize| {
+        let token = tokens.len().checked_sub(back).and_then(|at| tokens.get(at));
+        token
+            .map_or("", |token| &text[token.range.clone()])
+            .to_ascii_lowercase()
+    };
+    let (length, with_data) = match (word(3).as_str(), word(2).as_str(), word(1).as_str()) {
+        ("with", "no", "data") => (3, false),
+        (_, "with", "data") => (2, true),
+        _ => return Ok(unchanged),
+    };
+    let cut = tokens[tokens.len() - length].range.start;
+    Ok((&text[..cut], Some(with_data)))
 }
 
 fn parse_with_grammar(text: &str) -> Result<ast::Statement> {

@@ -375,6 +375,7 @@ fn explain(t: &mut Tokens<'_>) -> Result<Statement> {
     match statement.as_ref() {
         Statement::Query(_)
         | Statement::Change(_)
+        | Statement::ChangeWith(_)
         | Statement::Execute { .. }
         | Statement::CreateTableAs { .. }
         | Statement::Declare { .. } => Ok(Statement::Explain {
