@@ -15,7 +15,7 @@
 //!
 //! **Bound.** Bytes of all portions. Above it the columns that were used longest ago go, but never for
 //! more of the same scan: of a table that is too large a part stays. Queries that need memory
-//! get it from here ([`super::memory`]).
+//! get it from here (`super::memory`).
 //!
 //! What is not here: spans of bounded scans, unless somebody read the whole table. Portions do not grow
 //! together again when they lose rows, except those that lose all.

@@ -28,7 +28,7 @@
 //! own, in its stored form, and only the registry's functions compute with it.
 //!
 //! **Equality.** A bound plan compares values of one type, whatever the type. Where SQL's equality is
-//! not Arrow's ([`equality`]), DataFusion is given keys to compare.
+//! not Arrow's (`equality`), DataFusion is given keys to compare.
 
 pub(crate) mod access;
 pub(crate) mod aggregate_types;

@@ -1,7 +1,7 @@
 //! What a data-modifying part of a statement returns, as a table for the parts after it.
 //!
 //! `WITH d AS (DELETE … RETURNING *) SELECT … FROM d` runs the DELETE first and leaves its rows in
-//! [`StatementParts`]; a scan of [`ReturnedData`] reads them there, so that plans hold no rows.
+//! [`StatementParts`]; a scan of `ReturnedData` reads them there, so that plans hold no rows.
 
 use super::binder::{Binder, Bound};
 use super::errors::{external, from_datafusion};
