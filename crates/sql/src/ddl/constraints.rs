@@ -7,12 +7,11 @@ use super::names::{
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::NameKind;
+use crate::statement::grammar;
 use datafusion::sql::sqlparser::ast::{
     self, ColumnOption, ConstraintCharacteristics, ConstraintReferenceMatchKind, DeferrableInitial,
     Expr, Ident, NullsDistinctOption, TableConstraint,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -534,10 +533,7 @@ fn action(given: Option<ast::ReferentialAction>) -> ReferentialAction {
 
 /// Reads back an expression that a descriptor keeps as text.
 pub fn parse_expression(text: &str) -> Result<Expr> {
-    let dialect = PostgreSqlDialect {};
-    Parser::new(&dialect)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_expr())
+    grammar::parse(text, |parser| parser.parse_expr())
         .map_err(|error| Error::syntax(error.to_string()))
 }
 

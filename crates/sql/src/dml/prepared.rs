@@ -8,11 +8,10 @@ use crate::functions::comparison::Comparison;
 use crate::query::casts::CastUdf;
 use crate::query::coerce::CastContext;
 use crate::query::planner::Planner;
+use crate::statement::grammar;
 use crate::table_codec::{IndexEntryKey, TableCodec, table_lock_key};
 use datafusion::common::DFSchema;
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Datum, Error, Result, Row, SqlState, SqlType};
@@ -131,10 +130,7 @@ impl PreparedSet {
 
 /// An expression from the catalog's text.
 pub fn parse_expression(text: &str) -> Result<ast::Expr> {
-    let dialect = PostgreSqlDialect {};
-    Parser::new(&dialect)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_expr())
+    grammar::parse(text, |parser| parser.parse_expr())
         .map_err(|error| Error::internal(format!("stored expression {text}: {error}")))
 }
 

@@ -8,10 +8,9 @@ use crate::direct::scalar::{Input, Scalar};
 use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::query::{Runtime, names};
 use crate::response::ResultColumn;
+use crate::statement::grammar;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use types::{Datum, Error, Result, Row, SqlType};
 
 /// Where a returned value comes from.
@@ -253,11 +252,8 @@ pub fn select(
     selection: Option<ast::Expr>,
 ) -> Result<ast::Query> {
     let broken = || Error::internal("SELECT 1 does not parse");
-    let dialect = PostgreSqlDialect {};
-    let parsed = Parser::parse_sql(&dialect, "SELECT 1").map_err(|_| broken())?;
-    let Some(ast::Statement::Query(mut query)) = parsed.into_iter().next() else {
-        return Err(broken());
-    };
+    let mut query =
+        grammar::parse("SELECT 1", |parser| parser.parse_query()).map_err(|_| broken())?;
     let ast::SetExpr::Select(select) = query.body.as_mut() else {
         return Err(broken());
     };

@@ -7,7 +7,9 @@
 use super::coerce::{CastContext, numeric_shape};
 use super::errors::external;
 use super::statement::Statement;
-use crate::arrow_bridge::{array_from_datums, arrow_type, datum_at, field, scalar_value};
+use crate::arrow_bridge::{
+    array_from_datums, arrow_type, datum_at, field, scalar_value, sql_type_of_arrow,
+};
 use crate::context::{ExprSettings, StatementContext};
 use datafusion::arrow::array::{ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Date32Type, FieldRef};
@@ -109,6 +111,12 @@ pub fn cast_expr(expr: Expr, from: &SqlType, to: &SqlType, explicit: bool) -> Ex
         return expr;
     }
     if is_arrow_cast(from, to) {
+        let data_type = arrow_type(to);
+        if sql_type_of_arrow(&data_type) == *to {
+            // Without a field of its own the cast is as nullable as what it casts. A field makes the
+            // physical cast nullable and the logical one not, which DataFusion refuses below an aggregate.
+            return Expr::Cast(Cast::new(Box::new(expr), data_type));
+        }
         let target: FieldRef = Arc::new(field("", to, true));
         return Expr::Cast(Cast::new_from_field(Box::new(expr), target));
     }

@@ -171,7 +171,8 @@ impl Binder<'_> {
                 (g, above)
             })
             .collect();
-        map.extend(named_columns(&aggregates));
+        let (aggregates, names) = named_columns(aggregates);
+        map.extend(names);
         let plan = LogicalPlanBuilder::from(plan)
             .aggregate(groups, aggregates)
             .and_then(|b| b.build())

@@ -156,7 +156,7 @@ impl Binder<'_> {
         }
         let windows = collect(all.iter(), |e| matches!(e, Expr::WindowFunction(_)));
         if !windows.is_empty() {
-            let map = named_columns(&windows);
+            let (windows, map) = named_columns(windows);
             plan = LogicalPlanBuilder::window_plan(plan, windows).map_err(from_datafusion)?;
             for expr in &mut all {
                 *expr = replace(expr.clone(), &map)?;
@@ -234,13 +234,8 @@ impl Binder<'_> {
 
 /// Parses one query, for text that the catalog holds.
 pub(crate) fn parse_query(text: &str) -> Result<ast::Query> {
-    let dialect = datafusion::sql::sqlparser::dialect::PostgreSqlDialect {};
-    let statements = datafusion::sql::sqlparser::parser::Parser::parse_sql(&dialect, text)
-        .map_err(|e| Error::syntax(e.to_string()))?;
-    match statements.into_iter().next() {
-        Some(ast::Statement::Query(query)) => Ok(*query),
-        _ => Err(Error::internal("stored text is not a query")),
-    }
+    let query = crate::statement::grammar::parse(text, |parser| parser.parse_query());
+    Ok(*query.map_err(|error| Error::internal(format!("stored query: {error}")))?)
 }
 
 /// Clauses that other databases have.

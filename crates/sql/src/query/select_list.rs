@@ -8,6 +8,10 @@ use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast;
 use types::{Error, Result, SqlState};
 
+/// Most items of a select list: PostgreSQL's number (`MaxTupleAttributeNumber`). Work on a plan grows
+/// faster than its columns.
+const MAX_SELECT_ITEMS: usize = 1664;
+
 /// One select item, bound.
 pub(super) struct Item {
     pub value: Typed,
@@ -77,6 +81,12 @@ impl Binder<'_> {
                     items.extend(found.columns.iter().map(item_of));
                 }
                 other => return Err(Error::unsupported(format!("the select item {other}"))),
+            }
+            if items.len() > MAX_SELECT_ITEMS {
+                return Err(Error::new(
+                    SqlState::TOO_MANY_COLUMNS,
+                    format!("target lists can have at most {MAX_SELECT_ITEMS} entries"),
+                ));
             }
         }
         Ok(items)

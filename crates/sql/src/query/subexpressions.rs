@@ -4,6 +4,7 @@ use super::errors::from_datafusion;
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::Expr;
+use std::collections::BTreeSet;
 use types::Result;
 
 /// All distinct subexpressions that fit, outermost first; subqueries are not entered.
@@ -31,15 +32,27 @@ pub(super) fn mentions_column(expr: &Expr, column: &Expr) -> bool {
     expr.exists(|e| Ok(e == column)).unwrap_or(false)
 }
 
-/// What aggregate and window expressions are called above their step.
-pub(super) fn named_columns(exprs: &[Expr]) -> Vec<(Expr, Expr)> {
-    exprs
-        .iter()
-        .map(|e| {
-            let name = e.schema_name().to_string();
-            (e.clone(), Expr::Column(Column::new_unqualified(name)))
-        })
-        .collect()
+/// Aggregate or window expressions as their step computes them, and what each is called above it.
+///
+/// DataFusion leaves casts out of names, so that two expressions may share one: the later gets another.
+pub(super) fn named_columns(exprs: Vec<Expr>) -> (Vec<Expr>, Vec<(Expr, Expr)>) {
+    let mut taken = BTreeSet::new();
+    let mut computed = Vec::with_capacity(exprs.len());
+    let mut map = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        let own = expr.schema_name().to_string();
+        let mut name = own.clone();
+        while !taken.insert(name.clone()) {
+            name = format!("{own}#{}", taken.len());
+        }
+        computed.push(if name == own {
+            expr.clone()
+        } else {
+            expr.clone().alias(&name)
+        });
+        map.push((expr, Expr::Column(Column::new_unqualified(name))));
+    }
+    (computed, map)
 }
 
 /// Replaces whole subexpressions, outermost first.

@@ -6,6 +6,7 @@
 
 mod copy;
 mod cursor;
+pub(crate) mod grammar;
 mod literals;
 mod rewrite;
 pub mod tokens;
@@ -17,14 +18,11 @@ pub(crate) use rewrite::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER, SYMMETRIC};
 
 use crate::text::tokenize;
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use grammar::MAX_PARSE_DEPTH;
 use tokens::Tokens;
 use txn::kv::Isolation;
 use types::{Error, Result};
-
-/// Deepest nesting of expressions and subqueries in one statement; guards the parser's stack.
-const MAX_PARSE_DEPTH: usize = 120;
 
 #[derive(Clone, Debug)]
 pub enum Statement {
@@ -245,26 +243,20 @@ fn without_data_clause(text: &str) -> Result<(&str, Option<bool>)> {
 }
 
 fn parse_with_grammar(text: &str) -> Result<ast::Statement> {
-    let dialect = PostgreSqlDialect {};
-    let parsed = Parser::new(&dialect)
-        .with_recursion_limit(MAX_PARSE_DEPTH)
-        .try_with_sql(text)
-        .and_then(|mut parser| {
-            let statement = parser.parse_statement()?;
-            parser.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;
-            Ok(statement)
-        });
+    let parsed = grammar::parse(text, |parser| {
+        let statement = parser.parse_statement()?;
+        parser.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;
+        Ok(statement)
+    });
     parsed.map_err(|error| syntax_error(text, error))
 }
 
 /// A list of expressions, such as the arguments of EXECUTE.
 pub(crate) fn parse_expressions(text: &str) -> Result<Vec<ast::Expr>> {
-    let dialect = PostgreSqlDialect {};
-    Parser::new(&dialect)
-        .with_recursion_limit(MAX_PARSE_DEPTH)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_comma_separated(Parser::parse_expr))
-        .map_err(|error| syntax_error(text, error))
+    grammar::parse(text, |parser| {
+        parser.parse_comma_separated(Parser::parse_expr)
+    })
+    .map_err(|error| syntax_error(text, error))
 }
 
 pub(crate) fn parse_query(text: &str) -> Result<Box<ast::Query>> {
@@ -285,7 +277,7 @@ fn syntax_error(text: &str, error: ParserError) -> Error {
                 "stack depth limit exceeded",
             )
             .hint(format!(
-                "Nest expressions less than {MAX_PARSE_DEPTH} levels deep."
+                "Nest expressions and subqueries less deep; at most {MAX_PARSE_DEPTH} levels are read."
             ));
         }
     };

@@ -371,6 +371,10 @@ fn explain(t: &mut Tokens<'_>) -> Result<Statement> {
         analyze = t.eat_one_of(&["analyze", "analyse"]);
         verbose = t.eat(&["verbose"]);
     }
+    // Here and not after the fact: each EXPLAIN in the rest would be a level of recursion.
+    if t.looking_at(&["explain"]) {
+        return Err(t.unexpected());
+    }
     let statement = Box::new(Statement::parse(t.rest())?);
     match statement.as_ref() {
         Statement::Query(_)

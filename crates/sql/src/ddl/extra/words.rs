@@ -1,9 +1,9 @@
 //! A statement as words, and the small pieces that grammars are made of.
 
 use crate::ddl::constraints::parse_expression;
+use crate::statement::grammar;
 use datafusion::sql::sqlparser::ast::{DataType, Expr, Ident, ObjectName, ObjectNamePart};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use types::{Error, Result};
 
@@ -122,11 +122,8 @@ impl Words {
     }
 
     pub(super) fn data_type(&mut self) -> Result<DataType> {
-        let dialect = PostgreSqlDialect {};
         let name = self.ident()?.value;
-        Parser::new(&dialect)
-            .try_with_sql(&name)
-            .and_then(|mut parser| parser.parse_data_type())
+        grammar::parse(&name, |parser| parser.parse_data_type())
             .map_err(|error| Error::syntax(error.to_string()))
     }
 }
