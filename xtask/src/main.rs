@@ -11,6 +11,7 @@
 mod bench;
 mod clients;
 mod crash;
+mod fuzz;
 mod idle;
 mod isolation;
 mod peer;
@@ -35,6 +36,7 @@ use clap::{Parser, Subcommand};
         cargo xtask clients\n  \
         cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom\n  \
         cargo xtask sim --seeds 1000\n  \
+        cargo xtask fuzz --minutes 5\n  \
         cargo xtask bench postgres --rounds 3 --seconds 10\n  \
         cargo xtask slt --file joins\n  \
         cargo xtask tidy"
@@ -53,6 +55,8 @@ enum Task {
     /// Measure beside another database.
     #[command(subcommand)]
     Bench(bench::Against),
+    /// Give damaged bytes to the wire protocol, the SQL entry and the decoders.
+    Fuzz(fuzz::Args),
     /// Measure CPU and memory of a node that does nothing.
     Idle(idle::Args),
     /// Run the Hermitage anomalies at each isolation level.
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
             Task::Crash(args) => crash::run(args).await,
             Task::Clients(args) => clients::run(args).await,
             Task::Bench(against) => bench::run(against).await,
+            Task::Fuzz(args) => fuzz::run(args),
             Task::Idle(args) => idle::run(args).await,
             Task::Isolation(args) => isolation::run(args).await,
             Task::Sim(args) => sim::run(args),

@@ -71,8 +71,8 @@ const WHOLE_NODE: &[&str] = &[
     "cluster",
 ];
 
-/// Packages that may use everything: they hold tests only.
-const FREE: &[&str] = &["tests"];
+/// Packages that may use everything: they only test.
+const FREE: &[&str] = &["fuzz", "tests"];
 
 /// Prints what is out of order; true if nothing is.
 pub fn run() -> Result<bool> {

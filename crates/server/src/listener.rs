@@ -56,8 +56,25 @@ pub async fn serve(
             drop(socket);
         });
     }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        // Who comes now is told so, as PostgreSQL does it, and not left to guess at a closed port.
+        loop {
+            tokio::select! {
+                ended = connections.join_next() => if ended.is_none() {
+                    break;
+                },
+                Ok((stream, _)) = listener.accept() => {
+                    if let Ok(socket) = Arc::clone(&sockets).try_acquire_owned() {
+                        let server = Arc::clone(&server);
+                        tokio::spawn(async move {
+                            connection::turn_away(stream, &server).await;
+                            drop(socket);
+                        });
+                    }
+                }
+            }
+        }
+    };
     if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         tracing::warn!(
             sessions = connections.len(),

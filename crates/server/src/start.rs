@@ -28,7 +28,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 /// Stack of a worker thread, in bytes. Plans are trees, walked by recursion; only pages that were
 /// touched cost memory.
-const WORKER_STACK_BYTES: usize = 8 << 20;
+pub const WORKER_STACK_BYTES: usize = 8 << 20;
 
 /// How long background work may take to notice the end, once all is synced.
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);

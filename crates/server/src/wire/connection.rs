@@ -5,7 +5,7 @@ use crate::wire::backend::{Output, Severity};
 use crate::wire::conversation::{Conversation, End};
 use crate::wire::input::Input;
 use crate::wire::io::{Gone, Io};
-use crate::wire::limits::AUTHENTICATION_TIMEOUT;
+use crate::wire::limits::{AUTHENTICATION_TIMEOUT, LAST_WORDS_TIMEOUT, MAX_STARTUP_BYTES};
 use crate::wire::scram;
 use crate::wire::startup::{self, Opening, Refusal};
 use crate::wire::stream::{Stream, Transport};
@@ -75,6 +75,29 @@ pub async fn serve<S: Transport>(
     let open = server.metrics.connection_opened();
     converse(&mut io, session, &server, draining).await;
     drop(open);
+}
+
+/// Tells a client that the node is about to stop. Cancel requests are still heard.
+pub async fn turn_away<S: Transport>(stream: S, server: &WireServer) {
+    let (mut input, mut output) = (Input::new(MAX_STARTUP_BYTES), Output::default());
+    let tls = server.tls.as_ref().map(|tls| &tls.acceptor);
+    let opening = startup::open(stream, &mut input, &mut output, tls);
+    match tokio::time::timeout(LAST_WORDS_TIMEOUT, opening).await {
+        Ok(Ok((stream, Opening::Session(_)))) => {
+            let mut io = Io {
+                stream,
+                input,
+                output,
+            };
+            let error = Error::new(
+                SqlState::CANNOT_CONNECT_NOW,
+                "the database system is shutting down",
+            );
+            refuse(&mut io, &error).await;
+        }
+        Ok(Ok((_, Opening::Cancel { pid, secret }))) => server.instance.cancel(pid, secret),
+        _ => {}
+    }
 }
 
 async fn converse<S: Transport>(

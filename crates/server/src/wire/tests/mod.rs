@@ -1,5 +1,6 @@
 //! The protocol with raw bytes over a pipe in memory, down to a store on a simulated disk.
 
+mod auth;
 mod client;
 mod extended;
 mod garbage;
