@@ -78,7 +78,14 @@ pub fn pg_class(ctx: &StatementContext) -> Result<Vec<Row>> {
                 "relhasindex",
                 bool(table_index_names(table).next().is_some()),
             ),
-            ("relhastriggers", bool(!table.foreign_keys.is_empty())),
+            // On both sides of a foreign key: psql looks for references only then.
+            (
+                "relhastriggers",
+                bool(
+                    !table.foreign_keys.is_empty()
+                        || ctx.catalog.referencing_tables(table.oid).next().is_some(),
+                ),
+            ),
             ("relreplident", character('d')),
             ("reloptions", options),
         ])?;
