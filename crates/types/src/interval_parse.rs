@@ -114,6 +114,38 @@ pub fn parse_interval(text: &str) -> Result<Interval> {
     })
 }
 
+/// Parses `interval 'text' first TO last`: numbers without units are of these fields, and what is
+/// finer than the last one is cut off.
+pub fn parse_interval_in(text: &str, first: &str, last: &str) -> Result<Interval> {
+    let (first, last) = (first.to_ascii_lowercase(), last.to_ascii_lowercase());
+    let words: Vec<&str> = text.split(is_sql_space).filter(|w| !w.is_empty()).collect();
+    let bare = |word: &&str| word.parse::<f64>().is_ok();
+    let colons = text.matches(':').count();
+    let spelled = match words.as_slice() {
+        [one] if bare(one) => format!("{one} {last}"),
+        [days, rest] if bare(days) && bare(rest) => format!("{days} days {rest} {last}"),
+        // `minute to second` reads its two numbers as such.
+        [one] if colons == 1 && first == "minute" => {
+            let (sign, clock) = match one.strip_prefix('-') {
+                Some(clock) => ("-", clock),
+                None => ("", *one),
+            };
+            format!("{sign}00:{clock}")
+        }
+        _ => text.to_string(),
+    };
+    let whole = parse_interval(&spelled)?;
+    let cut = |size: i64| whole.micros / size * size;
+    Ok(match last.as_str() {
+        "year" => Interval::new(whole.months / 12 * 12, 0, 0),
+        "month" => Interval::new(whole.months, 0, 0),
+        "day" => Interval::new(whole.months, whole.days, 0),
+        "hour" => Interval::new(whole.months, whole.days, cut(MICROS_PER_HOUR)),
+        "minute" => Interval::new(whole.months, whole.days, cut(MICROS_PER_MINUTE)),
+        _ => whole,
+    })
+}
+
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -406,6 +438,22 @@ mod tests {
             parse_interval("99999999999 years").map_err(|e| e.state),
             Err(SqlState::INTERVAL_FIELD_OVERFLOW)
         );
+    }
+
+    #[test]
+    fn fields_of_a_literal() {
+        for (text, first, last, shown) in [
+            ("5", "minute", "minute", "00:05:00"),
+            ("2", "year", "year", "2 years"),
+            ("1 2", "DAY", "HOUR", "1 day 02:00:00"),
+            ("1 2:03:04", "day", "minute", "1 day 02:03:00"),
+            ("1-2", "year", "month", "1 year 2 mons"),
+            ("1:02", "minute", "second", "00:01:02"),
+            ("1 year 2 days", "year", "year", "1 year"),
+        ] {
+            let found = parse_interval_in(text, first, last).map(|i| i.to_string());
+            assert_eq!(found.as_deref(), Ok(shown), "{text} {first} to {last}");
+        }
     }
 
     #[test]

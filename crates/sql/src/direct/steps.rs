@@ -269,11 +269,9 @@ impl Aggregate {
     }
 }
 
-/// PostgreSQL's sums: of int2 and int4 as int8, of int8 and numeric as numeric, of floats as they are.
+/// Sums as the binder prepared them: it gives int2 and int4 as int8, and int8 as numeric.
 enum Sum {
     Int8(i64),
-    /// Of int8, which numeric takes over at the end.
-    Wide(i128),
     Numeric(Numeric),
     Float4(f32),
     Float8(f64),
@@ -282,8 +280,7 @@ enum Sum {
 impl Sum {
     fn start(sql_type: &SqlType) -> Sum {
         match sql_type {
-            SqlType::Int2 | SqlType::Int4 => Sum::Int8(0),
-            SqlType::Int8 => Sum::Wide(0),
+            SqlType::Int8 => Sum::Int8(0),
             SqlType::Float4 => Sum::Float4(0.0),
             SqlType::Float8 => Sum::Float8(0.0),
             _ => Sum::Numeric(Numeric::ZERO),
@@ -292,17 +289,11 @@ impl Sum {
 
     fn add(&mut self, value: &Datum) -> Result<()> {
         match (self, value) {
-            (Sum::Int8(sum), Datum::Int2(v)) => {
+            (Sum::Int8(sum), Datum::Int8(v)) => {
                 *sum = sum
-                    .checked_add(i64::from(*v))
+                    .checked_add(*v)
                     .ok_or_else(crate::functions::arithmetic::bigint_out_of_range)?;
             }
-            (Sum::Int8(sum), Datum::Int4(v)) => {
-                *sum = sum
-                    .checked_add(i64::from(*v))
-                    .ok_or_else(crate::functions::arithmetic::bigint_out_of_range)?;
-            }
-            (Sum::Wide(sum), Datum::Int8(v)) => *sum += i128::from(*v),
             (Sum::Numeric(sum), Datum::Numeric(v)) => *sum = sum.add(v)?,
             (Sum::Float4(sum), Datum::Float4(v)) => *sum += *v,
             (Sum::Float8(sum), Datum::Float8(v)) => *sum += *v,
@@ -314,7 +305,6 @@ impl Sum {
     fn finish(self) -> Result<Datum> {
         Ok(match self {
             Sum::Int8(sum) => Datum::Int8(sum),
-            Sum::Wide(sum) => Datum::Numeric(Numeric::from_i128(sum, 0)),
             Sum::Numeric(sum) => Datum::Numeric(sum),
             Sum::Float4(sum) => Datum::Float4(sum),
             Sum::Float8(sum) => Datum::Float8(sum),

@@ -197,6 +197,31 @@ macro_rules! float_operators {
     };
 }
 
+/// A `float4` and a `float8` meet as `float8`; so does a `float4` with an exact number.
+fn mixed_float_operators(registry: &mut Registry) {
+    macro_rules! mixed {
+        ($name:literal, $operation:ident) => {
+            for types in [
+                [SqlType::Float4, SqlType::Float8],
+                [SqlType::Float8, SqlType::Float4],
+            ] {
+                add(registry, $name, &types, SqlType::Float8, |_, args| {
+                    let (a, b) = match args {
+                        [Datum::Float4(a), Datum::Float8(b)] => (f64::from(*a), *b),
+                        [Datum::Float8(a), Datum::Float4(b)] => (*a, f64::from(*b)),
+                        _ => return Err(wrong_arguments($name)),
+                    };
+                    float8_operation(FloatOperation::$operation, a, b).map(Datum::Float8)
+                });
+            }
+        };
+    }
+    mixed!("op +", Add);
+    mixed!("op -", Subtract);
+    mixed!("op *", Multiply);
+    mixed!("op /", Divide);
+}
+
 // ---- numeric --------------------------------------------------------------------------------
 
 fn numeric_operators(registry: &mut Registry) {
@@ -483,6 +508,7 @@ pub(super) fn register(registry: &mut Registry) {
     integer_operators!(registry, Int8, bigint_out_of_range);
     float_operators!(registry, Float4, float4_operation);
     float_operators!(registry, Float8, float8_operation);
+    mixed_float_operators(registry);
     numeric_operators(registry);
     time_operators(registry);
     add(

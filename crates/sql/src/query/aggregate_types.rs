@@ -29,7 +29,8 @@ pub(crate) struct Resolved {
     pub distinct_within: bool,
 }
 
-pub(crate) const AGGREGATES: [&str; 38] = [
+pub(crate) const AGGREGATES: [&str; 39] = [
+    "grouping",
     "count",
     "sum",
     "avg",
@@ -112,6 +113,13 @@ pub(crate) fn resolve(name: &str, types: &[SqlType], distinct: bool) -> Result<R
                 .collect(),
             produces: T::Int8,
             returns: T::Int8,
+            distinct_within: false,
+        },
+        ("grouping", [_, ..]) => Resolved {
+            udaf: df::grouping::grouping_udaf(),
+            arguments: types.to_vec(),
+            produces: T::Int4,
+            returns: T::Int4,
             distinct_within: false,
         },
         ("sum", [ty]) => match ty {

@@ -8,6 +8,7 @@ use super::names::object_name;
 use super::overload::{choose, undefined_function};
 use super::scope::Typed;
 use crate::functions::ScalarFunction;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::sql::sqlparser::ast;
@@ -98,7 +99,7 @@ impl Binder<'_> {
         }
         if super::windows::is_window_only(&call.name) {
             return Err(Error::new(
-                SqlState::WINDOWING_ERROR,
+                SqlState::WRONG_OBJECT_TYPE,
                 format!("window function {} requires an OVER clause", call.name),
             ));
         }
@@ -187,11 +188,19 @@ impl Binder<'_> {
             }
             // Only here is the declared type known.
             "pg_typeof" if arguments.len() == 1 => {
-                let oid = Datum::Oid(arguments[0].ty.oid());
-                Ok(Typed::new(
-                    super::binder::literal(&oid, &SqlType::Regtype)?,
-                    SqlType::Regtype,
-                ))
+                let argument = &arguments[0];
+                let oid = Datum::Oid(argument.ty.oid());
+                let named = super::binder::literal(&oid, &SqlType::Regtype)?;
+                // An aggregate still makes the query a grouped one.
+                let expr = if counts_rows(&argument.expr) {
+                    let types = vec![SqlType::Regtype, argument.ty.clone()];
+                    let function = Arc::new(super::comparisons::first_argument());
+                    FunctionUdf::new(function, types, SqlType::Regtype)
+                        .call(vec![named, argument.expr.clone()])
+                } else {
+                    named
+                };
+                Ok(Typed::new(expr, SqlType::Regtype))
             }
             _ => self.call(name, arguments),
         }
@@ -277,6 +286,12 @@ impl Binder<'_> {
         );
         Ok(Typed::new(Expr::Case(case), ty))
     }
+}
+
+/// Whether an aggregate or a window function stands in an expression.
+fn counts_rows(expr: &Expr) -> bool {
+    let counts = |e: &Expr| matches!(e, Expr::AggregateFunction(_) | Expr::WindowFunction(_));
+    expr.exists(|e| Ok(counts(e))).unwrap_or(false)
 }
 
 /// A query without its last ORDER BY, and that: an aggregate above must say itself which order it

@@ -182,6 +182,17 @@ pub fn subscript() -> ScalarFunction {
     )
 }
 
+/// The first argument, whatever the others are: `pg_typeof` knows its answer before it runs.
+pub fn first_argument() -> ScalarFunction {
+    function(
+        "pg_typeof",
+        vec![ArgType::Exact(SqlType::Regtype), ArgType::Any],
+        ReturnType::Exact(SqlType::Regtype),
+        false,
+        |_, arguments| Ok(arguments.first().cloned().unwrap_or(Datum::Null)),
+    )
+}
+
 fn pick<const GREATEST: bool>(_: &StatementContext, arguments: &[Datum]) -> Result<Datum> {
     let mut best = &Datum::Null;
     for candidate in arguments {

@@ -10,7 +10,9 @@ use super::select_list::Item;
 use super::subexpressions::{collect, mentions_column, named_columns};
 use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::{Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder};
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use types::{Error, Result, SqlState};
 
@@ -120,7 +122,7 @@ impl Binder<'_> {
         &mut self,
         plan: LogicalPlan,
         mut groups: Vec<Expr>,
-        aggregates: Vec<Expr>,
+        mut aggregates: Vec<Expr>,
         used: &[Expr],
         scope: &Scope<'_>,
     ) -> Result<(LogicalPlan, Vec<(Expr, Expr)>)> {
@@ -171,6 +173,12 @@ impl Binder<'_> {
                 (g, above)
             })
             .collect();
+        check_grouping_calls(&aggregates, &map)?;
+        if groups.is_empty() && aggregates.is_empty() {
+            // HAVING alone makes one group, which the plan needs something to know of.
+            let one = Expr::Literal(ScalarValue::Int64(Some(1)), None);
+            aggregates.push(count_udaf().call(vec![one]));
+        }
         let (aggregates, names) = named_columns(aggregates);
         map.extend(names);
         let plan = LogicalPlanBuilder::from(plan)
@@ -179,6 +187,23 @@ impl Binder<'_> {
             .map_err(from_datafusion)?;
         Ok((plan, map))
     }
+}
+
+/// GROUPING asks about grouped expressions only.
+fn check_grouping_calls(aggregates: &[Expr], groups: &[(Expr, Expr)]) -> Result<()> {
+    let grouped = |argument: &Expr| groups.iter().any(|(group, _)| group == argument);
+    for aggregate in aggregates {
+        if let Expr::AggregateFunction(call) = aggregate
+            && call.func.name() == "grouping"
+            && !call.params.args.iter().all(grouped)
+        {
+            return Err(Error::new(
+                SqlState::GROUPING_ERROR,
+                "arguments to GROUPING must be grouping expressions of the associated query level",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// After grouping only grouped columns are left; 42803 names the first other one.

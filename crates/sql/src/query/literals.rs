@@ -27,7 +27,7 @@ impl Binder<'_> {
     }
 
     pub fn interval(&mut self, interval: &ast::Interval, site: &Site<'_>) -> Result<Typed> {
-        let mut text = match unnested(&interval.value) {
+        let text = match unnested(&interval.value) {
             ast::Expr::Value(value) => match &value.value {
                 ast::Value::Number(text, _) => text.clone(),
                 other => string_value(other)
@@ -39,17 +39,12 @@ impl Binder<'_> {
                 return self.coerce(value, &SqlType::Interval, true);
             }
         };
-        if let Some(unit) = &interval.leading_field {
-            if interval.last_field.is_some() {
-                return Err(Error::unsupported(
-                    "interval literal with a range of fields",
-                ));
-            }
-            if text.trim().parse::<f64>().is_ok() {
-                text = format!("{} {}", text.trim(), unit.to_string().to_lowercase());
-            } else {
-                return Err(Error::unsupported("interval literal with a field"));
-            }
+        if let Some(first) = &interval.leading_field {
+            let last = interval.last_field.as_ref().unwrap_or(first);
+            let (first, last) = (first.to_string(), last.to_string());
+            let value = types::interval_parse::parse_interval_in(&text, &first, &last)?;
+            let literal = literal(&Datum::Interval(value), &SqlType::Interval)?;
+            return Ok(Typed::new(literal, SqlType::Interval));
         }
         self.coerce(unknown_text(&text), &SqlType::Interval, true)
     }

@@ -36,15 +36,16 @@ impl Binder<'_> {
         site: &Site<'_>,
     ) -> Result<Typed> {
         if !site.windows {
-            return Err(Error::new(
-                SqlState::WINDOWING_ERROR,
-                match site.clause {
-                    "aggregate" => {
-                        "aggregate function calls cannot contain window function calls".into()
-                    }
-                    clause => format!("window functions are not allowed in {clause}"),
-                },
-            ));
+            return Err(match site.clause {
+                "aggregate" => Error::new(
+                    SqlState::GROUPING_ERROR,
+                    "aggregate function calls cannot contain window function calls",
+                ),
+                clause => Error::new(
+                    SqlState::WINDOWING_ERROR,
+                    format!("window functions are not allowed in {clause}"),
+                ),
+            });
         }
         let over = function
             .over
@@ -228,8 +229,30 @@ impl Binder<'_> {
             Some(bound) => frame_bound(bound, units)?,
             None => WindowFrameBound::CurrentRow,
         };
+        frame_in_order(&frame.start_bound, frame.end_bound.as_ref())?;
         Ok(WindowFrame::new_bounds(units, start, end))
     }
+}
+
+/// 42P20 if a frame ends before it starts, whatever its offsets.
+fn frame_in_order(
+    start: &ast::WindowFrameBound,
+    end: Option<&ast::WindowFrameBound>,
+) -> Result<()> {
+    use ast::WindowFrameBound as B;
+    let end = end.unwrap_or(&B::CurrentRow);
+    let what = match (start, end) {
+        (B::Following(None), _) => "frame start cannot be UNBOUNDED FOLLOWING",
+        (_, B::Preceding(None)) => "frame end cannot be UNBOUNDED PRECEDING",
+        (B::CurrentRow, B::Preceding(_)) => {
+            "frame starting from current row cannot have preceding rows"
+        }
+        (B::Following(_), B::Preceding(_) | B::CurrentRow) => {
+            "frame starting from following row cannot have preceding rows"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(SqlState::WINDOWING_ERROR, what))
 }
 
 fn window_udf(name: &str) -> Option<Arc<WindowUDF>> {
