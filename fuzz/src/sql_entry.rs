@@ -184,7 +184,7 @@ async fn prepared(session: &mut Session, text: &str) -> types::Result<()> {
 
 async fn read(session: &mut Session, response: Response) -> types::Result<()> {
     match response {
-        Response::Rows { set, .. } => rows(set, session.encode_context()).await,
+        Response::Rows { set, .. } => rows(set, session.format_context()).await,
         Response::CopyIn(_) => {
             session.copy_in_data(Bytes::from_static(b"1\t2\n")).await;
             session.copy_in_done().await.map(drop)
@@ -199,10 +199,10 @@ async fn read(session: &mut Session, response: Response) -> types::Result<()> {
     }
 }
 
-async fn rows(set: RowSet, context: FormatContext) -> types::Result<()> {
+async fn rows(set: RowSet, context: &FormatContext) -> types::Result<()> {
     let columns = Arc::clone(&set.columns);
     match set.rows {
-        RowSource::Ready(rows) => show(&context, &columns, &rows),
+        RowSource::Ready(rows) => show(context, &columns, &rows),
         RowSource::Stream(mut chunks) => {
             let mut seen = 0;
             while seen < MAX_ROWS
@@ -211,7 +211,7 @@ async fn rows(set: RowSet, context: FormatContext) -> types::Result<()> {
                 match chunk? {
                     RowChunk::Rows(rows) => {
                         seen += rows.len();
-                        show(&context, &columns, &rows);
+                        show(context, &columns, &rows);
                     }
                     RowChunk::Batch(batch) => {
                         seen += batch.num_rows();
@@ -220,7 +220,7 @@ async fn rows(set: RowSet, context: FormatContext) -> types::Result<()> {
                             columns: Arc::clone(&columns),
                             rows: RowSource::Stream(Box::pin(stream)),
                         };
-                        show(&context, &columns, &set.collect().await?);
+                        show(context, &columns, &set.collect().await?);
                     }
                 }
             }

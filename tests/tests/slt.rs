@@ -23,12 +23,12 @@ impl Client {
     }
 
     fn show(&self, columns: &[ResultColumn], row: &Row) -> Vec<String> {
-        let context = self.session.encode_context();
+        let context = self.session.format_context();
         let cells = row.iter().zip(columns);
         cells
             .map(|(datum, column)| match datum {
                 Datum::Null => "NULL".to_string(),
-                value => match value.to_text(&column.sql_type, &context) {
+                value => match value.to_text(&column.sql_type, context) {
                     text if text.is_empty() => "(empty)".to_string(),
                     text => text,
                 },

@@ -220,8 +220,25 @@ pub struct ExprSettings {
 #[derive(Clone)]
 pub struct StatementContext {
     pub view: ReadView,
-    pub catalog: Arc<Catalog>,
     pub settings: Arc<ExprSettings>,
+    pub session: Arc<SessionContext>,
+    /// Of a statement of several changes: what the parts tell each other.
+    pub parts: Option<Arc<StatementParts>>,
+}
+
+impl std::ops::Deref for StatementContext {
+    type Target = SessionContext;
+
+    fn deref(&self) -> &SessionContext {
+        &self.session
+    }
+}
+
+/// What stays from one statement of a session to the next. Most of it belongs to the instance: it is
+/// behind a pointer of the session's own, so that statements on different cores do not fight over
+/// the counters of shared ones.
+pub struct SessionContext {
+    pub catalog: Arc<Catalog>,
     pub cancel: CancelToken,
     pub env: types::env::Env,
     /// Functions with effects on the session or the store: sequences, advisory locks, `set_config`.
@@ -230,8 +247,6 @@ pub struct StatementContext {
     pub lock_timeout_nanos: Option<u64>,
     /// Hands out the hidden ids of rows without primary key; one per instance.
     pub row_ids: Arc<RowIds>,
-    /// Of a statement of several changes: what the parts tell each other.
-    pub parts: Option<Arc<StatementParts>>,
 }
 
 /// What the parts of one statement tell each other (`dml::with`).
@@ -257,7 +272,7 @@ impl StatementParts {
     }
 }
 
-impl StatementContext {
+impl SessionContext {
     /// How to wait for a lock from now on.
     pub fn wait_policy(&self) -> txn::kv::WaitPolicy {
         let deadline_nanos = self

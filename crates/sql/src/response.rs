@@ -71,13 +71,23 @@ pub enum RowsTag {
     Fixed(&'static str),
 }
 
+/// Room for nearly every tag.
+const TAG_BYTES: usize = 32;
+
 impl RowsTag {
     pub fn with_count(&self, rows: u64) -> String {
-        match self {
-            RowsTag::Counted(command) => format!("{command} {rows}"),
-            RowsTag::Insert => format!("INSERT 0 {rows}"),
-            RowsTag::Fixed(tag) => (*tag).to_string(),
+        let (command, counts) = match self {
+            RowsTag::Counted(command) => (*command, true),
+            RowsTag::Insert => ("INSERT 0", true),
+            RowsTag::Fixed(tag) => (*tag, false),
+        };
+        let mut tag = String::with_capacity(TAG_BYTES);
+        tag.push_str(command);
+        if counts {
+            tag.push(' ');
+            tag.push_str(itoa::Buffer::new().format(rows));
         }
+        tag
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::*;
 use crate::context::{
-    CancelToken, ExprSettings, ReadView, RowIds, SessionEffects, StatementContext,
+    CancelToken, ExprSettings, ReadView, RowIds, SessionContext, SessionEffects, StatementContext,
 };
 use crate::direct::compile_query;
 use crate::dml::{self, DmlResult};
@@ -188,13 +188,15 @@ impl World {
                 reads: None,
                 guard: None,
             },
-            catalog: self.catalog.clone(),
             settings: self.settings.clone(),
-            cancel: CancelToken::default(),
-            env: self.env.clone(),
-            effects: Arc::new(NoEffects),
-            lock_timeout_nanos: None,
-            row_ids: self.row_ids.clone(),
+            session: Arc::new(SessionContext {
+                catalog: self.catalog.clone(),
+                cancel: CancelToken::default(),
+                env: self.env.clone(),
+                effects: Arc::new(NoEffects),
+                lock_timeout_nanos: None,
+                row_ids: self.row_ids.clone(),
+            }),
             parts: None,
         }
     }

@@ -16,9 +16,11 @@ use crate::wire::limits::FLUSH_BYTES;
 use crate::wire::rows::{BatchView, RowEncoder, expand_formats};
 use crate::wire::stream::Transport;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use sql::context::CancelToken;
 use sql::response::{Response, RowChunk, RowSet, RowSource, TransactionStatus};
 use sql::session::Session;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use types::{Error, SqlState};
@@ -65,7 +67,10 @@ pub struct Conversation<'a, S> {
     /// Stops the statement that runs.
     pub(super) cancel: CancelToken,
     server: &'a WireServer,
-    draining: watch::Receiver<bool>,
+    /// Completes when the node stops. One future for all waits: it need not enter and leave the
+    /// queue that all connections share each time.
+    drained: BoxFuture<'static, ()>,
+    is_draining: watch::Receiver<bool>,
     /// An extended message failed: nothing is done until Sync.
     skipping: bool,
     /// The last thing said was ReadyForQuery.
@@ -77,14 +82,18 @@ impl<'a, S: Transport> Conversation<'a, S> {
         io: &'a mut Io<S>,
         session: Session,
         server: &'a WireServer,
-        draining: watch::Receiver<bool>,
+        is_draining: watch::Receiver<bool>,
     ) -> Self {
+        let mut draining = is_draining.clone();
         Conversation {
             io,
             cancel: session.cancel_token(),
             session,
             server,
-            draining,
+            drained: Box::pin(async move {
+                let _ = draining.changed().await;
+            }),
+            is_draining,
             skipping: false,
             at_rest: true,
         }
@@ -105,7 +114,7 @@ impl<'a, S: Transport> Conversation<'a, S> {
 
     /// The next message, waited for if need be.
     async fn next_frame(&mut self) -> Result<Frame, End> {
-        if self.at_rest && self.draining.has_changed().unwrap_or(true) {
+        if self.at_rest && self.is_draining.has_changed().unwrap_or(true) {
             return Err(End::Fatal(shutting_down()));
         }
         loop {
@@ -129,13 +138,13 @@ impl<'a, S: Transport> Conversation<'a, S> {
                 Ok(true) => Ok(()),
                 Ok(false) | Err(Gone) => Err(End::Gone),
             },
-            _ = self.draining.changed() => Err(End::Fatal(shutting_down())),
+            () = &mut self.drained => Err(End::Fatal(shutting_down())),
             error = idle_too_long(limit) => Err(End::Fatal(error)),
         }
     }
 
     /// How long the client may be silent, and what it is told then.
-    fn idle_limit(&self) -> Option<(Duration, Error)> {
+    fn idle_limit(&mut self) -> Option<(Duration, Error)> {
         let in_transaction = self.session.status() != TransactionStatus::Idle;
         let limit = self.session.idle_timeout()?;
         let error = if in_transaction {
@@ -299,12 +308,13 @@ impl<'a, S: Transport> Conversation<'a, S> {
                 }
             }
             Target::Portal(name) => match self.session.describe_portal(name)? {
-                Some(columns) => {
-                    let formats = self.session.portal_formats(name)?;
-                    let formats = expand_formats(&formats, columns.len())?;
-                    output.row_description(&columns, &formats);
+                // No formats: all text, as row_description has it too.
+                (Some(columns), []) => output.row_description(columns, &[]),
+                (Some(columns), formats) => {
+                    let formats = expand_formats(formats, columns.len())?;
+                    output.row_description(columns, &formats);
                 }
-                None => output.no_data(),
+                (None, _) => output.no_data(),
             },
         }
         Ok(())
@@ -374,7 +384,7 @@ impl<'a, S: Transport> Conversation<'a, S> {
 
     /// Sends rows as they come and as the client takes them. Returns their number.
     async fn send_rows(&mut self, set: RowSet, formats: &[i16]) -> Result<u64, Failure> {
-        let context = self.session.encode_context();
+        let context = Arc::clone(self.session.format_context());
         let encoder = RowEncoder::new(&set.columns, formats, &context);
         let mut sent = 0;
         match set.rows {

@@ -5,7 +5,7 @@ use super::{Catalog, descriptor_oid};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use types::Timestamp;
 
@@ -37,6 +37,8 @@ impl CatalogChange {
 /// newest picture, whatever was published since they took theirs.
 pub struct SharedCatalog {
     current: RwLock<Arc<Catalog>>,
+    /// Counts publications.
+    version: AtomicU64,
     changed_at: parking_lot::Mutex<BTreeMap<ObjectId, Timestamp>>,
     /// Transactions between the start of their commit and their publication.
     publishing: AtomicUsize,
@@ -57,6 +59,7 @@ impl SharedCatalog {
     pub fn new(catalog: Catalog) -> Self {
         SharedCatalog {
             current: RwLock::new(Arc::new(catalog)),
+            version: AtomicU64::new(0),
             changed_at: parking_lot::Mutex::default(),
             publishing: AtomicUsize::new(0),
             published: Notify::new(),
@@ -85,6 +88,11 @@ impl SharedCatalog {
         Arc::clone(&self.current.read())
     }
 
+    /// As long as it stays, so does [`SharedCatalog::current`]. Read it first, then the catalog.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Applies what a transaction committed at `committed_at`. Two transactions that changed one
     /// object may arrive here in either order: the later commit wins.
     pub fn publish(&self, changes: Vec<CatalogChange>, committed_at: Timestamp) {
@@ -106,6 +114,7 @@ impl SharedCatalog {
             }
         }
         *self.current.write() = Arc::new(next);
+        self.version.fetch_add(1, Ordering::Release);
         if changed_at.len() > REMEMBERED_CHANGES {
             let mut times: Vec<Timestamp> = changed_at.values().copied().collect();
             times.sort_unstable();

@@ -7,7 +7,9 @@ use crate::catalog::ids::IdAllocator;
 use crate::catalog::sequences::{LOG_AHEAD, Sequences};
 use crate::catalog::shared::{CatalogChange, SharedCatalog};
 use crate::catalog::{Catalog, store};
-use crate::context::{CancelToken, ExprSettings, ReadView, SessionEffects, StatementContext};
+use crate::context::{
+    CancelToken, ExprSettings, ReadView, SessionContext, SessionEffects, StatementContext,
+};
 use crate::functions::Volatility;
 use crate::pg_catalog::deparse;
 use crate::response::{Notice, ResultColumn};
@@ -267,13 +269,15 @@ impl World {
     fn context(&self, catalog: Arc<Catalog>) -> StatementContext {
         StatementContext {
             view: self.view(),
-            catalog,
             settings: self.settings.clone(),
-            cancel: CancelToken::default(),
-            env: env(),
-            effects: Arc::new(NoEffects),
-            lock_timeout_nanos: None,
-            row_ids: Arc::default(),
+            session: Arc::new(SessionContext {
+                catalog,
+                cancel: CancelToken::default(),
+                env: env(),
+                effects: Arc::new(NoEffects),
+                lock_timeout_nanos: None,
+                row_ids: Arc::default(),
+            }),
             parts: None,
         }
     }

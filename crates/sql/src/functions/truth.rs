@@ -101,7 +101,6 @@ pub(super) fn context() -> StatementContext {
             reads: None,
             guard: None,
         },
-        catalog: Arc::new(Catalog::default()),
         settings: Arc::new(ExprSettings {
             time_zone: "Europe/Berlin".into(),
             user: "phantom".into(),
@@ -113,15 +112,18 @@ pub(super) fn context() -> StatementContext {
             transaction_micros: NOW,
             statement_micros: NOW,
         }),
-        cancel: CancelToken::default(),
-        env: Env {
-            clock: world.clone(),
-            rng: world.clone(),
-            spawn: world.clone(),
-        },
-        effects: world,
-        lock_timeout_nanos: None,
-        row_ids: Arc::new(RowIds::default()),
+        session: Arc::new(SessionContext {
+            catalog: Arc::new(Catalog::default()),
+            cancel: CancelToken::default(),
+            env: Env {
+                clock: world.clone(),
+                rng: world.clone(),
+                spawn: world.clone(),
+            },
+            effects: world,
+            lock_timeout_nanos: None,
+            row_ids: Arc::new(RowIds::default()),
+        }),
         parts: None,
     }
 }

@@ -5,7 +5,9 @@ use crate::catalog::Catalog;
 use crate::catalog::descriptor::{
     Column, Database, Descriptor, FIRST_USER_OBJECT_ID, PRIMARY_INDEX_ID, PrimaryKey, Schema, Table,
 };
-use crate::context::{CancelToken, ExprSettings, ReadView, SessionEffects, StatementContext};
+use crate::context::{
+    CancelToken, ExprSettings, ReadView, SessionContext, SessionEffects, StatementContext,
+};
 use crate::functions::Registry;
 use crate::response::{RowChunk, RowSource};
 use bytes::Bytes;
@@ -269,17 +271,19 @@ impl World {
                 reads: None,
                 guard: None,
             },
-            catalog: self.catalog.clone(),
             settings: self.settings.clone(),
-            cancel: CancelToken::default(),
-            env: Env {
-                clock: Arc::new(Nothing),
-                rng: Arc::new(Nothing),
-                spawn: Arc::new(Nothing),
-            },
-            effects: Arc::new(Nothing),
-            lock_timeout_nanos: None,
-            row_ids: Arc::default(),
+            session: Arc::new(SessionContext {
+                catalog: self.catalog.clone(),
+                cancel: CancelToken::default(),
+                env: Env {
+                    clock: Arc::new(Nothing),
+                    rng: Arc::new(Nothing),
+                    spawn: Arc::new(Nothing),
+                },
+                effects: Arc::new(Nothing),
+                lock_timeout_nanos: None,
+                row_ids: Arc::default(),
+            }),
             parts: None,
         }
     }

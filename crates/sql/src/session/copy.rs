@@ -32,7 +32,7 @@ pub(super) struct CopyIn {
     decoder: Decoder,
     fields: Fields,
     kind: CopyKind,
-    format: FormatContext,
+    format: Arc<FormatContext>,
     /// Position and type of each column that the data has, in its order.
     columns: Vec<usize>,
     types: Vec<SqlType>,
@@ -99,7 +99,7 @@ impl Session {
             decoder: Decoder::new(copy.options.clone()),
             fields: Fields::default(),
             kind: copy.options.kind,
-            format: self.encode_context(),
+            format: Arc::clone(self.format_context()),
             types: places
                 .iter()
                 .map(|place| table.columns[*place].sql_type.clone())
@@ -279,7 +279,7 @@ impl Session {
             binary: copy.options.kind == CopyKind::Binary,
             columns: types.len() as u16,
         };
-        let data = copy_stream(set, encoder, types, self.encode_context());
+        let data = copy_stream(set, encoder, types, Arc::clone(self.format_context()));
         Ok(Response::CopyOut {
             format,
             data: data.boxed(),
@@ -373,7 +373,7 @@ fn copy_stream(
     set: RowSet,
     encoder: Encoder,
     types: Vec<SqlType>,
-    format: FormatContext,
+    format: Arc<FormatContext>,
 ) -> impl futures::Stream<Item = Result<CopyPiece>> + Send + 'static {
     let chunks = match set.rows {
         RowSource::Ready(rows) => {

@@ -1,6 +1,7 @@
 //! The extended protocol: Parse, Bind, Describe, Execute, Sync (manual, section 55.2.3).
 
 use super::Session;
+use super::portals::{Formats, Portal, PortalState};
 use super::prepared::Prepared;
 use crate::plan_cache::PlanKey;
 use crate::response::{Response, ResultColumn, RowCursor, RowSet, RowSource, RowsTag};
@@ -10,23 +11,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};
 
-/// Prepared statements and portals of one session; guards memory.
+/// Prepared statements of one session; guards memory.
 const MAX_STATEMENTS: usize = 10_000;
-const MAX_PORTALS: usize = 10_000;
-
-pub struct Portal {
-    prepared: Arc<Prepared>,
-    params: Vec<Datum>,
-    formats: Arc<[i16]>,
-    state: PortalState,
-}
-
-enum PortalState {
-    New,
-    /// Some rows were sent; these are left.
-    Suspended(RowCursor, RowsTag),
-    Done(RowsTag),
-}
 
 /// What Execute gives.
 pub struct Execution {
@@ -129,10 +115,6 @@ impl Session {
         Ok(())
     }
 
-    fn portal(&self, name: &str) -> Result<&Portal> {
-        self.portals.get(name).ok_or_else(|| no_portal(name))
-    }
-
     /// Parameter types and, if it returns rows, columns.
     #[allow(clippy::type_complexity)]
     pub fn describe_statement(
@@ -145,19 +127,24 @@ impl Session {
         Ok((prepared.parameter_types.clone(), prepared.columns.clone()))
     }
 
-    /// The columns of a portal, or of a cursor of DECLARE, if it returns rows.
-    pub fn describe_portal(&self, name: &str) -> Result<Option<Arc<[ResultColumn]>>> {
-        match (self.portals.get(name), self.cursors.get(name)) {
-            (None, Some(cursor)) => Ok(Some(Arc::clone(&cursor.rows.columns))),
-            _ => Ok(self.portal(name)?.prepared.columns.clone()),
+    /// The columns of a portal, or of a cursor of DECLARE, if it returns rows; and the result formats
+    /// as Bind gave them: none, one for all, or one a column.
+    pub fn describe_portal(&self, name: &str) -> Result<(Option<&[ResultColumn]>, &[i16])> {
+        if let Some(portal) = self.portals.get(name) {
+            return Ok((portal.prepared.columns.as_deref(), &portal.formats));
+        }
+        match self.cursors.get(name) {
+            Some(cursor) => Ok((Some(&cursor.rows.columns), &[])),
+            None => Err(no_portal(name)),
         }
     }
 
-    /// Result formats of a portal as Bind gave them: none, one for all, or one a column.
-    pub fn portal_formats(&self, name: &str) -> Result<Arc<[i16]>> {
+    /// Result formats of a portal.
+    pub fn portal_formats(&self, name: &str) -> Result<Formats> {
         match (self.portals.get(name), self.cursors.get(name)) {
-            (None, Some(_)) => Ok(Arc::new([])),
-            _ => Ok(Arc::clone(&self.portal(name)?.formats)),
+            (Some(portal), _) => Ok(portal.formats.clone()),
+            (None, Some(_)) => Ok(Formats::new()),
+            (None, None) => Err(no_portal(name)),
         }
     }
 
@@ -173,18 +160,7 @@ impl Session {
         let prepared = Arc::clone(self.statement(statement)?);
         self.refuse_in_failed_block(&prepared.statement)?;
         let prepared = self.current(prepared)?;
-        if !portal.is_empty() && self.portals.contains_key(portal) {
-            return Err(Error::new(
-                SqlState::DUPLICATE_CURSOR,
-                format!("cursor \"{portal}\" already exists"),
-            ));
-        }
-        if self.portals.len() >= MAX_PORTALS {
-            return Err(Error::new(
-                SqlState::PROGRAM_LIMIT_EXCEEDED,
-                format!("more than {MAX_PORTALS} portals in a transaction"),
-            ));
-        }
+        self.portals.check_new(portal)?;
         let types = &prepared.parameter_types;
         if params.len() != types.len() {
             return Err(Error::new(
@@ -196,6 +172,9 @@ impl Session {
                     types.len()
                 ),
             ));
+        }
+        if self.active.is_none() && types.iter().any(SqlType::is_datetime) {
+            self.set_transaction_time(self.instance.env.clock.wall_micros());
         }
         let mut values = Vec::with_capacity(params.len());
         for (index, (param, sql_type)) in params.iter().zip(types).enumerate() {
@@ -213,7 +192,7 @@ impl Session {
             formats: result_formats.into(),
             state: PortalState::New,
         };
-        self.portals.insert(portal.to_string(), portal_value);
+        self.portals.insert(portal, portal_value);
         Ok(())
     }
 
@@ -244,7 +223,7 @@ impl Session {
                 &self.expr_settings,
             );
         }
-        Datum::parse_text(text, sql_type, &self.encode_context())
+        Datum::parse_text(text, sql_type, self.format_context())
     }
 
     /// Execute: all rows when `max_rows` is 0.

@@ -18,6 +18,8 @@ mod copy;
 mod cursors;
 mod explain;
 pub mod extended;
+mod kept;
+mod portals;
 pub mod prepared;
 mod run;
 pub mod settings;
@@ -27,21 +29,17 @@ pub mod simple;
 pub mod transaction;
 mod utility;
 
-use crate::catalog::Catalog;
 use crate::catalog::descriptor::ObjectId;
-use crate::context::{ExprSettings, ReadView, StatementContext};
+use crate::context::{ExprSettings, SessionContext};
 use crate::instance::Instance;
 use crate::response::{Notice, RowCursor, TransactionStatus};
-use extended::Portal;
+use kept::Kept;
+use portals::Portals;
 use prepared::Prepared;
 use shared::{Effects, SessionShared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use transaction::{Active, BlockState};
-use types::text::FormatContext;
-use types::timezone::TimeZone;
 
 pub use simple::SimpleQuery;
 
@@ -54,19 +52,14 @@ pub struct Session {
     database_oid: ObjectId,
     active: Option<Box<Active>>,
     statements: BTreeMap<String, Arc<Prepared>>,
-    portals: BTreeMap<String, Portal>,
+    portals: Portals,
     cursors: BTreeMap<String, Cursor>,
     copy: Option<copy::CopyIn>,
     notices: Vec<Notice>,
-    /// Copies of settings that every statement needs, and the version they were made from.
     expr_settings: Arc<ExprSettings>,
-    lock_timeout: Option<Duration>,
-    statement_timeout: Option<Duration>,
-    settings_version: u64,
     /// See [`crate::plan_cache::PlanCache::space`].
     plan_space: u64,
-    /// Made anew when the catalog changes.
-    effects: Arc<Effects>,
+    kept: Kept,
 }
 
 /// A cursor of DECLARE.
@@ -93,9 +86,17 @@ impl Session {
             transaction_micros: 0,
             statement_micros: 0,
         };
-        let effects = Effects {
-            shared: Arc::clone(&shared),
-            catalog: instance.catalog.current(),
+        let catalog = instance.catalog.current();
+        let context = SessionContext {
+            effects: Arc::new(Effects {
+                shared: Arc::clone(&shared),
+                catalog: Arc::clone(&catalog),
+            }),
+            catalog,
+            cancel: shared.cancel.clone(),
+            env: instance.env.clone(),
+            lock_timeout_nanos: None,
+            row_ids: Arc::clone(&instance.row_ids),
         };
         let mut session = Session {
             instance,
@@ -106,16 +107,13 @@ impl Session {
             database_oid: identity.database_oid,
             active: None,
             statements: BTreeMap::new(),
-            portals: BTreeMap::new(),
+            portals: Portals::default(),
             cursors: BTreeMap::new(),
             copy: None,
             notices: Vec::new(),
             expr_settings: Arc::new(expr_settings),
-            lock_timeout: None,
-            statement_timeout: None,
-            settings_version: 0,
             plan_space: 0,
-            effects: Arc::new(effects),
+            kept: Kept::new(context),
         };
         session.refresh_settings();
         session
@@ -150,11 +148,6 @@ impl Session {
         all
     }
 
-    /// ParameterStatus messages due since the last call.
-    pub fn take_parameter_changes(&mut self) -> Vec<(String, String)> {
-        self.shared.settings.lock().take_changed()
-    }
-
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -162,28 +155,6 @@ impl Session {
     /// Cancels what runs, from another task.
     pub fn cancel_token(&self) -> crate::context::CancelToken {
         self.shared.cancel.clone()
-    }
-
-    /// How long the client may stay silent now, and the error for when it does.
-    pub fn idle_timeout(&self) -> Option<Duration> {
-        let settings = self.shared.settings.lock();
-        match self.status() {
-            TransactionStatus::Idle => settings.timeout("idle_session_timeout"),
-            _ => settings.timeout("idle_in_transaction_session_timeout"),
-        }
-    }
-
-    /// How values are written as text.
-    pub fn encode_context(&self) -> FormatContext {
-        FormatContext {
-            time_zone: TimeZone::parse(&self.expr_settings.time_zone).unwrap_or_default(),
-            now: self.expr_settings.transaction_micros,
-            object_names: Some(Arc::new(CatalogNames {
-                catalog: self.catalog(),
-                settings: Arc::clone(&self.expr_settings),
-            })),
-            ..FormatContext::default()
-        }
     }
 
     /// The wire layer failed while it streamed rows: the transaction is as after any error.
@@ -194,18 +165,6 @@ impl Session {
             }
             Some(active) if active.state == BlockState::Implicit => self.abort(),
             _ => {}
-        }
-    }
-
-    /// The catalog as this session sees it now.
-    fn catalog(&self) -> Arc<Catalog> {
-        match self
-            .active
-            .as_ref()
-            .and_then(|active| active.working.as_ref())
-        {
-            Some(working) => Arc::clone(&working.catalog),
-            None => self.instance.catalog.current(),
         }
     }
 
@@ -224,64 +183,6 @@ impl Session {
         }
         self.shared
             .with_settings_quietly(|settings| settings.end_transaction(committed));
-    }
-
-    /// Takes over settings that have changed.
-    fn refresh_settings(&mut self) {
-        let version = self.shared.settings_version.load(Ordering::Acquire);
-        if version == self.settings_version {
-            return;
-        }
-        self.settings_version = version;
-        let settings = self.shared.settings.lock();
-        let search_path: Arc<[String]> = settings.search_path(&self.user).into();
-        let copy = Arc::make_mut(&mut self.expr_settings);
-        copy.time_zone = settings.get("timezone").unwrap_or_default().into();
-        copy.application_name = settings.get("application_name").unwrap_or_default().into();
-        copy.search_path = search_path;
-        self.lock_timeout = settings.timeout("lock_timeout");
-        self.statement_timeout = settings.timeout("statement_timeout");
-        let path = &self.expr_settings.search_path;
-        self.plan_space = self
-            .instance
-            .plans
-            .space(self.database_oid, &self.user, path);
-    }
-
-    /// The surroundings of a statement that reads `view`.
-    fn context(&mut self, view: ReadView) -> StatementContext {
-        let catalog = self.catalog();
-        if !Arc::ptr_eq(&catalog, &self.effects.catalog) {
-            let shared = Arc::clone(&self.shared);
-            self.effects = Arc::new(Effects {
-                shared,
-                catalog: Arc::clone(&catalog),
-            });
-        }
-        StatementContext {
-            view,
-            catalog,
-            settings: Arc::clone(&self.expr_settings),
-            cancel: self.shared.cancel.clone(),
-            env: self.instance.env.clone(),
-            effects: Arc::clone(&self.effects) as _,
-            lock_timeout_nanos: self.lock_timeout.map(|timeout| timeout.as_nanos() as u64),
-            row_ids: Arc::clone(&self.instance.row_ids),
-            parts: None,
-        }
-    }
-}
-
-/// Names of objects as the session's search path shows them.
-#[derive(Debug)]
-struct CatalogNames {
-    catalog: Arc<Catalog>,
-    settings: Arc<ExprSettings>,
-}
-
-impl types::ObjectNames for CatalogNames {
-    fn show(&self, oid: u32, sql_type: &types::SqlType) -> String {
-        crate::query::object_names::show(oid, sql_type, &self.catalog, &self.settings)
     }
 }
 

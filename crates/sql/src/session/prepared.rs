@@ -39,14 +39,6 @@ pub enum Plan {
 }
 
 impl Prepared {
-    /// Whether the plan still means the same.
-    pub fn is_current(&self, catalog: &Arc<Catalog>, space: u64) -> bool {
-        match self.plan {
-            Plan::Other => true,
-            _ => space == self.space && Arc::ptr_eq(catalog, &self.catalog),
-        }
-    }
-
     /// Runs without DataFusion.
     pub fn is_direct(&self) -> bool {
         match &self.plan {
@@ -109,10 +101,18 @@ impl Session {
         })
     }
 
+    /// Whether the plan still means the same.
+    pub(super) fn is_current(&self, prepared: &Prepared) -> bool {
+        match prepared.plan {
+            Plan::Other => true,
+            _ => self.plan_space == prepared.space && self.sees_catalog(&prepared.catalog),
+        }
+    }
+
     /// The plan, made anew if the catalog or the search path has changed under it.
     pub(super) fn current(&mut self, prepared: Arc<Prepared>) -> Result<Arc<Prepared>> {
         self.refresh_settings();
-        if prepared.is_current(&self.catalog(), self.plan_space) {
+        if self.is_current(&prepared) {
             return Ok(prepared);
         }
         let statement = prepared.statement.clone();

@@ -56,7 +56,7 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
-        let Some(timeout) = self.statement_timeout else {
+        let Some(timeout) = self.kept.statement_timeout else {
             return self.execute_cancelable(prepared, params).await;
         };
         let timer = self.instance.env.clock.sleep(timeout);
@@ -174,7 +174,7 @@ impl Session {
                 active.txn.lock(key, LockMode::KeyShare, policy).await?;
             }
             self.instance.catalog.settled().await;
-            if !prepared.is_current(&self.catalog(), self.plan_space) {
+            if !self.is_current(&prepared) {
                 continue;
             }
             let ctx = self.statement_context(false)?;
@@ -204,16 +204,11 @@ impl Session {
     }
 
     pub(super) fn begin(&mut self, state: BlockState) {
-        let (isolation, read_only) = {
-            let settings = self.shared.settings.lock();
-            (
-                settings.default_isolation(),
-                settings.flag("default_transaction_read_only"),
-            )
-        };
+        self.refresh_settings();
+        let (isolation, read_only) = (self.kept.default_isolation, self.kept.default_read_only);
         let txn = self.instance.coordinator.begin(isolation, read_only);
         let started = self.expr_settings.statement_micros;
-        Arc::make_mut(&mut self.expr_settings).transaction_micros = started;
+        self.set_transaction_time(started);
         self.active = Some(Box::new(Active::new(txn, state, started)));
     }
 
@@ -298,7 +293,7 @@ impl Session {
     }
 
     pub(super) fn wait_policy(&self) -> WaitPolicy {
-        let deadline_nanos = self.lock_timeout.map(|timeout| {
+        let deadline_nanos = self.kept.lock_timeout.map(|timeout| {
             let now = self.instance.env.clock.monotonic_nanos();
             now.saturating_add(timeout.as_nanos() as u64)
         });
@@ -323,10 +318,9 @@ impl Session {
         self.refresh_settings();
         self.shared.cancel.reset();
         let now = self.instance.env.clock.wall_micros();
-        let settings = Arc::make_mut(&mut self.expr_settings);
-        settings.statement_micros = now;
+        Arc::make_mut(&mut self.expr_settings).statement_micros = now;
         if self.active.is_none() {
-            settings.transaction_micros = now;
+            self.set_transaction_time(now);
         }
     }
 }
