@@ -24,4 +24,6 @@ pub mod table_codec;
 pub mod text;
 
 #[cfg(test)]
+mod test_effects;
+#[cfg(test)]
 mod test_world;

@@ -14,6 +14,7 @@ mod read_set;
 mod savepoint;
 pub mod sequencer;
 mod snapshots;
+pub mod testing;
 mod transaction;
 
 pub use coordinator::{Coordinator, Limits};

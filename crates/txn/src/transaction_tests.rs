@@ -1,147 +1,15 @@
 //! Transactions over a shard that is a map in memory and never makes anybody wait.
 
 use crate::kv::*;
-use crate::{Coordinator, Limits, LockTable, LockedRow, Transaction};
-use parking_lot::Mutex;
+use crate::testing::{MapShards, still_env};
+use crate::{Coordinator, Limits, LockedRow, Transaction};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use types::env::{BoxFuture, Clock, Env, Rng, Spawn};
-use types::{Error, MaybeReady, Result, SqlState, Timestamp};
-
-#[derive(Default)]
-struct Inner {
-    versions: BTreeMap<Key, Vec<(Timestamp, Option<Value>)>>,
-    now: u64,
-    locks: LockTable,
-    validated: Vec<Span>,
-}
-
-#[derive(Default)]
-struct MapShards(Mutex<Inner>);
-
-impl MapShards {
-    fn visible(inner: &Inner, key: &[u8], at: Timestamp) -> Option<(Value, Timestamp)> {
-        let versions = inner.versions.get(key)?;
-        let (ts, value) = versions.iter().rev().find(|(ts, _)| *ts <= at)?;
-        Some((value.clone()?, *ts))
-    }
-}
-
-impl Shards for MapShards {
-    fn read_timestamp(&self) -> Timestamp {
-        Timestamp(self.0.lock().now)
-    }
-
-    fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
-        MaybeReady::ready(Ok(Self::visible(&self.0.lock(), key, at)))
-    }
-
-    fn newest_version(&self, key: &[u8]) -> MaybeReady<Result<Option<Timestamp>>> {
-        let inner = self.0.lock();
-        let newest = inner.versions.get(key).and_then(|v| v.last());
-        MaybeReady::ready(Ok(newest.map(|(at, _)| *at)))
-    }
-
-    fn scan(&self, r: ScanRequest) -> MaybeReady<Result<ScanPage>> {
-        let inner = self.0.lock();
-        let mut keys: Vec<&Key> = inner
-            .versions
-            .range(r.span.start.clone()..r.span.end.clone())
-            .map(|(key, _)| key)
-            .collect();
-        if r.reverse {
-            keys.reverse();
-        }
-        let mut page = ScanPage::default();
-        for key in keys {
-            let Some((value, at)) = Self::visible(&inner, key, r.at) else {
-                continue;
-            };
-            if page.rows.len() == r.limit {
-                let last: Key = page.rows[page.rows.len() - 1].0.clone();
-                page.resume = Some(if r.reverse {
-                    last
-                } else {
-                    crate::read_set::successor(&last)
-                });
-                break;
-            }
-            page.rows.push((key.clone(), value, at));
-        }
-        MaybeReady::ready(Ok(page))
-    }
-
-    fn lock(
-        &self,
-        txn: TxnId,
-        key: &[u8],
-        mode: LockMode,
-        policy: WaitPolicy,
-    ) -> MaybeReady<Result<bool>> {
-        let granted = self.0.lock().locks.try_acquire(txn, key, mode);
-        MaybeReady::ready(match (granted, policy) {
-            (Ok(false), WaitPolicy::Wait { .. } | WaitPolicy::NoWait) => Err(Error::new(
-                SqlState::LOCK_NOT_AVAILABLE,
-                "could not obtain lock",
-            )),
-            (granted, _) => granted,
-        })
-    }
-
-    fn unlock(&self, txn: TxnId, keys: &[Key]) {
-        self.0.lock().locks.release(txn, keys);
-    }
-
-    fn unlock_all(&self, txn: TxnId) {
-        self.0.lock().locks.release_all(txn);
-    }
-
-    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>> {
-        let mut inner = self.0.lock();
-        inner.locks.release_all(request.txn);
-        inner.now += 1;
-        let at = Timestamp(inner.now);
-        inner.validated = request.read_spans;
-        for (key, value) in request.writes {
-            inner.versions.entry(key).or_default().push((at, value));
-        }
-        MaybeReady::ready(Ok(at))
-    }
-}
-
-struct NoWorld;
-
-impl Clock for NoWorld {
-    fn wall_micros(&self) -> i64 {
-        0
-    }
-    fn monotonic_nanos(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) -> BoxFuture<()> {
-        Box::pin(std::future::ready(()))
-    }
-}
-
-impl Rng for NoWorld {
-    fn next_u64(&self) -> u64 {
-        7
-    }
-}
-
-impl Spawn for NoWorld {
-    fn spawn(&self, _: &'static str, _: BoxFuture<()>) {}
-}
+use types::{MaybeReady, SqlState};
 
 fn coordinator_with(limits: Limits) -> (Coordinator, Arc<MapShards>) {
     let shards = Arc::new(MapShards::default());
-    let env = Env {
-        clock: Arc::new(NoWorld),
-        rng: Arc::new(NoWorld),
-        spawn: Arc::new(NoWorld),
-    };
+    let env = still_env(0, 7);
     (Coordinator::new(shards.clone(), env, limits), shards)
 }
 
@@ -262,10 +130,10 @@ fn savepoints_undo_writes_and_free_locks() {
     assert_eq!(read(&mut txn, "b"), None);
     assert_eq!(txn.writes_len(), 1);
     let id = txn.id();
-    assert_eq!(shards.0.lock().locks.held(id, b"a"), Some(LockMode::Update));
-    assert_eq!(shards.0.lock().locks.held(id, b"b"), None);
+    assert_eq!(shards.held(id, b"a"), Some(LockMode::Update));
+    assert_eq!(shards.held(id, b"b"), None);
     drop(txn);
-    assert!(shards.0.lock().locks.is_empty());
+    assert!(shards.is_unlocked());
     assert_eq!(c.memory_used(), 0);
     assert!(c.snapshots().is_empty());
 }
@@ -312,7 +180,7 @@ fn serializable_remembers_reads_of_others_rows_only() {
     let page = now(txn.scan(all, false, 1, usize::MAX)).unwrap();
     assert_eq!(page.rows.len(), 1);
     now(txn.commit()).unwrap();
-    let spans = shards.0.lock().validated.clone();
+    let spans = shards.validated();
     let expected: [(&[u8], &[u8]); 2] = [(b"b", b"b\0"), (b"x", b"x\0")];
     assert!(
         spans

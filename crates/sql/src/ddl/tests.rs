@@ -7,155 +7,22 @@ use crate::catalog::ids::IdAllocator;
 use crate::catalog::sequences::{LOG_AHEAD, Sequences};
 use crate::catalog::shared::{CatalogChange, SharedCatalog};
 use crate::catalog::{Catalog, store};
-use crate::context::{
-    CancelToken, ExprSettings, ReadView, SessionContext, SessionEffects, StatementContext,
-};
+use crate::context::{CancelToken, ExprSettings, ReadView, SessionContext, StatementContext};
 use crate::functions::Volatility;
 use crate::pg_catalog::deparse;
 use crate::response::{Notice, ResultColumn};
 use crate::table_codec::{Access, TableCodec};
+use crate::test_effects::FixedEffects;
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use txn::kv::*;
-use txn::{Coordinator, Limits, LockTable, Transaction};
-use types::env::{BoxFuture, Clock, Env, Rng, Spawn};
-use types::{Datum, MaybeReady, SqlState, SqlType, Timestamp};
-
-#[derive(Default)]
-struct Inner {
-    versions: BTreeMap<Key, Vec<(Timestamp, Option<Value>)>>,
-    now: u64,
-    locks: LockTable,
-}
-
-#[derive(Default)]
-struct MapShards(Mutex<Inner>);
-
-fn visible(inner: &Inner, key: &[u8], at: Timestamp) -> Option<(Value, Timestamp)> {
-    let versions = inner.versions.get(key)?;
-    let (ts, value) = versions.iter().rev().find(|(ts, _)| *ts <= at)?;
-    Some((value.clone()?, *ts))
-}
-
-impl Shards for MapShards {
-    fn read_timestamp(&self) -> Timestamp {
-        Timestamp(self.0.lock().now)
-    }
-
-    fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
-        MaybeReady::ready(Ok(visible(&self.0.lock(), key, at)))
-    }
-
-    fn newest_version(&self, key: &[u8]) -> MaybeReady<Result<Option<Timestamp>>> {
-        let inner = self.0.lock();
-        let newest = inner.versions.get(key).and_then(|v| v.last());
-        MaybeReady::ready(Ok(newest.map(|(at, _)| *at)))
-    }
-
-    fn scan(&self, r: ScanRequest) -> MaybeReady<Result<ScanPage>> {
-        let inner = self.0.lock();
-        let mut page = ScanPage::default();
-        for key in inner
-            .versions
-            .range(r.span.start..r.span.end)
-            .map(|(key, _)| key)
-        {
-            if let Some((value, at)) = visible(&inner, key, r.at) {
-                if page.rows.len() == r.limit {
-                    page.resume = Some(key.clone());
-                    break;
-                }
-                page.rows.push((key.clone(), value, at));
-            }
-        }
-        MaybeReady::ready(Ok(page))
-    }
-
-    fn lock(
-        &self,
-        txn: TxnId,
-        key: &[u8],
-        mode: LockMode,
-        _: WaitPolicy,
-    ) -> MaybeReady<Result<bool>> {
-        let granted = self.0.lock().locks.try_acquire(txn, key, mode);
-        MaybeReady::ready(match granted {
-            Ok(false) => Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, "must wait")),
-            granted => granted,
-        })
-    }
-
-    fn unlock(&self, txn: TxnId, keys: &[Key]) {
-        self.0.lock().locks.release(txn, keys);
-    }
-
-    fn unlock_all(&self, txn: TxnId) {
-        self.0.lock().locks.release_all(txn);
-    }
-
-    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>> {
-        let mut inner = self.0.lock();
-        inner.locks.release_all(request.txn);
-        inner.now += 1;
-        let at = Timestamp(inner.now);
-        for (key, value) in request.writes {
-            inner.versions.entry(key).or_default().push((at, value));
-        }
-        MaybeReady::ready(Ok(at))
-    }
-}
-
-struct NoWorld;
-
-impl Clock for NoWorld {
-    fn wall_micros(&self) -> i64 {
-        0
-    }
-    fn monotonic_nanos(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) -> BoxFuture<()> {
-        Box::pin(std::future::ready(()))
-    }
-}
-
-impl Rng for NoWorld {
-    fn next_u64(&self) -> u64 {
-        7
-    }
-}
-
-impl Spawn for NoWorld {
-    fn spawn(&self, _: &'static str, _: BoxFuture<()>) {}
-}
-
-struct NoEffects;
-
-impl SessionEffects for NoEffects {
-    fn nextval(&self, _: ObjectId) -> MaybeReady<Result<i64>> {
-        MaybeReady::ready(Ok(1))
-    }
-    fn currval(&self, _: ObjectId) -> Result<i64> {
-        Ok(1)
-    }
-    fn lastval(&self) -> Result<i64> {
-        Ok(1)
-    }
-    fn setval(&self, _: ObjectId, value: i64, _: bool) -> MaybeReady<Result<i64>> {
-        MaybeReady::ready(Ok(value))
-    }
-    fn setting(&self, _: &str) -> Option<String> {
-        None
-    }
-    fn set_setting(&self, _: &str, value: &str, _: bool) -> Result<String> {
-        Ok(value.into())
-    }
-}
+use txn::testing::{MapShards, still_env};
+use txn::{Coordinator, Limits, Transaction};
+use types::env::Env;
+use types::{Datum, SqlState, SqlType};
 
 /// Knows integers, and `column > 0`.
 struct TinyAnalyser;
@@ -274,7 +141,7 @@ impl World {
                 catalog,
                 cancel: CancelToken::default(),
                 env: env(),
-                effects: Arc::new(NoEffects),
+                effects: Arc::new(FixedEffects),
                 lock_timeout_nanos: None,
                 row_ids: Arc::default(),
             }),
@@ -408,11 +275,7 @@ impl World {
 }
 
 fn env() -> Env {
-    Env {
-        clock: Arc::new(NoWorld),
-        rng: Arc::new(NoWorld),
-        spawn: Arc::new(NoWorld),
-    }
+    still_env(0, 7)
 }
 
 #[tokio::test]
@@ -486,7 +349,7 @@ async fn names_are_given_once() {
     w.fails(
         "create table u (a int)",
         SqlState::LOCK_NOT_AVAILABLE,
-        "must wait",
+        "could not obtain lock",
     )
     .await;
     first.commit().await.unwrap();

@@ -10,39 +10,14 @@ use crate::query::coerce::CastContext;
 use crate::query::overload;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use txn::kv::*;
-use types::env::{BoxFuture, Clock, Env, Rng, Spawn};
+use txn::testing::{MapShards, still_env};
 use types::{Datum, Error, MaybeReady, Result, SqlType, Timestamp};
 
-/// A store with nothing in it.
+/// Effects that none of these functions may have.
 struct Nothing;
 
 fn nothing<T>() -> MaybeReady<Result<T>> {
-    MaybeReady::ready(Err(Error::internal("no store in this test")))
-}
-
-impl Shards for Nothing {
-    fn read_timestamp(&self) -> Timestamp {
-        Timestamp::default()
-    }
-    fn get(&self, _: &[u8], _: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
-        nothing()
-    }
-    fn newest_version(&self, _: &[u8]) -> MaybeReady<Result<Option<Timestamp>>> {
-        nothing()
-    }
-    fn scan(&self, _: ScanRequest) -> MaybeReady<Result<ScanPage>> {
-        nothing()
-    }
-    fn lock(&self, _: TxnId, _: &[u8], _: LockMode, _: WaitPolicy) -> MaybeReady<Result<bool>> {
-        nothing()
-    }
-    fn unlock(&self, _: TxnId, _: &[Key]) {}
-    fn unlock_all(&self, _: TxnId) {}
-    fn commit(&self, _: CommitRequest) -> MaybeReady<Result<Timestamp>> {
-        nothing()
-    }
+    MaybeReady::ready(Err(Error::internal("no effects in this test")))
 }
 
 impl SessionEffects for Nothing {
@@ -66,36 +41,13 @@ impl SessionEffects for Nothing {
     }
 }
 
-impl Clock for Nothing {
-    fn wall_micros(&self) -> i64 {
-        NOW
-    }
-    fn monotonic_nanos(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) -> BoxFuture<()> {
-        Box::pin(async {})
-    }
-}
-
-impl Rng for Nothing {
-    fn next_u64(&self) -> u64 {
-        0x0123_4567_89ab_cdef
-    }
-}
-
-impl Spawn for Nothing {
-    fn spawn(&self, _: &'static str, _: BoxFuture<()>) {}
-}
-
 /// 2024-03-10 12:34:56.789012 UTC.
 const NOW: i64 = 1_710_074_096_789_012;
 
 pub(super) fn context() -> StatementContext {
-    let world = Arc::new(Nothing);
     StatementContext {
         view: ReadView {
-            shards: world.clone(),
+            shards: Arc::new(MapShards::default()),
             at: Timestamp::default(),
             overlay: None,
             reads: None,
@@ -115,12 +67,8 @@ pub(super) fn context() -> StatementContext {
         session: Arc::new(SessionContext {
             catalog: Arc::new(Catalog::default()),
             cancel: CancelToken::default(),
-            env: Env {
-                clock: world.clone(),
-                rng: world.clone(),
-                spawn: world.clone(),
-            },
-            effects: world,
+            env: still_env(NOW, 0x0123_4567_89ab_cdef),
+            effects: Arc::new(Nothing),
             lock_timeout_nanos: None,
             row_ids: Arc::new(RowIds::default()),
         }),

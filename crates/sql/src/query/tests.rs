@@ -5,126 +5,30 @@ use crate::catalog::Catalog;
 use crate::catalog::descriptor::{
     Column, Database, Descriptor, FIRST_USER_OBJECT_ID, PRIMARY_INDEX_ID, PrimaryKey, Schema, Table,
 };
-use crate::context::{
-    CancelToken, ExprSettings, ReadView, SessionContext, SessionEffects, StatementContext,
-};
+use crate::context::{CancelToken, ExprSettings, ReadView, SessionContext, StatementContext};
 use crate::functions::Registry;
 use crate::response::{RowChunk, RowSource};
+use crate::test_effects::FixedEffects;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::executor::block_on;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use txn::kv::{
-    CommitRequest, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value, WaitPolicy,
-};
-use types::env::{BoxFuture, Clock, Env, Rng, Spawn};
-use types::{Datum, Error, MaybeReady, Result, RowLayout, SqlType, Timestamp};
+use txn::kv::{Key, Value};
+use txn::testing::{MapShards, still_env};
+use types::{Datum, Error, Result, RowLayout, SqlType, Timestamp};
 
 const DATABASE: u32 = 5;
 const PUBLIC: u32 = 2200;
 /// 2024-05-06 07:08:09 UTC.
 const NOW: i64 = 1_714_979_289_000_000;
 
-/// A store whose rows are all as old as time.
-#[derive(Default)]
-struct Memory(BTreeMap<Key, Value>);
-
-impl Shards for Memory {
-    fn read_timestamp(&self) -> Timestamp {
-        Timestamp::from_millis(1)
-    }
-
-    fn get(&self, key: &[u8], _: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
-        let found = self
-            .0
-            .get(key)
-            .map(|v| (v.clone(), Timestamp::from_millis(1)));
-        MaybeReady::ready(Ok(found))
-    }
-
-    fn newest_version(&self, _: &[u8]) -> MaybeReady<Result<Option<Timestamp>>> {
-        MaybeReady::ready(Ok(None))
-    }
-
-    fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>> {
-        let Span { start, end } = request.span;
-        let mut rows = Vec::new();
-        let mut resume = None;
-        for (key, value) in self.0.range(start..end) {
-            if rows.len() >= request.limit {
-                resume = Some(key.clone());
-                break;
-            }
-            rows.push((key.clone(), value.clone(), Timestamp::from_millis(1)));
-        }
-        MaybeReady::ready(Ok(ScanPage { rows, resume }))
-    }
-
-    fn lock(&self, _: TxnId, _: &[u8], _: LockMode, _: WaitPolicy) -> MaybeReady<Result<bool>> {
-        MaybeReady::ready(Ok(true))
-    }
-
-    fn unlock(&self, _: TxnId, _: &[Key]) {}
-
-    fn unlock_all(&self, _: TxnId) {}
-
-    fn commit(&self, _: CommitRequest) -> MaybeReady<Result<Timestamp>> {
-        MaybeReady::ready(Err(Error::internal("read only")))
-    }
-}
-
-struct Nothing;
-
-impl Clock for Nothing {
-    fn wall_micros(&self) -> i64 {
-        NOW
-    }
-    fn monotonic_nanos(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: std::time::Duration) -> BoxFuture<()> {
-        Box::pin(async {})
-    }
-}
-
-impl Rng for Nothing {
-    fn next_u64(&self) -> u64 {
-        4
-    }
-}
-
-impl Spawn for Nothing {
-    fn spawn(&self, _: &'static str, _: BoxFuture<()>) {}
-}
-
-impl SessionEffects for Nothing {
-    fn nextval(&self, _: u32) -> MaybeReady<Result<i64>> {
-        MaybeReady::ready(Ok(1))
-    }
-    fn currval(&self, _: u32) -> Result<i64> {
-        Ok(1)
-    }
-    fn lastval(&self) -> Result<i64> {
-        Ok(1)
-    }
-    fn setval(&self, _: u32, value: i64, _: bool) -> MaybeReady<Result<i64>> {
-        MaybeReady::ready(Ok(value))
-    }
-    fn setting(&self, _: &str) -> Option<String> {
-        None
-    }
-    fn set_setting(&self, _: &str, value: &str, _: bool) -> Result<String> {
-        Ok(value.into())
-    }
-}
-
 /// A database with a few tables.
 pub(super) struct World {
     catalog: Arc<Catalog>,
     registry: Arc<Registry>,
     settings: Arc<ExprSettings>,
-    memory: Arc<Memory>,
+    memory: Arc<MapShards>,
     runtime: Runtime,
     tokio: tokio::runtime::Runtime,
     /// What did not hold; told together at the end.
@@ -180,7 +84,7 @@ impl World {
             owner: 10,
             comment: None,
         }));
-        let mut memory = Memory::default();
+        let mut stored: BTreeMap<Key, Value> = BTreeMap::new();
         for (index, (name, columns, rows)) in tables.iter().enumerate() {
             let oid = FIRST_USER_OBJECT_ID + index as u32 * 10;
             let columns: Vec<Column> = columns
@@ -205,7 +109,7 @@ impl World {
                 types::key::encode(&mut key, &row[0], false, false);
                 let mut value = Vec::new();
                 layout.encode(&row, &mut value).expect("row");
-                memory.0.insert(key.into(), Bytes::from(value));
+                stored.insert(key.into(), Bytes::from(value));
             }
             let mut table = Table {
                 oid,
@@ -240,7 +144,7 @@ impl World {
                 transaction_micros: NOW,
                 statement_micros: NOW,
             }),
-            memory: Arc::new(memory),
+            memory: Arc::new(MapShards::with_rows(stored, Timestamp::from_millis(1))),
             runtime: Runtime::new(256 << 20, 64 << 20, 2).expect("runtime"),
             tokio: tokio::runtime::Builder::new_current_thread()
                 .build()
@@ -275,12 +179,8 @@ impl World {
             session: Arc::new(SessionContext {
                 catalog: self.catalog.clone(),
                 cancel: CancelToken::default(),
-                env: Env {
-                    clock: Arc::new(Nothing),
-                    rng: Arc::new(Nothing),
-                    spawn: Arc::new(Nothing),
-                },
-                effects: Arc::new(Nothing),
+                env: still_env(NOW, 4),
+                effects: Arc::new(FixedEffects),
                 lock_timeout_nanos: None,
                 row_ids: Arc::default(),
             }),

@@ -10,8 +10,8 @@ use fjall::config::{
 
 const MIB: u64 = 1 << 20;
 
-/// The rows of a million accounts and their like: each point read that misses costs a system call and a
-/// copy, half as much again as one that hits. It fills with what is read, so an idle node stays far
+/// The rows of a million small accounts. A point read that misses costs a system call and a
+/// copy, twice one that hits. It fills with what is read, so an idle node stays far
 /// below 150 MiB.
 const CACHE_DEFAULT_BYTES: u64 = 256 * MIB;
 /// Journals kept at most: what a restart replays. A keyspace that is seldom written is flushed once
