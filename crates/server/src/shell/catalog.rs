@@ -83,10 +83,16 @@ pub fn columns(oid: &str) -> String {
     )
 }
 
+/// Name, and what psql says of it: `PRIMARY KEY, btree (id)`.
 pub fn indexes_of(oid: &str) -> String {
     format!(
-        "SELECT c.relname, pg_catalog.pg_get_indexdef(x.indexrelid) \
+        "SELECT pg_catalog.quote_ident(c.relname), CASE WHEN x.indisprimary THEN 'PRIMARY KEY, ' \
+         WHEN k.conname IS NOT NULL THEN 'UNIQUE CONSTRAINT, ' \
+         WHEN x.indisunique THEN 'UNIQUE, ' ELSE '' END \
+         || substring(pg_catalog.pg_get_indexdef(x.indexrelid) FROM ' USING (.*)') \
          FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid \
+         LEFT JOIN pg_catalog.pg_constraint k \
+         ON k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x') \
          WHERE x.indrelid = {oid} ORDER BY x.indisprimary DESC, c.relname"
     )
 }

@@ -117,6 +117,8 @@ impl Connection {
                 biased;
                 done = &mut work => return done,
                 pressed = tokio::signal::ctrl_c() => if pressed.is_ok() {
+                    // The terminal has shown ^C, and the error comes next.
+                    eprintln!("Cancel request sent");
                     let _ = self.cancel.cancel_query(NoTls).await;
                 }
             }

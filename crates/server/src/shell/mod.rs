@@ -203,7 +203,15 @@ impl Shell {
         let result = self.runtime.block_on(self.connection.run(sql, &mut screen));
         let shown = match result {
             Ok(outcome) => self.show_outcome(&outcome),
-            Err(failure) => return Err(failure_text(&failure, sql)),
+            Err(failure) => {
+                // After the error, so that the two stand in the order of psql.
+                let mut error = failure_text(&failure, sql);
+                if self.timing {
+                    let millis = started.elapsed().as_secs_f64() * 1000.0;
+                    error.0.push_str(&format!("\nTime: {millis:.3} ms"));
+                }
+                return Err(error);
+            }
         };
         shown?;
         if self.timing {

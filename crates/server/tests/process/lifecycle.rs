@@ -66,7 +66,7 @@ async fn drains_on_sigterm() {
 
     node.signal("TERM");
     assert_eq!(last_words(idle_connection).await, "57P01");
-    let error = node.try_connect().await.err().expect("no new sessions");
+    let error = node.try_connect().await.expect_err("no new sessions");
     assert_eq!((state(&error), statement.is_finished()), ("57P03", false));
     let (slept, worker) = statement.await.expect("no panic");
     slept.expect("the running statement finishes");
