@@ -46,6 +46,90 @@ pub(super) fn register(registry: &mut Registry) {
         Ok(rows(SqlType::Text, keys.into_iter().map(Datum::Text)))
     });
     for signature in [
+        "set jsonb_each key(jsonb) text[]",
+        "set jsonb_each_text key(jsonb) text[]",
+    ] {
+        d.strict(signature, |_, args| {
+            let document = jsonb(args, 0)?;
+            let keys = members("jsonb_each", &document)?.iter();
+            Ok(rows(
+                SqlType::Text,
+                keys.map(|(key, _)| Datum::Text(key.clone())),
+            ))
+        });
+    }
+    for signature in [
+        "set json_each key(json) text[]",
+        "set json_each_text key(json) text[]",
+    ] {
+        d.strict(signature, |_, args| {
+            let document = json_document(args)?;
+            let keys = members("json_each", &document)?.iter();
+            Ok(rows(
+                SqlType::Text,
+                keys.map(|(key, _)| Datum::Text(key.clone())),
+            ))
+        });
+    }
+    d.strict("set jsonb_each value(jsonb) jsonb[]", |_, args| {
+        let document = jsonb(args, 0)?;
+        let values = members("jsonb_each", &document)?.iter();
+        Ok(rows(
+            SqlType::Jsonb,
+            values.map(|(_, value)| Datum::Jsonb(value.clone())),
+        ))
+    });
+    d.strict("set jsonb_each_text value(jsonb) text[]", |_, args| {
+        let document = jsonb(args, 0)?;
+        let values = members("jsonb_each_text", &document)?;
+        Ok(text_array(values.iter().map(|(_, value)| value.as_text())))
+    });
+    d.strict("set json_each value(json) json[]", |_, args| {
+        let document = json_document(args)?;
+        let values = members("json_each", &document)?.iter();
+        let shown = values.map(|(_, value)| Datum::Json(value.to_string().into()));
+        Ok(rows(SqlType::Json, shown))
+    });
+    d.strict("set json_each_text value(json) text[]", |_, args| {
+        let document = json_document(args)?;
+        let values = members("json_each_text", &document)?;
+        Ok(text_array(values.iter().map(|(_, value)| value.as_text())))
+    });
+    d.strict("set record texts(jsonb, text) text[]", |_, args| {
+        let document = jsonb(args, 0)?;
+        let field = field_of("jsonb_to_record", &document, text(args, 1)?)?;
+        Ok(text_array([field.and_then(Jsonb::as_text)]))
+    });
+    d.strict("set record values(jsonb, text) jsonb[]", |_, args| {
+        let document = jsonb(args, 0)?;
+        let field = field_of("jsonb_to_record", &document, text(args, 1)?)?;
+        Ok(rows(
+            SqlType::Jsonb,
+            std::iter::once(document_or_null(field)),
+        ))
+    });
+    d.strict("set recordset texts(jsonb, text) text[]", |_, args| {
+        let document = jsonb(args, 0)?;
+        let mut found = Vec::new();
+        for item in array_of("jsonb_to_recordset", &document)? {
+            let field = field_of("jsonb_to_recordset", item, text(args, 1)?)?;
+            found.push(field.and_then(Jsonb::as_text));
+        }
+        Ok(text_array(found))
+    });
+    d.strict("set recordset values(jsonb, text) jsonb[]", |_, args| {
+        let document = jsonb(args, 0)?;
+        let mut found = Vec::new();
+        for item in array_of("jsonb_to_recordset", &document)? {
+            found.push(document_or_null(field_of(
+                "jsonb_to_recordset",
+                item,
+                text(args, 1)?,
+            )?));
+        }
+        Ok(rows(SqlType::Jsonb, found.into_iter()))
+    });
+    for signature in [
         "set regexp_split_to_table(text, text) text[]",
         "set regexp_split_to_table(text, text, text) text[]",
     ] {
@@ -64,10 +148,6 @@ pub(super) fn register(registry: &mut Registry) {
     for signature in [
         "set regexp_matches(text, text) text[]",
         "set regexp_matches(text, text, text) text[]",
-        "set jsonb_each(jsonb) jsonb[]",
-        "set jsonb_each_text(jsonb) text[]",
-        "set json_each(json) json[]",
-        "set json_each_text(json) text[]",
         "set jsonb_path_query(jsonb, text) jsonb[]",
     ] {
         d.strict(signature, |_, _| {
@@ -89,6 +169,25 @@ fn array_of<'a>(function: &str, document: &'a Jsonb) -> Result<&'a [Jsonb]> {
         Jsonb::Object(_) => Err(invalid(format!("cannot call {function} on a non-array"))),
         _ => Err(invalid(format!("cannot call {function} on a scalar"))),
     }
+}
+
+fn members<'a>(function: &str, document: &'a Jsonb) -> Result<&'a [(Arc<str>, Jsonb)]> {
+    match document {
+        Jsonb::Object(members) => Ok(members),
+        Jsonb::Array(_) => Err(invalid(format!("cannot call {function} on an array"))),
+        _ => Err(invalid(format!("cannot call {function} on a scalar"))),
+    }
+}
+
+fn field_of<'a>(function: &str, document: &'a Jsonb, key: &str) -> Result<Option<&'a Jsonb>> {
+    let found = members(function, document)?
+        .iter()
+        .find(|(own, _)| own.as_ref() == key);
+    Ok(found.map(|(_, value)| value))
+}
+
+fn document_or_null(field: Option<&Jsonb>) -> Datum {
+    field.map_or(Datum::Null, |value| Datum::Jsonb(value.clone()))
 }
 
 fn rows(element: SqlType, items: impl Iterator<Item = Datum>) -> Datum {

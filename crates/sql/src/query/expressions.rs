@@ -68,6 +68,30 @@ impl Binder<'_> {
 
     /// A condition; 42804 if it is not boolean.
     pub fn condition(&mut self, expr: &ast::Expr, site: &Site<'_>, what: &str) -> Result<Expr> {
+        if let ast::Expr::InSubquery {
+            expr: row,
+            subquery,
+            negated: false,
+        } = unnested(expr)
+            && let ast::Expr::Tuple(row) = unnested(row)
+        {
+            // Here NULL is as good as false, and this DataFusion runs as a join.
+            return Ok(self.row_in_subquery(row, subquery, site)?.equal);
+        }
+        if let ast::Expr::BinaryOp {
+            left,
+            op: ast::BinaryOperator::And,
+            right,
+        } = unnested(expr)
+            && [left, right].iter().any(|side| {
+                matches!(unnested(side), ast::Expr::InSubquery { expr, .. }
+                    if matches!(unnested(expr), ast::Expr::Tuple(_)))
+            })
+        {
+            let left = self.deeper(|binder| binder.condition(left, site, what))?;
+            let right = self.deeper(|binder| binder.condition(right, site, what))?;
+            return Ok(binary_expr(left, Operator::And, right));
+        }
         let typed = self.expr(expr, site)?;
         self.boolean(typed, what)
     }
@@ -363,6 +387,9 @@ impl Binder<'_> {
         ) && !self.planner.registry.overloads(name).is_empty()
         {
             return self.call(name, Vec::new());
+        }
+        if let Some(found) = site.scope.scalar_row(name) {
+            return Ok(found.value);
         }
         if site.scope.find_relation(None, name).is_some() {
             return Err(Error::unsupported("a whole row as a value"));

@@ -88,6 +88,10 @@ impl Binder<'_> {
             };
             self.factor(factor, parent, Some(left), JoinType::Inner)?
         };
+        let right = match needs_rows(&right.plan) {
+            Some(_) => lateral_rows(&plan, right, false)?,
+            None => right,
+        };
         names.append(right.names)?;
         if right.absorbed_left {
             return Ok((right.plan, names));
@@ -123,6 +127,12 @@ impl Binder<'_> {
                 scope: &scope,
             });
             self.factor(&join.relation, parent, lateral, kind)?
+        };
+        let right = match needs_rows(&right.plan) {
+            Some(_) if matches!(kind, JoinType::Inner | JoinType::Left) => {
+                lateral_rows(&left_plan, right, kind == JoinType::Left)?
+            }
+            _ => right,
         };
         let mut names = left_names.clone();
         names.append(right.names.clone())?;
@@ -167,9 +177,7 @@ impl Binder<'_> {
                 return Ok((right.plan, names));
             }
             if kind != JoinType::Inner {
-                return Err(Error::unsupported(
-                    "LEFT JOIN LATERAL of a function with a condition",
-                ));
+                return Err(Error::unsupported("LEFT JOIN LATERAL with a condition"));
             }
             let filter = super::expressions::balanced(rest, Operator::And);
             let plan = LogicalPlanBuilder::from(right.plan)
@@ -329,12 +337,10 @@ impl Binder<'_> {
                 with_ordinality,
                 ..
             } => {
-                let [array] = array_exprs.as_slice() else {
-                    return Err(Error::unsupported("unnest of several arrays"));
-                };
+                let arrays: Vec<&ast::Expr> = array_exprs.iter().collect();
                 self.function_factor(
                     "unnest",
-                    &[array],
+                    &arrays,
                     *with_ordinality,
                     alias.as_ref(),
                     parent,
@@ -396,4 +402,31 @@ fn is_lateral(factor: &ast::TableFactor) -> bool {
         ast::TableFactor::Table { args, .. } => args.is_some(),
         _ => false,
     }
+}
+
+/// The lateral query of an item that DataFusion cannot turn into a join.
+fn needs_rows(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    let LogicalPlan::SubqueryAlias(alias) = plan else {
+        return None;
+    };
+    match alias.input.as_ref() {
+        LogicalPlan::Subquery(subquery) if !super::nested::joins_laterally(&subquery.subquery) => {
+            Some(&subquery.subquery)
+        }
+        _ => None,
+    }
+}
+
+/// The item to the left and, for each of its rows, the rows of the lateral query.
+fn lateral_rows(left: &LogicalPlan, right: Factor, keep: bool) -> Result<Factor> {
+    let (LogicalPlan::SubqueryAlias(alias), Some(query)) = (&right.plan, needs_rows(&right.plan))
+    else {
+        return Ok(right);
+    };
+    let plan = super::nested::rows_beside(left.clone(), query, &alias.alias, keep);
+    Ok(Factor {
+        plan: plan.map_err(from_datafusion)?,
+        names: right.names,
+        absorbed_left: true,
+    })
 }

@@ -8,6 +8,7 @@ use super::from_tables::column_aliases;
 use super::functions::FunctionUdf;
 use super::names::fold;
 use super::scope::{Relation, Scope, Typed, Visible};
+use super::set_functions::SetColumns;
 use datafusion::common::{Column, TableReference, UnnestOptions};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
@@ -33,38 +34,51 @@ impl Binder<'_> {
         for argument in arguments {
             bound.push(self.expr(argument, &site)?);
         }
-        let returns_set = super::set_functions::is_set_returning(name);
-        let value = if returns_set {
-            self.set_array(name, bound)?
-        } else {
-            self.call(name, bound)?
+        let returns_set = super::set_functions::is_set_returning(name)
+            || super::set_functions::is_record_function(name);
+        let mut values = match self.record_columns(name, &mut bound, alias)? {
+            Some(values) => values,
+            None if returns_set => self.set_columns(name, bound)?,
+            None => vec![(None, self.call(name, bound)?)],
         };
-        let uses_left = value
-            .expr
-            .column_refs()
-            .iter()
-            .any(|c| left.as_ref().is_some_and(|l| l.plan.schema().has_column(c)));
+        let keep = returns_set && left.is_some() && kind == JoinType::Left;
+        if keep {
+            for (_, value) in &mut values {
+                *value = unless_empty(value.clone());
+            }
+        }
+        let uses_left = values.iter().any(|(_, value)| {
+            let used = value.expr.column_refs();
+            left.as_ref()
+                .is_some_and(|l| used.iter().any(|c| l.plan.schema().has_column(c)))
+        });
         let shown = alias.map_or_else(|| name.to_string(), |a| fold(&a.name));
         let qualifier = self.qualifier(&shown);
-        let element = if returns_set {
-            value
-                .ty
-                .element_type()
-                .ok_or_else(|| Error::internal("a set that is no array"))?
-        } else {
-            value.ty.clone()
-        };
-        // A function's only column is called like its alias.
-        let mut columns = vec![(shown.clone(), element)];
         let internal = |n: usize| format!("{qualifier}.{n}");
-        let mut exprs = vec![value.expr.clone().alias(internal(0))];
-        if ordinality {
-            let numbers = if returns_set {
-                ordinals(&value)
-            } else {
-                super::binder::literal(&Datum::Int8(1), &SqlType::Int8)?
+        let mut columns = Vec::with_capacity(values.len() + 1);
+        let mut exprs = Vec::with_capacity(values.len() + 1);
+        for (column, value) in &values {
+            let element = match returns_set {
+                true => value
+                    .ty
+                    .element_type()
+                    .ok_or_else(|| Error::internal("a set that is no array"))?,
+                false => value.ty.clone(),
             };
-            exprs.push(numbers.alias(internal(1)));
+            exprs.push(value.expr.clone().alias(internal(columns.len())));
+            // A column without a name of its own is called like the function's alias.
+            columns.push((column.clone().unwrap_or_else(|| shown.clone()), element));
+        }
+        let scalar = columns.len() == 1;
+        if ordinality {
+            let numbers = match values.as_slice() {
+                [(_, value), ..] if returns_set && (scalar || name != "unnest") => ordinals(value),
+                _ if returns_set => {
+                    return Err(Error::unsupported("WITH ORDINALITY of several arrays"));
+                }
+                _ => super::binder::literal(&Datum::Int8(1), &SqlType::Int8)?,
+            };
+            exprs.push(numbers.alias(internal(columns.len())));
             columns.push(("ordinality".into(), SqlType::Int8));
         }
         let base = match (&left, uses_left) {
@@ -87,7 +101,6 @@ impl Binder<'_> {
             let sets = (0..columns.len())
                 .map(|n| Column::new_unqualified(internal(n)))
                 .collect();
-            let keep = uses_left && kind == JoinType::Left;
             builder = builder
                 .unnest_columns_with_options(sets, UnnestOptions::new().with_preserve_nulls(keep))
                 .map_err(from_datafusion)?;
@@ -121,6 +134,7 @@ impl Binder<'_> {
             schema: None,
             columns,
             source: None,
+            scalar,
         })?;
         Ok(Factor {
             plan,
@@ -128,6 +142,73 @@ impl Binder<'_> {
             absorbed_left: uses_left,
         })
     }
+}
+
+impl Binder<'_> {
+    /// The columns of `json_to_recordset` and its kin, which the alias defines: `AS t (a int, b text)`.
+    fn record_columns(
+        &mut self,
+        name: &str,
+        arguments: &mut Vec<Typed>,
+        alias: Option<&ast::TableAlias>,
+    ) -> Result<Option<SetColumns>> {
+        if !super::set_functions::is_record_function(name) || arguments.len() != 1 {
+            return Ok(None);
+        }
+        let definitions = alias.map_or(&[][..], |alias| alias.columns.as_slice());
+        if definitions.is_empty() || definitions.iter().any(|c| c.data_type.is_none()) {
+            return Err(Error::syntax(
+                "a column definition list is required for functions returning \"record\"",
+            ));
+        }
+        let document = arguments.remove(0);
+        let document = self.coerce(document, &SqlType::Jsonb, true)?;
+        let kind = match name.ends_with("set") {
+            true => "recordset",
+            false => "record",
+        };
+        let mut columns = Vec::with_capacity(definitions.len());
+        for definition in definitions {
+            let column = fold(&definition.name);
+            let Some(data_type) = &definition.data_type else {
+                continue;
+            };
+            let ty = SqlType::parse(&data_type.to_string())?;
+            let documents = matches!(ty, SqlType::Json | SqlType::Jsonb);
+            let what = if documents { "values" } else { "texts" };
+            let key = Typed::new(
+                super::binder::literal(&Datum::Text(column.as_str().into()), &SqlType::Text)?,
+                SqlType::Text,
+            );
+            let function = crate::functions::sets::set_function(&format!("{kind} {what}"));
+            let found = self.call(&function, vec![document.clone(), key])?;
+            let found = self.coerce(found, &SqlType::Array(Box::new(ty)), true)?;
+            columns.push((Some(column), found));
+        }
+        Ok(Some(columns))
+    }
+}
+
+/// NULL for an array without elements, which Unnest keeps as a row when it is told to.
+fn unless_empty(array: Typed) -> Typed {
+    use crate::functions::{ArgType, ReturnType, ScalarFunction, Volatility};
+    let function = ScalarFunction {
+        name: "unless_empty",
+        arguments: vec![ArgType::AnyArray],
+        variadic: false,
+        returns: ReturnType::SameAs(0),
+        volatility: Volatility::Immutable,
+        strict: true,
+        evaluate: |_, arguments| match arguments {
+            [Datum::Array(array)] if array.elements.is_empty() => Ok(Datum::Null),
+            [array] => Ok(array.clone()),
+            _ => Ok(Datum::Null),
+        },
+        kernel: None,
+    };
+    let ty = array.ty;
+    let call = FunctionUdf::new(Arc::new(function), vec![ty.clone()], ty.clone());
+    Typed::new(call.call(vec![array.expr]), ty)
 }
 
 /// `{1, …, n}` for an array of n elements.

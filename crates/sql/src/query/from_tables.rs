@@ -186,6 +186,7 @@ impl Binder<'_> {
             schema,
             columns,
             source: table,
+            scalar: false,
         })?;
         Ok(Factor {
             plan,
@@ -254,6 +255,7 @@ impl Binder<'_> {
             schema: None,
             columns,
             source: None,
+            scalar: false,
         })?;
         Ok(Factor {
             plan,

@@ -5,7 +5,10 @@ use super::coerce::{CastContext, can_cast};
 use super::errors::from_datafusion;
 use super::expressions::Site;
 use super::scope::Scope;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::functions_window::expr_fn::{rank, row_number};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast;
 use types::{Datum, Error, Result, SqlState, SqlType};
 
@@ -35,9 +38,6 @@ impl Binder<'_> {
         };
         let one = ast::Expr::Value(ast::Value::Number("1".into(), false).into());
         if let Some(fetch) = &query.fetch {
-            if fetch.with_ties {
-                return Err(Error::unsupported("FETCH FIRST … WITH TIES"));
-            }
             if fetch.percent {
                 return Err(Error::syntax("syntax error at or near \"PERCENT\""));
             }
@@ -50,6 +50,10 @@ impl Binder<'_> {
         let fetch = self.row_count(limit, "LIMIT", parent)?;
         if skip.is_none() && fetch.is_none() {
             return Ok(bound);
+        }
+        if query.fetch.as_ref().is_some_and(|fetch| fetch.with_ties) {
+            let plan = with_ties(bound.plan, skip, fetch)?;
+            return Ok(Bound { plan, ..bound });
         }
         let plan = LogicalPlanBuilder::from(bound.plan)
             .limit_by_expr(skip, fetch)
@@ -91,4 +95,47 @@ fn negative_row_count(clause: &str) -> Error {
         _ => SqlState::INVALID_ROW_COUNT_IN_LIMIT,
     };
     Error::new(state, format!("{clause} must not be negative"))
+}
+
+/// The rows after the first `skip` whose rank is within the limit: the rank of the last one's equals is
+/// the same as its own.
+fn with_ties(plan: LogicalPlan, skip: Option<Expr>, fetch: Option<Expr>) -> Result<LogicalPlan> {
+    let shown: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    let (sort, projection) = match plan {
+        LogicalPlan::Sort(sort) => (sort, None),
+        LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+            LogicalPlan::Sort(sort) => (sort.clone(), Some(projection.expr)),
+            _ => return Err(unordered()),
+        },
+        _ => return Err(unordered()),
+    };
+    let over = |function: Expr| {
+        let built = function.order_by(sort.expr.clone()).build();
+        built.map_err(from_datafusion)
+    };
+    let (number, rank) = (over(row_number())?, over(rank())?);
+    let position = |function: &Expr| {
+        let column = Expr::Column(Column::new_unqualified(function.schema_name().to_string()));
+        datafusion::logical_expr::cast(column, DataType::Int64)
+    };
+    let skip = skip.unwrap_or_else(|| lit(0i64));
+    let mut wanted = position(&number).gt(skip.clone());
+    if let Some(fetch) = fetch {
+        wanted = wanted.and(position(&rank).lt_eq(skip + fetch));
+    }
+    LogicalPlanBuilder::window_plan(sort.input.as_ref().clone(), vec![number, rank])
+        .and_then(|plan| LogicalPlanBuilder::from(plan).filter(wanted))
+        .and_then(|b| b.sort(sort.expr))
+        .and_then(|b| b.project(projection.unwrap_or(shown)))
+        .and_then(|b| b.build())
+        .map_err(from_datafusion)
+}
+
+fn unordered() -> Error {
+    Error::syntax("WITH TIES cannot be specified without ORDER BY clause")
 }

@@ -13,12 +13,12 @@ use super::comparisons::array_comparison;
 use super::errors::from_datafusion;
 use super::expressions::binary_expr;
 use super::functions::FunctionUdf;
-use super::nested_function::{NestedQuery, Shape, SingleRow, Slot};
+use super::nested_function::{ListOf, NestedQuery, Shape, SingleRow, Slot};
 use super::quantified::subquery_of;
 use crate::arrow_bridge::{field, sql_type_of};
-use datafusion::arrow::datatypes::FieldRef;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::common::{Column, DFSchema, Result as DfResult, TableReference, UnnestOptions};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -460,4 +460,62 @@ fn nested(plan: &Arc<LogicalPlan>, shape: Shape, returns: FieldRef, input: &DFSc
     });
     debug_assert!(walked.is_ok(), "the walk itself cannot fail");
     NestedQuery::call(plan.clone(), slots, arguments, shape, returns)
+}
+
+/// Whether DataFusion turns a lateral query into a join.
+pub(super) fn joins_laterally(plan: &LogicalPlan) -> bool {
+    let references = free_references(plan);
+    references.is_empty() || (!has_subqueries(plan) && pulls_up(plan, None, true))
+}
+
+fn has_subqueries(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(has_subquery(node))).unwrap_or(true)
+}
+
+/// `left` and, beside each of its rows, those of a query that runs for it: all columns of the query's
+/// rows come as arrays out of one call and are taken apart in step.
+pub(super) fn rows_beside(
+    left: LogicalPlan,
+    query: &LogicalPlan,
+    alias: &TableReference,
+    keep: bool,
+) -> DfResult<LogicalPlan> {
+    let mut names = 0;
+    let settled = settle_plan(query.clone(), &mut names)?;
+    let lists: Vec<FieldRef> = settled
+        .schema()
+        .fields()
+        .iter()
+        .map(|own| {
+            let list = SqlType::Array(Box::new(sql_type_of(own)));
+            Arc::new(field(own.name(), &list, true))
+        })
+        .collect();
+    let returns = DataType::Struct(lists.iter().cloned().collect());
+    let returns = Arc::new(Field::new("rows", returns, false));
+    let call = nested(&Arc::new(settled), Shape::Rows, returns, left.schema());
+    let rows = format!("rows of {alias}");
+    let shown = left.schema().columns().into_iter().map(Expr::Column);
+    let mut all: Vec<Expr> = shown.clone().collect();
+    all.push(call.alias(rows.clone()));
+    let with_rows = LogicalPlanBuilder::from(left.clone())
+        .project(all)?
+        .build()?;
+    let mut parts: Vec<Expr> = shown.clone().collect();
+    let mut arrays = Vec::with_capacity(lists.len());
+    for (number, list) in lists.iter().enumerate() {
+        let rows = Expr::Column(Column::new_unqualified(rows.clone()));
+        let name = format!("{rows} {}", list.name());
+        parts.push(ListOf::call(rows, number, list.clone()).alias(name.clone()));
+        arrays.push(Column::new_unqualified(name));
+    }
+    let mut named: Vec<Expr> = shown.collect();
+    for (array, list) in arrays.iter().zip(&lists) {
+        named.push(Expr::Column(array.clone()).alias_qualified(Some(alias.clone()), list.name()));
+    }
+    LogicalPlanBuilder::from(with_rows)
+        .project(parts)?
+        .unnest_columns_with_options(arrays, UnnestOptions::new().with_preserve_nulls(keep))?
+        .project(named)?
+        .build()
 }

@@ -9,7 +9,8 @@ use super::functions::broken;
 use super::statement::Statement;
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, ListArray, RecordBatch, new_empty_array, new_null_array,
+    Array, ArrayRef, BooleanArray, ListArray, RecordBatch, StructArray, new_empty_array,
+    new_null_array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{concat, take};
@@ -17,6 +18,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError, Result as DfResult};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -52,6 +54,8 @@ pub(crate) enum Shape {
     Exists,
     /// All rows' values.
     Array,
+    /// All rows, as a struct with an array for each column.
+    Rows,
 }
 
 /// A query as a function of what it takes from outside.
@@ -105,6 +109,9 @@ impl NestedQuery {
         let plan = fill(self.plan.as_ref().clone(), &self.slots, values)?;
         let plan = state.create_physical_plan(&plan).await?;
         let mut batches = execute_stream(plan, state.task_ctx())?;
+        if self.shape == Shape::Rows {
+            return self.lists(batches).await;
+        }
         let mut parts: Vec<ArrayRef> = Vec::new();
         let mut rows = 0;
         while let Some(batch) = batches.next().await {
@@ -116,7 +123,7 @@ impl NestedQuery {
             match self.shape {
                 Shape::Exists => break,
                 Shape::Value if rows > 1 => return Err(external(many_rows())),
-                Shape::Value | Shape::Array => parts.push(batch.column(0).clone()),
+                Shape::Value | Shape::Array | Shape::Rows => parts.push(batch.column(0).clone()),
             }
         }
         Ok(match self.shape {
@@ -125,7 +132,7 @@ impl NestedQuery {
                 Some(value) => value,
                 None => new_null_array(self.returns.data_type(), 1),
             },
-            Shape::Array => {
+            Shape::Array | Shape::Rows => {
                 let DataType::List(item) = self.returns.data_type() else {
                     return Err(broken("a nested array that is no list"));
                 };
@@ -138,6 +145,94 @@ impl NestedQuery {
                 Arc::new(ListArray::try_new(item.clone(), lengths, values, None)?)
             }
         })
+    }
+}
+
+impl NestedQuery {
+    /// All rows as one struct of arrays; the arrays are NULL without rows.
+    async fn lists(&self, mut batches: SendableRecordBatchStream) -> DfResult<ArrayRef> {
+        let DataType::Struct(fields) = self.returns.data_type() else {
+            return Err(broken("nested rows that are no struct"));
+        };
+        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); fields.len()];
+        while let Some(batch) = batches.next().await {
+            let batch = batch?;
+            for (part, column) in parts.iter_mut().zip(batch.columns()) {
+                part.push(column.clone());
+            }
+        }
+        let mut lists: Vec<ArrayRef> = Vec::with_capacity(fields.len());
+        for (field, part) in fields.iter().zip(parts) {
+            let DataType::List(item) = field.data_type() else {
+                return Err(broken("nested rows without arrays"));
+            };
+            let part: Vec<&dyn Array> = part.iter().map(AsRef::as_ref).collect();
+            if part.iter().all(|part| part.is_empty()) {
+                lists.push(new_null_array(field.data_type(), 1));
+                continue;
+            }
+            let values =
+                super::kernels::as_type(concat(&part)?, item.data_type()).map_err(external)?;
+            let lengths = OffsetBuffer::from_lengths([values.len()]);
+            lists.push(Arc::new(ListArray::try_new(
+                item.clone(),
+                lengths,
+                values,
+                None,
+            )?));
+        }
+        Ok(Arc::new(StructArray::try_new(fields.clone(), lists, None)?))
+    }
+}
+
+/// One column's array out of [`Shape::Rows`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ListOf {
+    column: usize,
+    returns: FieldRef,
+    signature: Signature,
+}
+
+impl ListOf {
+    pub fn call(rows: Expr, column: usize, returns: FieldRef) -> Expr {
+        let function = ListOf {
+            column,
+            returns,
+            signature: Signature::any(1, Volatility::Immutable),
+        };
+        ScalarUDF::new_from_impl(function).call(vec![rows])
+    }
+}
+
+impl ScalarUDFImpl for ListOf {
+    fn name(&self) -> &str {
+        "list of"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> DfResult<DataType> {
+        Ok(self.returns.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let rows = args.number_rows;
+        let value = args.args.into_iter().next();
+        let array = value
+            .ok_or_else(|| broken("a list of nothing"))?
+            .into_array(rows)?;
+        let parts = array
+            .as_any()
+            .downcast_ref::<StructArray>()
+            .filter(|parts| self.column < parts.num_columns())
+            .ok_or_else(|| broken("a list of something that is no struct"))?;
+        Ok(ColumnarValue::Array(parts.column(self.column).clone()))
     }
 }
 

@@ -2,13 +2,23 @@
 
 use super::binder::{Binder, literal, unnested};
 use super::coerce::comparison_type;
-use super::expressions::{Site, is_comparison};
-use super::scope::Typed;
-use datafusion::logical_expr::expr::{InList, InSubquery, SetComparison, SetQuantifier};
-use datafusion::logical_expr::{Expr, Operator, Subquery};
+use super::expressions::{Site, balanced, binary_expr, is_comparison};
+use super::scope::{Scope, Typed};
+use datafusion::common::Column;
+use datafusion::logical_expr::expr::{
+    Case, Exists, InList, InSubquery, SetComparison, SetQuantifier,
+};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Operator, Subquery};
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};
+
+/// A row value against the rows of a subquery.
+pub(super) struct RowMatch {
+    pub equal: Expr,
+    /// A comparison with a row is NULL.
+    pub unknown: Expr,
+}
 
 impl Binder<'_> {
     pub fn subquery(
@@ -29,8 +39,22 @@ impl Binder<'_> {
         negated: bool,
         site: &Site<'_>,
     ) -> Result<Typed> {
-        if let ast::Expr::Tuple(_) = unnested(value) {
-            return Err(Error::unsupported("a row value IN a subquery"));
+        if let ast::Expr::Tuple(row) = unnested(value) {
+            let any = self.row_in_subquery(row, query, site)?;
+            let unknown = Expr::Case(Case::new(
+                None,
+                vec![(
+                    Box::new(any.unknown),
+                    Box::new(literal(&Datum::Null, &SqlType::Bool)?),
+                )],
+                Some(Box::new(literal(&Datum::Bool(false), &SqlType::Bool)?)),
+            ));
+            let holds = binary_expr(any.equal, Operator::Or, unknown);
+            let expr = match negated {
+                true => Expr::Not(Box::new(holds)),
+                false => holds,
+            };
+            return Ok(Typed::new(expr, SqlType::Bool));
         }
         let value = self.expr(value, site)?;
         let bound = self.expression_query(query, site.scope)?;
@@ -59,6 +83,49 @@ impl Binder<'_> {
             negated,
         });
         Ok(Typed::new(expr, SqlType::Bool))
+    }
+
+    /// Whether a row of the subquery equals the row value, and whether one may.
+    pub(super) fn row_in_subquery(
+        &mut self,
+        row: &[ast::Expr],
+        query: &ast::Query,
+        site: &Site<'_>,
+    ) -> Result<RowMatch> {
+        let bound = self.expression_query(query, site.scope)?;
+        let bound = self.settle_unknowns(bound)?;
+        if bound.columns.len() != row.len() {
+            return Err(Error::syntax(match bound.columns.len() > row.len() {
+                true => "subquery has too many columns",
+                false => "subquery has too few columns",
+            }));
+        }
+        // The row's parts are seen from inside of the subquery.
+        let inside = Scope::nested_in(Some(site.scope));
+        let within = Site::plain(&inside, site.clause);
+        let mut tests = Vec::with_capacity(row.len());
+        for (part, column) in row.iter().zip(&bound.columns) {
+            let part = self.expr(part, &within)?;
+            let value = Expr::Column(Column::new_unqualified(&column.internal));
+            let value = Typed::new(value, column.ty.clone());
+            tests.push(self.compare(part, Operator::Eq, value)?.expr);
+        }
+        let equal = balanced(tests, Operator::And);
+        let plan = super::output_columns::unqualified(bound.plan, &bound.columns)?;
+        let exists = |condition: Expr| {
+            let plan = LogicalPlanBuilder::from(plan.clone())
+                .filter(condition)
+                .and_then(|b| b.build())
+                .map_err(super::errors::from_datafusion)?;
+            Ok::<_, Error>(Expr::Exists(Exists {
+                subquery: subquery_of(plan),
+                negated: false,
+            }))
+        };
+        Ok(RowMatch {
+            equal: exists(equal.clone())?,
+            unknown: exists(Expr::IsNull(Box::new(equal)))?,
+        })
     }
 
     pub fn quantified(

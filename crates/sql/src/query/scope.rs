@@ -47,6 +47,8 @@ pub(crate) struct Relation {
     pub schema: Option<String>,
     pub columns: Vec<Visible>,
     pub source: Option<Arc<Table>>,
+    /// A function that returns scalars: its name alone means its one column.
+    pub scalar: bool,
 }
 
 /// The names of one query level, with those of the enclosing levels behind `parent`.
@@ -123,6 +125,7 @@ impl<'p> Scope<'p> {
                         schema: None,
                         columns: vec![visible.clone()],
                         source: None,
+                        scalar: false,
                     }),
                 }
             }
@@ -135,6 +138,21 @@ impl<'p> Scope<'p> {
         self.relations.iter().find(|r| {
             r.alias == name && schema.is_none_or(|schema| r.schema.as_deref() == Some(schema))
         })
+    }
+
+    /// The value of a scalar function in FROM by the name of the FROM item.
+    pub fn scalar_row(&self, name: &str) -> Option<Visible> {
+        let mut level = Some(self);
+        let mut depth = 0;
+        while let Some(scope) = level {
+            if let Some(relation) = scope.find_relation(None, name) {
+                let column = relation.columns.first().filter(|_| relation.scalar);
+                return column.map(|column| at_depth(column, depth));
+            }
+            level = scope.parent;
+            depth += 1;
+        }
+        None
     }
 
     /// Finds an unqualified column here or outside; outer ones come back as outer references.

@@ -44,6 +44,17 @@ pub(crate) fn is_set_returning(name: &str) -> bool {
     )
 }
 
+/// A set's columns as arrays, with the names that they have of their own.
+pub(super) type SetColumns = Vec<(Option<String>, Typed)>;
+
+/// Whether a function's columns are what its alias says.
+pub(crate) fn is_record_function(name: &str) -> bool {
+    matches!(
+        name,
+        "json_to_record" | "jsonb_to_record" | "json_to_recordset" | "jsonb_to_recordset"
+    )
+}
+
 impl Binder<'_> {
     /// A set-returning call in an expression: its array under an Unnest mark.
     pub fn set_returning(
@@ -70,6 +81,49 @@ impl Binder<'_> {
             }),
             element,
         ))
+    }
+
+    /// The columns of a set-returning function in FROM, each as an array, with the names that they have
+    /// of their own.
+    pub(super) fn set_columns(&mut self, name: &str, arguments: Vec<Typed>) -> Result<SetColumns> {
+        match name {
+            "unnest" if arguments.len() > 1 => {
+                let mut columns = Vec::with_capacity(arguments.len());
+                for argument in arguments {
+                    columns.push((
+                        Some(name.to_string()),
+                        self.set_array(name, vec![argument])?,
+                    ));
+                }
+                Ok(columns)
+            }
+            "jsonb_each" | "jsonb_each_text" | "json_each" | "json_each_text" => {
+                let mut columns = Vec::with_capacity(2);
+                for column in ["key", "value"] {
+                    let function = format!("{name} {column}");
+                    let array = self
+                        .set_array(&function, arguments.clone())
+                        .map_err(|error| {
+                            let types: Vec<SqlType> =
+                                arguments.iter().map(|a| a.ty.clone()).collect();
+                            match error.state {
+                                SqlState::UNDEFINED_FUNCTION => undefined_function(name, &types),
+                                _ => error,
+                            }
+                        })?;
+                    columns.push((Some(column.to_string()), array));
+                }
+                Ok(columns)
+            }
+            "jsonb_array_elements"
+            | "json_array_elements"
+            | "jsonb_array_elements_text"
+            | "json_array_elements_text" => {
+                let array = self.set_array(name, arguments)?;
+                Ok(vec![(Some("value".to_string()), array)])
+            }
+            _ => Ok(vec![(None, self.set_array(name, arguments)?)]),
+        }
     }
 
     /// The array whose elements a set-returning function yields.

@@ -1,7 +1,7 @@
 //! UNION, INTERSECT and EXCEPT, VALUES, and the order of their rows.
 
 use super::aggregates::sort;
-use super::binder::{Binder, Bound, unnested};
+use super::binder::{Binder, Bound, OutputColumn, unnested};
 use super::coerce::common_type;
 use super::errors::from_datafusion;
 use super::expressions::Site;
@@ -11,7 +11,8 @@ use super::output_columns::{output, unqualified};
 use super::scope::{Scope, Typed};
 use super::select::parse_query;
 use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use types::{Error, Result, SqlState};
 
@@ -80,7 +81,21 @@ impl Binder<'_> {
                 builder.union_distinct(right.plan).and_then(|b| b.build())
             }
             (_, true) => {
-                return Err(Error::unsupported(format!("{word} ALL")));
+                let left_plan = numbered(left.plan, &left.columns)?;
+                let right_plan = numbered(right.plan, &right.columns)?;
+                let met = match op {
+                    ast::SetOperator::Intersect => {
+                        LogicalPlanBuilder::intersect(left_plan, right_plan, false)
+                    }
+                    _ => LogicalPlanBuilder::except(left_plan, right_plan, false),
+                };
+                met.and_then(|plan| {
+                    let mut shown = plan.schema().columns();
+                    shown.truncate(left.columns.len());
+                    LogicalPlanBuilder::from(plan)
+                        .project(shown.into_iter().map(Expr::Column))
+                        .and_then(|b| b.build())
+                })
             }
             (ast::SetOperator::Intersect, false) => {
                 LogicalPlanBuilder::intersect(left.plan, right.plan, false)
@@ -181,4 +196,25 @@ pub(super) fn unequal_columns(word: &str) -> Error {
     Error::syntax(format!(
         "each {word} query must have the same number of columns"
     ))
+}
+
+/// The rows with a number among their equals, by which INTERSECT ALL and EXCEPT ALL pair them.
+fn numbered(plan: LogicalPlan, columns: &[OutputColumn]) -> Result<LogicalPlan> {
+    let plan = unqualified(plan, columns)?;
+    let shown: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    let number = row_number()
+        .partition_by(shown.clone())
+        .build()
+        .map_err(from_datafusion)?;
+    let mut all = shown;
+    all.push(Expr::Column(Column::new_unqualified(number.schema_name().to_string())).alias("row#"));
+    LogicalPlanBuilder::window_plan(plan, vec![number])
+        .and_then(|plan| LogicalPlanBuilder::from(plan).project(all))
+        .and_then(|b| b.build())
+        .map_err(from_datafusion)
 }

@@ -1,10 +1,11 @@
 //! DECLARE, FETCH, MOVE, CLOSE.
 
+use super::Session;
 use super::prepared::Prepared;
+use super::scroll::Cursor;
 use super::transaction::BlockState;
-use super::{Cursor, Session};
-use crate::response::{Response, RowCursor, RowsTag};
-use crate::statement::{FetchCount, FetchStatement, Statement};
+use crate::response::{Response, RowsTag};
+use crate::statement::{FetchStatement, Statement};
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
 use types::{Error, Result, SqlState};
@@ -14,6 +15,7 @@ impl Session {
         &mut self,
         name: &str,
         hold: bool,
+        scroll: Option<bool>,
         query: &ast::Query,
     ) -> Result<&'static str> {
         let in_block = self
@@ -39,13 +41,8 @@ impl Session {
         let Response::Rows { set, .. } = response else {
             return Err(Error::internal("a query gave no rows"));
         };
-        self.cursors.insert(
-            name.to_string(),
-            Cursor {
-                rows: RowCursor::new(set),
-                hold,
-            },
-        );
+        self.cursors
+            .insert(name.to_string(), Cursor::new(set, hold, scroll));
         Ok("DECLARE CURSOR")
     }
 
@@ -54,15 +51,11 @@ impl Session {
             .cursors
             .get_mut(&fetch.cursor)
             .ok_or_else(|| no_cursor(&fetch.cursor))?;
-        let limit = match fetch.count {
-            FetchCount::All => usize::MAX,
-            FetchCount::Rows(count) => usize::try_from(count).unwrap_or(usize::MAX),
-        };
-        let rows = cursor.rows.take(limit).await?;
+        let rows = cursor.fetch(fetch.count).await?;
         if fetch.moves_only {
             return Ok(Response::Complete(format!("MOVE {}", rows.len())));
         }
-        let columns = Arc::clone(&cursor.rows.columns);
+        let columns = Arc::clone(cursor.columns());
         Ok(super::utility::rows(
             columns,
             rows,

@@ -134,7 +134,7 @@ impl Session {
             return Ok((portal.prepared.columns.as_deref(), &portal.formats));
         }
         match self.cursors.get(name) {
-            Some(cursor) => Ok((Some(&cursor.rows.columns), &[])),
+            Some(cursor) => Ok((Some(cursor.columns().as_ref()), &[])),
             None => Err(no_portal(name)),
         }
     }

@@ -22,6 +22,7 @@ mod kept;
 mod portals;
 pub mod prepared;
 mod run;
+mod scroll;
 pub mod settings;
 pub(crate) mod settings_table;
 pub mod shared;
@@ -32,7 +33,7 @@ mod utility;
 use crate::catalog::descriptor::ObjectId;
 use crate::context::{ExprSettings, SessionContext};
 use crate::instance::Instance;
-use crate::response::{Notice, RowCursor, TransactionStatus};
+use crate::response::{Notice, TransactionStatus};
 use kept::Kept;
 use portals::Portals;
 use prepared::Prepared;
@@ -53,20 +54,13 @@ pub struct Session {
     active: Option<Box<Active>>,
     statements: BTreeMap<String, Arc<Prepared>>,
     portals: Portals,
-    cursors: BTreeMap<String, Cursor>,
+    cursors: BTreeMap<String, scroll::Cursor>,
     copy: Option<copy::CopyIn>,
     notices: Vec<Notice>,
     expr_settings: Arc<ExprSettings>,
     /// See [`crate::plan_cache::PlanCache::space`].
     plan_space: u64,
     kept: Kept,
-}
-
-/// A cursor of DECLARE.
-struct Cursor {
-    rows: RowCursor,
-    /// WITH HOLD: outlives its transaction.
-    hold: bool,
 }
 
 impl Session {

@@ -31,7 +31,7 @@ impl Session {
             }])),
             Statement::Fetch(fetch) if !fetch.moves_only => {
                 let cursor = self.cursors.get(&fetch.cursor);
-                cursor.map(|cursor| Arc::clone(&cursor.rows.columns))
+                cursor.map(|cursor| Arc::clone(cursor.columns()))
             }
             Statement::Execute { name, .. } => self.statement(name)?.columns.clone(),
             _ => None,
@@ -106,9 +106,12 @@ impl Session {
                 self.statements.clear();
                 "DEALLOCATE ALL"
             }
-            Statement::Declare { name, hold, query } => {
-                self.run_declare(name, *hold, query).await?
-            }
+            Statement::Declare {
+                name,
+                hold,
+                scroll,
+                query,
+            } => self.run_declare(name, *hold, *scroll, query).await?,
             Statement::Fetch(fetch) => return self.run_fetch(fetch).await,
             Statement::CloseCursor(name) => self.run_close(name.as_deref())?,
             Statement::Copy(copy) => return self.run_copy(copy).await,

@@ -11,33 +11,21 @@ pub struct FetchStatement {
     pub moves_only: bool,
 }
 
-/// Forward only: a cursor here streams, it cannot go back.
+/// Where to go, and what to bring along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchCount {
-    Rows(u64),
+    /// The next rows; with a negative number the previous ones, last first; 0 is the current row again.
+    Rows(i64),
     All,
+    BackwardAll,
+    /// One row by its number from the start, or with a negative number from the end.
+    Absolute(i64),
+    /// One row by its distance from the current one.
+    Relative(i64),
 }
 
 pub fn fetch(t: &mut Tokens<'_>, moves_only: bool) -> Result<FetchStatement> {
-    let count = if t.eat(&["next"]) {
-        FetchCount::Rows(1)
-    } else if t.eat(&["all"]) || t.eat(&["forward", "all"]) {
-        FetchCount::All
-    } else if t.eat(&["forward"]) {
-        match t.try_number() {
-            Some(number) => rows(&number)?,
-            None => FetchCount::Rows(1),
-        }
-    } else if let Some(number) = t.try_number() {
-        rows(&number)?
-    } else {
-        for direction in ["prior", "first", "last", "absolute", "relative", "backward"] {
-            if t.looking_at(&[direction]) {
-                return Err(backwards());
-            }
-        }
-        FetchCount::Rows(1)
-    };
+    let count = direction(t)?;
     t.eat_one_of(&["from", "in"]);
     Ok(FetchStatement {
         cursor: t.identifier()?,
@@ -46,17 +34,50 @@ pub fn fetch(t: &mut Tokens<'_>, moves_only: bool) -> Result<FetchStatement> {
     })
 }
 
-fn rows(number: &str) -> Result<FetchCount> {
-    match number.parse::<i64>() {
-        Ok(count) => u64::try_from(count)
-            .map(FetchCount::Rows)
-            .map_err(|_| backwards()),
-        Err(_) => Err(Error::syntax(format!(
-            "syntax error at or near \"{number}\""
-        ))),
+fn direction(t: &mut Tokens<'_>) -> Result<FetchCount> {
+    for (word, count) in [
+        ("next", FetchCount::Rows(1)),
+        ("prior", FetchCount::Rows(-1)),
+        ("first", FetchCount::Absolute(1)),
+        ("last", FetchCount::Absolute(-1)),
+        ("all", FetchCount::All),
+    ] {
+        if t.eat(&[word]) {
+            return Ok(count);
+        }
+    }
+    if t.eat(&["absolute"]) {
+        return required(t).map(FetchCount::Absolute);
+    }
+    if t.eat(&["relative"]) {
+        return required(t).map(FetchCount::Relative);
+    }
+    let backward = t.eat(&["backward"]);
+    let named = backward || t.eat(&["forward"]);
+    if named && t.eat(&["all"]) {
+        return Ok(match backward {
+            true => FetchCount::BackwardAll,
+            false => FetchCount::All,
+        });
+    }
+    let count = match t.try_number() {
+        Some(text) => number(&text)?,
+        None => 1,
+    };
+    Ok(FetchCount::Rows(match backward {
+        true => count.saturating_neg(),
+        false => count,
+    }))
+}
+
+fn required(t: &mut Tokens<'_>) -> Result<i64> {
+    match t.try_number() {
+        Some(text) => number(&text),
+        None => Err(t.unexpected()),
     }
 }
 
-fn backwards() -> Error {
-    Error::unsupported("fetching backwards from a cursor")
+fn number(text: &str) -> Result<i64> {
+    text.parse()
+        .map_err(|_| Error::syntax(format!("syntax error at or near \"{text}\"")))
 }

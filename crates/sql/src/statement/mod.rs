@@ -90,6 +90,8 @@ pub enum Statement {
     Declare {
         name: String,
         hold: bool,
+        /// SCROLL or NO SCROLL, if it says so.
+        scroll: Option<bool>,
         query: Box<ast::Query>,
     },
     Fetch(FetchStatement),

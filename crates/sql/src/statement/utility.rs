@@ -321,7 +321,16 @@ fn declare(t: &mut Tokens<'_>) -> Result<Statement> {
     if t.eat(&["binary"]) {
         return Err(Error::unsupported("DECLARE … BINARY CURSOR"));
     }
-    while t.eat_one_of(&["insensitive", "asensitive", "no", "scroll"]) {}
+    let mut scroll = None;
+    loop {
+        if t.eat(&["no", "scroll"]) {
+            scroll = Some(false);
+        } else if t.eat(&["scroll"]) {
+            scroll = Some(true);
+        } else if !t.eat_one_of(&["insensitive", "asensitive"]) {
+            break;
+        }
+    }
     t.expect(&["cursor"])?;
     let hold = t.eat(&["with", "hold"]);
     t.eat(&["without", "hold"]);
@@ -329,6 +338,7 @@ fn declare(t: &mut Tokens<'_>) -> Result<Statement> {
     Ok(Statement::Declare {
         name,
         hold,
+        scroll,
         query: parse_query(t.rest())?,
     })
 }
