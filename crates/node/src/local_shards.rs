@@ -154,6 +154,14 @@ impl Shards for LocalShards {
         self.locks.lock(txn, key, mode, policy)
     }
 
+    fn lock_fresh(&self, txn: TxnId, keys: &Arc<[Key]>) -> MaybeReady<Result<bool>> {
+        // Locks first: whoever wrote one of the keys has released it after that was applied.
+        let fresh = self.locks.lock_fresh(txn, keys).and_then(|locked| {
+            Ok(locked && self.checked(mvcc::none_written(&*self.engine.snapshot(), keys))?)
+        });
+        MaybeReady::ready(fresh)
+    }
+
     fn unlock(&self, txn: TxnId, keys: &[Key]) {
         self.locks.unlock(txn, keys);
     }

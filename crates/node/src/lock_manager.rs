@@ -114,6 +114,11 @@ impl LockManager {
         })
     }
 
+    /// See `Shards::lock_fresh`; whether the keys were ever written is the caller's question.
+    pub(crate) fn lock_fresh(&self, txn: TxnId, keys: &Arc<[Key]>) -> Result<bool> {
+        self.state.lock().table.acquire_fresh(txn, keys)
+    }
+
     pub(crate) fn unlock(&self, txn: TxnId, keys: &[Key]) {
         let mut state = self.state.lock();
         let granted = state.table.release(txn, keys);

@@ -6,6 +6,10 @@
 //!                                  │                          │            (not synced)
 //!                            disk full: refused          fails: the store stops
 //! ```
+//! A large commit is applied in several batches, and the position goes with the last one. Readers see
+//! the parts only when the commit is acknowledged, since its timestamp is above all theirs; after a crash in
+//! between, the log applies the whole again, which changes nothing where it is applied already.
+//!
 //! While a turn syncs, further commits queue up; the next turn takes all of them (*group commit*). One
 //! commit alone waits for one sync and nothing else. The applied batch is not synced by itself: the engine
 //! keeps the order of batches over a crash, and what is lost of it is replayed from the log.
@@ -34,7 +38,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use storage::gc::{Tombstone, remove_tombstones};
-use storage::mvcc::Applier;
+use storage::mvcc::{self, Applier};
 use storage::{Engine, WriteBatch};
 use types::env::Clock;
 use types::{Error, Result, Timestamp};
@@ -70,6 +74,8 @@ pub struct LogWriter {
     commit_ts: Timestamp,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    /// See `Options::batch_writes`.
+    batch_writes: usize,
     /// A known bug, to prove that the simulator finds it.
     skip_sync: bool,
 }
@@ -103,8 +109,13 @@ impl LogWriter {
             commit_ts,
             clock,
             metrics,
+            batch_writes: usize::MAX,
             skip_sync: false,
         })
+    }
+
+    pub(crate) fn apply_in_batches_of(&mut self, writes: usize) {
+        self.batch_writes = writes.max(1);
     }
 
     pub(crate) fn skip_sync(&mut self) {
@@ -228,7 +239,8 @@ impl LogWriter {
         Command::decode(&entry.data).map(Some)
     }
 
-    /// The second half: applies all that is committed, in one batch with the applied position.
+    /// The second half: applies all that is committed, then the applied position in one batch with
+    /// the last of it.
     fn apply(&mut self, outcome: &mut Outcome) {
         if outcome.blocked || outcome.failure.is_some() {
             return;
@@ -260,10 +272,26 @@ impl LogWriter {
 
     fn write_applied(&mut self, position: Position) -> storage::Result<()> {
         let mut batch = WriteBatch::default();
-        let mut applier = Applier::new(&*self.engine, &mut batch);
-        for command in &self.committed {
-            for (key, value) in &command.writes {
-                applier.write(key, value.as_ref(), command.commit_ts)?;
+        let small = self.batch_writes.saturating_mul(2);
+        let is_large = |command: &Command| command.writes.len() > small;
+        for group in self.committed.chunk_by(|a, b| !is_large(a) && !is_large(b)) {
+            match group {
+                [command] if is_large(command) => {
+                    for part in command.writes.chunks(self.batch_writes) {
+                        if !batch.is_empty() {
+                            self.engine.write(std::mem::take(&mut batch))?;
+                        }
+                        mvcc::apply_sorted(&*self.engine, &mut batch, part, command.commit_ts)?;
+                    }
+                }
+                _ => {
+                    let mut applier = Applier::new(&*self.engine, &mut batch);
+                    for command in group {
+                        for (key, value) in &command.writes {
+                            applier.write(key, value.as_ref(), command.commit_ts)?;
+                        }
+                    }
+                }
             }
         }
         let newest = self.committed.last().map(|command| command.commit_ts);

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use storage::gc::Tombstone;
 use tokio::sync::watch;
-use txn::Sequencer;
 use txn::kv::{Changes, CommitRequest, Span, TxnId};
+use txn::{Footprint, Sequencer};
 use types::{Error, Result, SqlState, Timestamp};
 
 /// Commits in one write and sync. At more, the acknowledgement of the first waits for too many.
@@ -136,6 +136,7 @@ impl Pipeline {
         now_nanos: u64,
     ) -> Result<Submit> {
         let (reply, answer) = oneshot::channel();
+        let footprint = Footprint::of(&request.writes);
         let mut state = self.state.lock();
         if let Some(failure) = &state.failure {
             return Err(refused(failure));
@@ -157,8 +158,7 @@ impl Pipeline {
             reply,
             since_nanos: now_nanos,
         };
-        let keys = request.writes.iter().map(|(key, _)| key.clone());
-        let commit_ts = state.sequencer.begin(wall_millis, keys, committer);
+        let commit_ts = state.sequencer.begin(wall_millis, footprint, committer);
         // Before the commit can be visible: a reader that sees it must find it here.
         let keys = request.writes.iter().map(|(key, _)| key);
         state.table_changes.note(keys, commit_ts);

@@ -27,6 +27,10 @@ use types::{Error, Result, Timestamp};
 /// The first replica of the first shard.
 const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 
+/// Some hundred KiB: the engine can flush memtables between two batches, on another core, and the
+/// memory of one batch serves the next.
+const BATCH_WRITES: usize = 2048;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long superseded versions are kept: the age of the oldest snapshot that may be asked for.
@@ -34,6 +38,8 @@ pub struct Options {
     /// Bounds of the Raft log that is kept after apply.
     pub log: GroupOptions,
     pub locks: LockLimits,
+    /// A commit of more than twice as many writes is applied in several batches of this many.
+    pub batch_writes: usize,
     /// A known bug, acknowledging what is not on disk, to prove that the simulator finds it.
     pub broken_skip_sync: bool,
 }
@@ -44,6 +50,7 @@ impl Default for Options {
             gc_ttl: Duration::from_secs(4 * 3600),
             log: GroupOptions::default(),
             locks: LockLimits::default(),
+            batch_writes: BATCH_WRITES,
             broken_skip_sync: false,
         }
     }
@@ -76,6 +83,7 @@ impl Store {
             Arc::clone(&env.clock),
             Arc::clone(&metrics),
         )?;
+        writer.apply_in_batches_of(options.batch_writes);
         if options.broken_skip_sync {
             writer.skip_sync();
         }

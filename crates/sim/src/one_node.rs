@@ -182,6 +182,12 @@ impl World {
                 log_bytes: 1 << 20,
             },
             broken_skip_sync: self.bug == Bug::SkipSync,
+            // So small that most commits are applied in several batches.
+            batch_writes: if self.dice.percent(50) {
+                1 + self.dice.below(3) as usize
+            } else {
+                Options::default().batch_writes
+            },
             ..Options::default()
         }
     }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use txn::kv::{Isolation, LockMode, Span, WaitPolicy};
-use txn::{Coordinator, LockedRow, Transaction};
+use txn::{Coordinator, FreshBuilder, LockedRow, Transaction};
 use types::env::{Clock, Env};
 use types::{Error, Result, SqlState};
 
@@ -177,6 +177,12 @@ impl Client {
         let value = self.dice.below(400);
         let key = unique_key(value);
         let mut txn = self.begin();
+        if self.dice.percent(50)
+            && let Some(id) = self.insert_batch(&mut txn, value).await?
+        {
+            self.dawdle().await;
+            return self.finish(txn, id).await;
+        }
         let taken = self.locked(&mut txn, &key).await?.is_some();
         self.dawdle().await;
         if taken {
@@ -188,6 +194,36 @@ impl Client {
         txn.put(key, id.to_string())?;
         txn.put(marker_key(id), encoded)?;
         self.finish(txn, id).await
+    }
+
+    /// Takes the value as bulk loads do, with the marker in the same batch. `None`: somebody has it, or
+    /// had it.
+    async fn insert_batch(&mut self, txn: &mut Transaction, value: u64) -> Result<Option<u64>> {
+        let effect = Effect::Unique { value };
+        let encoded = effect.encode();
+        let id = self.model.lock().attempt(effect);
+        let mut rows = FreshBuilder::default();
+        for (key, value) in [
+            (unique_key(value), id.to_string()),
+            (marker_key(id), encoded),
+        ] {
+            rows.bytes().extend_from_slice(key.as_bytes());
+            rows.end_key();
+            rows.bytes().extend_from_slice(value.as_bytes());
+            rows.end_value();
+        }
+        let rows: Vec<_> = rows.finish().into_iter().collect();
+        let locked = txn.lock_fresh(&rows, &[true]).await;
+        if !matches!(locked, Ok(true)) {
+            self.model.lock().decide(id, Fate::Aborted);
+        }
+        if !locked? {
+            return Ok(None);
+        }
+        for rows in rows {
+            txn.put_fresh(rows)?;
+        }
+        Ok(Some(id))
     }
 
     async fn duty(&mut self) -> Result<()> {

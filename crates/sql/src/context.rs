@@ -2,14 +2,11 @@
 
 use crate::catalog::Catalog;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use txn::kv::{Key, ScanPage, ScanRequest, Shards, Span, Value};
 use types::{Error, MaybeReady, Result, Row, SqlState, Timestamp};
-
-/// A transaction's unsaved writes as one statement sees them; `None` deletes.
-pub type Overlay = BTreeMap<Key, Option<Value>>;
 
 /// A read-only view of the database at one timestamp, with the transaction's own writes on top.
 /// Cheap to clone; outlives the statement that made it, so rows can stream from it.
@@ -18,7 +15,7 @@ pub struct ReadView {
     pub shards: Arc<dyn Shards>,
     pub at: Timestamp,
     /// Shared by all views of one statement; `None` when the transaction wrote nothing.
-    pub overlay: Option<Arc<Overlay>>,
+    pub overlay: Option<txn::Overlay>,
     /// Spans read, for SERIALIZABLE; `None` at other levels.
     pub reads: Option<Arc<parking_lot::Mutex<Vec<Span>>>>,
     /// Keeps the snapshot's versions from being collected.
@@ -38,7 +35,7 @@ impl ReadView {
             });
         }
         if let Some(own) = self.overlay.as_ref().and_then(|o| o.get(key)) {
-            return MaybeReady::ready(Ok(own.clone()));
+            return MaybeReady::ready(Ok(own));
         }
         match self.shards.get(key, self.at) {
             MaybeReady::Ready(result) => {
@@ -52,11 +49,7 @@ impl ReadView {
 
     /// Whether the transaction's own writes change what a span holds.
     pub fn has_own_writes(&self, span: &Span) -> bool {
-        let own = self.overlay.as_ref().filter(|_| span.start < span.end);
-        own.is_some_and(|own| {
-            let mut writes = own.range(span.start.clone()..span.end.clone());
-            writes.next().is_some()
-        })
+        self.overlay.as_ref().is_some_and(|own| own.touches(span))
     }
 
     /// The statement knows what a span holds without asking the shards.
@@ -77,67 +70,29 @@ impl ReadView {
         if let Some(reads) = &self.reads {
             reads.lock().push(span.clone());
         }
-        let page = self
-            .shards
-            .scan(ScanRequest {
-                span: span.clone(),
-                at: self.at,
-                reverse,
-                limit,
-                limit_bytes,
-            })
-            .await?;
-        match &self.overlay {
-            Some(overlay) => Ok(merge_overlay(overlay, page, &span, reverse, self.at)),
-            None => Ok(page),
+        let mut span = span;
+        loop {
+            let page = self
+                .shards
+                .scan(ScanRequest {
+                    span: span.clone(),
+                    at: self.at,
+                    reverse,
+                    limit,
+                    limit_bytes,
+                })
+                .await?;
+            let page = match &self.overlay {
+                Some(own) => own.merge(page, &span, reverse, limit, limit_bytes),
+                None => page,
+            };
+            match &page.resume {
+                // All rows of the page were deleted by this transaction: the next one, then.
+                Some(resume) if page.rows.is_empty() && reverse => span.end = resume.clone(),
+                Some(resume) if page.rows.is_empty() => span.start = resume.clone(),
+                _ => return Ok(page),
+            }
         }
-    }
-}
-
-/// Own writes replace, remove and add rows within the part of the span that the page covers.
-fn merge_overlay(
-    overlay: &Overlay,
-    page: ScanPage,
-    span: &Span,
-    reverse: bool,
-    at: Timestamp,
-) -> ScanPage {
-    let (start, end) = match (&page.resume, reverse) {
-        (None, _) => (span.start.clone(), span.end.clone()),
-        (Some(resume), false) => (span.start.clone(), resume.clone()),
-        (Some(resume), true) => (resume.clone(), span.end.clone()),
-    };
-    if start >= end {
-        return page;
-    }
-    let own = overlay.range(start..end);
-    let mut merged: BTreeMap<Key, (Value, Timestamp)> = BTreeMap::new();
-    let mut touched = false;
-    for (key, value) in own {
-        touched = true;
-        if let Some(value) = value {
-            merged.insert(key.clone(), (value.clone(), at));
-        }
-    }
-    if !touched {
-        return page;
-    }
-    for (key, value, timestamp) in page.rows {
-        if !overlay.contains_key(&key) {
-            merged.insert(key, (value, timestamp));
-        }
-    }
-    let rows = merged
-        .into_iter()
-        .map(|(key, (value, timestamp))| (key, value, timestamp));
-    let rows = if reverse {
-        rows.rev().collect()
-    } else {
-        rows.collect()
-    };
-    ScanPage {
-        rows,
-        resume: page.resume,
     }
 }
 

@@ -182,13 +182,18 @@ impl TableCodec {
     /// The key of a whole row of a table with a primary key.
     pub fn row_key(&self, row: &[Datum]) -> Vec<u8> {
         let mut out = Vec::with_capacity(KEY_CAPACITY);
+        self.put_row_key(row, &mut out);
+        out
+    }
+
+    /// Appends [`TableCodec::row_key`].
+    pub fn put_row_key(&self, row: &[Datum], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.row_prefix);
         for column in &self.primary {
             if let Some(position) = column.column {
-                column.encode(&mut out, &row[position]);
+                column.encode(out, &row[position]);
             }
         }
-        out
     }
 
     /// The key of the row with these primary key values, in key order.

@@ -59,13 +59,13 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applier, apply};
+pub use apply::{Applier, apply, apply_sorted};
 pub use codec::MAX_KEY_BYTES;
 pub use scan::{Page, Row, Rows, scan};
 
 pub(crate) use codec::{
     decode_history_key, decode_history_value, decode_version, encode_tombstone, encode_value,
-    history_bounds, history_key, history_value, version_timestamp,
+    history_bounds, history_key, history_value, put_value, version_len, version_timestamp,
 };
 
 use crate::engine::{Engine, Keyspace, Result, Snapshot};
@@ -134,6 +134,37 @@ pub fn span_changed_since(
         }
     }
     Ok(false)
+}
+
+/// Whether none of `keys` (ascending) has a version or tombstone.
+///
+/// One seek where the keys' whole span is empty, as it is for rows loaded behind all others.
+pub fn none_written(snapshot: &dyn Snapshot, keys: &[Bytes]) -> Result<bool> {
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+        return Ok(true);
+    };
+    let range = (
+        Bound::Included(first.clone()),
+        Bound::Included(last.clone()),
+    );
+    let mut left = keys;
+    for (count, pair) in snapshot.scan(Keyspace::Data, range, false).enumerate() {
+        if count == keys.len() {
+            // Much stands between the keys: the rest is looked up.
+            for key in left {
+                if snapshot.get(Keyspace::Data, key)?.is_some() {
+                    return Ok(false);
+                }
+            }
+            break;
+        }
+        let (present, _) = pair?;
+        left = &left[left.partition_point(|key| *key < present)..];
+        if left.first() == Some(&present) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The old version of `key` visible at `at`.

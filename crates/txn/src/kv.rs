@@ -5,6 +5,7 @@
 //! therefore names its keys and returns a [`MaybeReady`].
 
 use bytes::Bytes;
+use std::sync::Arc;
 use types::{MaybeReady, Result, Timestamp};
 
 pub type Key = Bytes;
@@ -131,6 +132,13 @@ pub trait Shards: Send + Sync + 'static {
         mode: LockMode,
         policy: WaitPolicy,
     ) -> MaybeReady<Result<bool>>;
+
+    /// Locks `keys` (ascending, all different) in `Update` mode for rows that `txn` is about to
+    /// insert, if that takes no waiting and none of them was ever written. `false`: they must be
+    /// locked one by one; some may be locked already.
+    fn lock_fresh(&self, _txn: TxnId, _keys: &Arc<[Key]>) -> MaybeReady<Result<bool>> {
+        MaybeReady::ready(Ok(false))
+    }
 
     /// Releases these locks (rollback to savepoint).
     fn unlock(&self, txn: TxnId, keys: &[Key]);

@@ -7,24 +7,29 @@
 
 mod budget;
 mod coordinator;
+mod fresh;
 pub mod kv;
 pub mod lock_table;
 mod merge;
 mod read_set;
+mod runs;
 mod savepoint;
 pub mod sequencer;
 mod snapshots;
 pub mod testing;
 mod transaction;
+mod writes;
 
 pub use coordinator::{Coordinator, Limits};
+pub use fresh::{FreshBuilder, FreshRows};
 pub use kv::{Isolation, LockMode, Shards, Span, TxnId, WaitPolicy};
 pub use lock_table::{Acquire, LockLimits, LockTable, Ticket};
 pub use merge::OWN_WRITE;
 pub use savepoint::SavepointId;
-pub use sequencer::Sequencer;
+pub use sequencer::{Footprint, Sequencer};
 pub use snapshots::ActiveSnapshots;
 pub use transaction::{LockedRow, SnapshotGuard, Transaction};
+pub use writes::Overlay;
 
 #[cfg(test)]
 mod transaction_tests;

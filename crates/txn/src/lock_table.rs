@@ -25,12 +25,19 @@
 //!   closed by a wait that begins: granting and releasing remove edges of the waits-for graph or
 //!   lead them through the same transactions.
 //!
+//! # Batches
+//! A bulk load locks its new keys by the batch ([`LockTable::acquire_fresh`]): nobody else holds or
+//! wants one of them, so a sorted list is all that is kept. When another transaction asks for such a key,
+//! the key becomes an ordinary lock of its holder first, and all rules above apply to it. Batches
+//! are held until the end of the transaction.
+//!
 //! # What it does not do
 //! It knows no clock, so deadlines (`lock_timeout`) are its caller's, by [`LockTable::cancel`].
 //! It survives no crash: a transaction whose lease holder dies loses its locks and its writes,
 //! which were only buffered.
 
-use crate::kv::{LockMode, TxnId};
+use crate::kv::{self, LockMode, TxnId};
+use crate::runs::Runs;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -92,6 +99,8 @@ impl Default for LockLimits {
 /// What a lock costs beside its key: two map slots, a holder, a reference count (measured order of
 /// magnitude, for the limit only).
 const LOCK_OVERHEAD_BYTES: usize = 144;
+/// The same for a key in a batch, whose bytes belong to the write buffer.
+const BATCHED_LOCK_BYTES: usize = 40;
 
 type Key = Arc<[u8]>;
 
@@ -131,6 +140,12 @@ impl Entry {
     }
 }
 
+/// The new keys that a transaction locked by the batch.
+struct Batched {
+    txn: TxnId,
+    keys: Runs<Arc<[kv::Key]>>,
+}
+
 #[derive(Default)]
 struct Held {
     keys: SmallVec<[Key; 2]>,
@@ -143,6 +158,8 @@ pub struct LockTable {
     keys: FxHashMap<Key, Entry>,
     transactions: FxHashMap<TxnId, Held>,
     waits: FxHashMap<Ticket, (TxnId, Key)>,
+    /// Of each transaction that has some. Few: bulk loads.
+    batched: Vec<Batched>,
     next_ticket: u64,
     bytes: usize,
     limits: LockLimits,
@@ -200,6 +217,41 @@ impl LockTable {
         self.grant_at_once(txn, key, mode)
     }
 
+    /// Locks `keys` (ascending, all different) in `Update` mode if nobody holds or wants any of them,
+    /// this transaction included. `false`: nothing has changed.
+    pub fn acquire_fresh(&mut self, txn: TxnId, keys: &Arc<[kv::Key]>) -> Result<bool> {
+        let known = if self.keys.len() < keys.len() {
+            let mut known = self.keys.keys();
+            known.any(|key| keys.binary_search_by(|k| k[..].cmp(key)).is_ok())
+        } else {
+            keys.iter().any(|key| self.keys.contains_key(&key[..]))
+        };
+        if known || self.batched.iter().any(|b| b.keys.holds_any(keys)) {
+            return Ok(false);
+        }
+        let place = self.batched.iter().position(|batched| batched.txn == txn);
+        let held = place.map_or(0, |place| self.batched[place].keys.len())
+            + self.transactions.get(&txn).map_or(0, |h| h.keys.len());
+        let bytes = keys.len() * BATCHED_LOCK_BYTES;
+        if held + keys.len() > self.limits.locks_per_transaction
+            || self.bytes + bytes > self.limits.table_bytes
+        {
+            return Err(out_of_locks());
+        }
+        let place = place.unwrap_or_else(|| {
+            self.batched.push(Batched {
+                txn,
+                keys: Runs::default(),
+            });
+            self.batched.len() - 1
+        });
+        let added = self.batched[place].keys.add(Arc::clone(keys)).is_ok();
+        if added {
+            self.bytes += bytes;
+        }
+        Ok(added)
+    }
+
     /// Leaves the queue. Returns who is granted because of it. No effect on a granted ticket.
     pub fn cancel(&mut self, ticket: Ticket) -> Vec<Ticket> {
         let mut granted = Vec::new();
@@ -219,16 +271,18 @@ impl LockTable {
         granted
     }
 
-    /// Releases these locks of `txn`. Returns who is granted because of it.
+    /// Releases these locks of `txn`, but for those it holds in a batch. Returns who is granted because of it.
     pub fn release(&mut self, txn: TxnId, keys: &[impl AsRef<[u8]>]) -> Vec<Ticket> {
         let mut granted = Vec::new();
         let Some(held) = self.transactions.get_mut(&txn) else {
             return granted;
         };
+        let batched = self.batched.iter().find(|batched| batched.txn == txn);
+        let stays = |key: &Key| batched.is_some_and(|batched| batched.keys.find(key).is_some());
         let mut released: SmallVec<[Key; 2]> = SmallVec::new();
         if keys.len() <= 4 {
             held.keys.retain(|key| {
-                let keep = !keys.iter().any(|gone| gone.as_ref() == &key[..]);
+                let keep = stays(key) || !keys.iter().any(|gone| gone.as_ref() == &key[..]);
                 if !keep {
                     released.push(Arc::clone(key));
                 }
@@ -237,7 +291,7 @@ impl LockTable {
         } else {
             let gone: FxHashSet<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
             held.keys.retain(|key| {
-                let keep = !gone.contains(&key[..]);
+                let keep = stays(key) || !gone.contains(&key[..]);
                 if !keep {
                     released.push(Arc::clone(key));
                 }
@@ -256,6 +310,10 @@ impl LockTable {
     /// Releases all locks of `txn` and leaves all its queues. Returns who is granted because of it.
     pub fn release_all(&mut self, txn: TxnId) -> Vec<Ticket> {
         let mut granted = Vec::new();
+        if let Some(place) = self.batched.iter().position(|batched| batched.txn == txn) {
+            let batched = self.batched.swap_remove(place);
+            self.bytes -= batched.keys.len() * BATCHED_LOCK_BYTES;
+        }
         let Some(held) = self.transactions.remove(&txn) else {
             return granted;
         };
@@ -279,17 +337,21 @@ impl LockTable {
 
     /// The mode in which `txn` holds `key`.
     pub fn held(&self, txn: TxnId, key: &[u8]) -> Option<LockMode> {
+        if self.batch_holder(key) == Some(txn) {
+            return Some(LockMode::Update);
+        }
         let entry = self.keys.get(key)?;
         Some(entry.holders[entry.held_by(txn)?].1)
     }
 
     /// Keys that are locked or queued for.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        let batched = self.batched.iter().map(|batched| batched.keys.len());
+        self.keys.len() + batched.sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.batched.is_empty()
     }
 
     /// Waiters in all queues.
@@ -297,7 +359,32 @@ impl LockTable {
         self.waits.len()
     }
 
+    fn batch_holder(&self, key: &[u8]) -> Option<TxnId> {
+        let holds = |batched: &&Batched| batched.keys.find(key).is_some();
+        Some(self.batched.iter().find(holds)?.txn)
+    }
+
+    /// Makes a key that is locked in a batch an ordinary lock, so that it can be waited for.
+    fn single_out(&mut self, key: &[u8]) {
+        let Some(txn) = self.batch_holder(key) else {
+            return;
+        };
+        let shared: Key = match self.keys.get_key_value(key) {
+            Some((shared, _)) => Arc::clone(shared),
+            None => Arc::from(key),
+        };
+        let entry = self.keys.entry(Arc::clone(&shared)).or_default();
+        if entry.held_by(txn).is_none() {
+            entry.holders.push((txn, LockMode::Update));
+            self.bytes += key.len() + LOCK_OVERHEAD_BYTES;
+            self.transactions.entry(txn).or_default().keys.push(shared);
+        }
+    }
+
     fn grant_at_once(&mut self, txn: TxnId, key: &[u8], mode: LockMode) -> Result<bool> {
+        if !self.batched.is_empty() {
+            self.single_out(key);
+        }
         if let Some(entry) = self.keys.get_mut(key) {
             if let Some(at) = entry.held_by(txn)
                 && entry.holders[at].1 >= mode

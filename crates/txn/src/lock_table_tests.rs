@@ -286,3 +286,69 @@ proptest! {
         prop_assert!(s.table.waits.is_empty() && s.table.transactions.is_empty());
     }
 }
+
+fn batch(keys: &[&str]) -> Arc<[kv::Key]> {
+    keys.iter()
+        .map(|key| kv::Key::copy_from_slice(key.as_bytes()))
+        .collect()
+}
+
+#[test]
+fn a_key_of_a_batch_is_waited_for_like_any_other() {
+    let mut table = LockTable::default();
+    assert_eq!(
+        table.acquire_fresh(t(1), &batch(&["a", "b", "c"])),
+        Ok(true)
+    );
+    assert_eq!(table.held(t(1), b"b"), Some(LockMode::Update));
+    assert_eq!(table.len(), 3);
+    assert_eq!(table.try_acquire(t(2), b"b", LockMode::KeyShare), Ok(false));
+    let waiter = wait(&mut table, 2, "b", LockMode::Update);
+    // Its own holder has it already, and giving up what it took since a savepoint frees nothing.
+    take(&mut table, 1, "b", LockMode::Update);
+    assert_eq!(table.release(t(1), &["b"]), vec![]);
+    take(&mut table, 3, "d", LockMode::Update);
+    assert_eq!(table.release_all(t(1)), vec![waiter]);
+    take(&mut table, 3, "c", LockMode::Update);
+    table.release_all(t(2));
+    table.release_all(t(3));
+    assert!(table.is_empty() && table.bytes == 0 && table.transactions.is_empty());
+}
+
+#[test]
+fn a_batch_takes_only_keys_that_nobody_holds_or_wants() {
+    let mut table = LockTable::default();
+    take(&mut table, 1, "b", LockMode::KeyShare);
+    assert_eq!(table.acquire_fresh(t(2), &batch(&["a", "b"])), Ok(false));
+    assert_eq!(table.acquire_fresh(t(2), &batch(&["a", "c"])), Ok(true));
+    assert_eq!(table.acquire_fresh(t(3), &batch(&["c", "d"])), Ok(false));
+    assert_eq!(table.acquire_fresh(t(3), &batch(&["b1", "d"])), Ok(true));
+    for txn in 1..=3 {
+        table.release_all(t(txn));
+    }
+    assert!(table.is_empty() && table.bytes == 0);
+}
+
+#[test]
+fn batches_deadlock_like_single_locks() {
+    let mut table = LockTable::default();
+    assert_eq!(table.acquire_fresh(t(1), &batch(&["a"])), Ok(true));
+    assert_eq!(table.acquire_fresh(t(2), &batch(&["b"])), Ok(true));
+    wait(&mut table, 1, "b", LockMode::Update);
+    let error = table.acquire(t(2), b"a", LockMode::Update);
+    assert_eq!(
+        error.map_err(|error| error.state),
+        Err(SqlState::DEADLOCK_DETECTED)
+    );
+}
+
+#[test]
+fn batches_count_against_the_limits() {
+    let mut table = LockTable::new(LockLimits {
+        locks_per_transaction: 3,
+        ..LockLimits::default()
+    });
+    assert_eq!(table.acquire_fresh(t(1), &batch(&["a", "b"])), Ok(true));
+    assert!(table.acquire_fresh(t(1), &batch(&["c", "d"])).is_err());
+    assert_eq!(table.acquire_fresh(t(2), &batch(&["c", "d"])), Ok(true));
+}

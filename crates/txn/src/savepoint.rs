@@ -1,8 +1,8 @@
 //! The write buffer of a transaction, with an undo log for savepoints.
 
+use crate::fresh::FreshRows;
 use crate::kv::{Key, Span, Value};
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use crate::writes::{Overlay, Writes};
 use std::sync::Arc;
 
 /// Names a savepoint of one transaction. Never given twice.
@@ -11,6 +11,8 @@ pub struct SavepointId(u64);
 
 /// Memory of a buffered write beside its key and value: tree node share and two headers.
 const WRITE_OVERHEAD_BYTES: usize = 96;
+/// The same of one in a batch of new rows: two headers here, one in the lock table.
+const FRESH_OVERHEAD_BYTES: usize = 72;
 
 #[derive(Debug)]
 struct Savepoint {
@@ -28,7 +30,7 @@ type Before = Option<Option<Value>>;
 pub(crate) struct WriteBuffer {
     /// Shared with the views of running statements: a write after such a view was let go copies
     /// nothing.
-    writes: Arc<BTreeMap<Key, Option<Value>>>,
+    writes: Arc<Writes>,
     /// Kept only while a savepoint is set.
     undo: Vec<(Key, Before)>,
     savepoints: Vec<Savepoint>,
@@ -36,11 +38,12 @@ pub(crate) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&Option<Value>> {
-        if self.writes.is_empty() {
-            return None;
-        }
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&Value>> {
         self.writes.get(key)
+    }
+
+    pub(crate) fn holds_any(&self, keys: &[Key]) -> bool {
+        self.writes.holds_any(keys)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,6 +66,17 @@ impl WriteBuffer {
             self.undo.push((key, before));
             0
         }
+    }
+
+    /// Buffers new rows whose keys are not here yet; not while a savepoint is set. Their memory is
+    /// [`fresh_cost`].
+    pub(crate) fn put_fresh(&mut self, rows: FreshRows) {
+        debug_assert!(self.savepoints.is_empty());
+        Arc::make_mut(&mut self.writes).add(rows);
+    }
+
+    pub(crate) fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
     }
 
     pub(crate) fn savepoint(&mut self, locks: usize) -> SavepointId {
@@ -121,27 +135,17 @@ impl WriteBuffer {
         limit: usize,
         limit_bytes: usize,
     ) -> (Vec<(Key, Option<Value>)>, Option<Key>) {
-        if self.writes.is_empty() || span.start >= span.end {
-            return (Vec::new(), None);
-        }
-        let range = (Bound::Included(&span.start), Bound::Excluded(&span.end));
-        let range = self.writes.range::<Key, _>(range);
-        if reverse {
-            take_page(range.rev(), limit, limit_bytes)
-        } else {
-            take_page(range, limit, limit_bytes)
-        }
+        self.writes.page(span, reverse, limit, limit_bytes)
     }
 
     /// All writes, sorted by key.
     pub(crate) fn take(&mut self) -> Vec<(Key, Option<Value>)> {
-        let writes = std::mem::take(&mut self.writes);
-        Arc::unwrap_or_clone(writes).into_iter().collect()
+        Arc::unwrap_or_clone(std::mem::take(&mut self.writes)).into_sorted()
     }
 
     /// The writes as they are now; later ones do not show.
-    pub(crate) fn share(&self) -> Arc<BTreeMap<Key, Option<Value>>> {
-        Arc::clone(&self.writes)
+    pub(crate) fn share(&self) -> Overlay {
+        Overlay(Arc::clone(&self.writes))
     }
 
     pub(crate) fn clear(&mut self) {
@@ -157,25 +161,11 @@ pub(crate) fn cost(key: &[u8], value: Option<&[u8]>) -> usize {
     key.len() + value.map_or(0, <[u8]>::len) + WRITE_OVERHEAD_BYTES
 }
 
-fn value_cost(value: &Option<Value>) -> usize {
-    cost(&[], value.as_deref())
+/// Memory of a batch of new rows, the locks of its keys included.
+pub(crate) fn fresh_cost(rows: &FreshRows) -> usize {
+    rows.bytes() + rows.keys().len() * FRESH_OVERHEAD_BYTES
 }
 
-fn take_page<'a>(
-    mut writes: impl Iterator<Item = (&'a Key, &'a Option<Value>)>,
-    limit: usize,
-    limit_bytes: usize,
-) -> (Vec<(Key, Option<Value>)>, Option<Key>) {
-    let mut page = Vec::new();
-    let mut bytes = 0;
-    for (key, value) in writes.by_ref() {
-        bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
-        page.push((key.clone(), value.clone()));
-        if page.len() >= limit.max(1) || bytes >= limit_bytes {
-            break;
-        }
-    }
-    let more = writes.next().is_some();
-    let last = page.last().map(|(key, _)| key.clone());
-    (page, last.filter(|_| more))
+fn value_cost(value: &Option<Value>) -> usize {
+    cost(&[], value.as_deref())
 }

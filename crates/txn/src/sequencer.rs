@@ -39,7 +39,7 @@
 //! It does not see writes that fail later: a commit that is aborted after it has been validated against
 //! can cost another transaction a needless 40001.
 
-use crate::kv::{Key, Span};
+use crate::kv::{Key, Span, Value};
 use std::collections::VecDeque;
 use types::{Hlc, Timestamp};
 
@@ -48,10 +48,57 @@ use types::{Hlc, Timestamp};
 const REMEMBERED_COMMITS: usize = 4096;
 /// Keys of the remembered commits, a bound on memory.
 const REMEMBERED_KEYS: usize = 32_768;
+/// A commit of more keys is remembered by ranges of keys.
+const MOST_SINGLE_KEYS: usize = 64;
+/// Keys in one range, at least, and ranges of one commit, about.
+const RANGE_KEYS: usize = 16;
+const COMMIT_RANGES: usize = 1024;
+
+/// Where a commit writes.
+#[derive(Debug)]
+pub enum Footprint {
+    Keys(Box<[Key]>),
+    /// First and last of some keys that follow each other: a transaction that read between them takes
+    /// it for a conflict, a needless 40001.
+    Ranges(Box<[(Key, Key)]>),
+}
+
+impl Footprint {
+    /// Of writes sorted by key.
+    pub fn of(writes: &[(Key, Option<Value>)]) -> Self {
+        if writes.len() <= MOST_SINGLE_KEYS {
+            return Footprint::Keys(writes.iter().map(|(key, _)| key.clone()).collect());
+        }
+        // Copies, so that the writes' own memory is not kept.
+        let copy = |key: &Key| Key::copy_from_slice(key);
+        let ranges = writes.chunks((writes.len() / COMMIT_RANGES).max(RANGE_KEYS));
+        Footprint::Ranges(
+            ranges
+                .filter_map(|range| Some((copy(&range.first()?.0), copy(&range.last()?.0))))
+                .collect(),
+        )
+    }
+
+    /// Keys that it takes to remember it.
+    fn len(&self) -> usize {
+        match self {
+            Footprint::Keys(keys) => keys.len(),
+            Footprint::Ranges(ranges) => 2 * ranges.len(),
+        }
+    }
+
+    /// Whether it meets one of the spans (sorted by start, disjoint).
+    fn meets(&self, spans: &[Span]) -> bool {
+        match self {
+            Footprint::Keys(keys) => keys.iter().any(|key| meets(spans, key, key)),
+            Footprint::Ranges(ranges) => ranges.iter().any(|(a, b)| meets(spans, a, b)),
+        }
+    }
+}
 
 struct Commit<W> {
     at: Timestamp,
-    keys: Box<[Key]>,
+    footprint: Footprint,
     /// Whoever is to be told; taken when acknowledged or aborted.
     waiter: Option<W>,
     open: bool,
@@ -82,19 +129,13 @@ impl<W> Sequencer<W> {
         }
     }
 
-    /// Opens a commit that writes `keys`.
-    pub fn begin(
-        &mut self,
-        wall_millis: u64,
-        keys: impl IntoIterator<Item = Key>,
-        waiter: W,
-    ) -> Timestamp {
+    /// Opens a commit.
+    pub fn begin(&mut self, wall_millis: u64, footprint: Footprint, waiter: W) -> Timestamp {
         let at = self.clock.now(wall_millis);
-        let keys: Box<[Key]> = keys.into_iter().collect();
-        self.keys += keys.len();
+        self.keys += footprint.len();
         self.commits.push_back(Commit {
             at,
-            keys,
+            footprint,
             waiter: Some(waiter),
             open: true,
         });
@@ -115,8 +156,9 @@ impl<W> Sequencer<W> {
         if let Some(commit) = self.open_commit(at) {
             commit.open = false;
             waiter = commit.waiter.take();
-            let keys = std::mem::take(&mut commit.keys);
-            self.keys -= keys.len();
+            let nothing = Footprint::Keys(Box::default());
+            let footprint = std::mem::replace(&mut commit.footprint, nothing);
+            self.keys -= footprint.len();
         }
         (waiter, self.settle())
     }
@@ -146,7 +188,7 @@ impl<W> Sequencer<W> {
         let newer = self.commits.partition_point(|commit| commit.at <= after);
         self.commits
             .range(newer..)
-            .find(|commit| commit.keys.iter().any(|key| covers(spans, key)))
+            .find(|commit| commit.footprint.meets(spans))
             .map(|commit| commit.at)
     }
 
@@ -172,17 +214,17 @@ impl<W> Sequencer<W> {
             && let Some(commit) = self.commits.pop_front()
         {
             self.settled -= 1;
-            self.keys -= commit.keys.len();
+            self.keys -= commit.footprint.len();
             self.remembers_since = commit.at;
         }
         acknowledged
     }
 }
 
-/// Whether one of the spans (sorted by start, disjoint) holds `key`.
-fn covers(spans: &[Span], key: &Key) -> bool {
-    let after = spans.partition_point(|span| span.start <= *key);
-    after > 0 && *key < spans[after - 1].end
+/// Whether one of the spans (sorted by start, disjoint) holds a key from `first` to `last`.
+fn meets(spans: &[Span], first: &Key, last: &Key) -> bool {
+    let after = spans.partition_point(|span| span.start <= *last);
+    after > 0 && *first < spans[after - 1].end
 }
 
 #[cfg(test)]
@@ -192,6 +234,10 @@ mod tests {
 
     fn key(n: u8) -> Key {
         Key::copy_from_slice(&[n])
+    }
+
+    fn one(n: u8) -> Footprint {
+        Footprint::Keys([key(n)].into())
     }
 
     fn span(start: u8, end: u8) -> Span {
@@ -205,9 +251,9 @@ mod tests {
     fn acknowledges_in_timestamp_order() {
         let mut s = Sequencer::new(Timestamp::from_millis(5));
         assert_eq!(s.safe_timestamp(), Timestamp::from_millis(5));
-        let a = s.begin(3, [key(1)], "a");
-        let b = s.begin(3, [key(2)], "b");
-        let c = s.begin(3, [key(3)], "c");
+        let a = s.begin(3, one(1), "a");
+        let b = s.begin(3, one(2), "b");
+        let c = s.begin(3, one(3), "c");
         assert!(Timestamp::from_millis(5) < a && a < b && b < c);
         assert_eq!(s.safe_timestamp(), a.prev());
         assert_eq!(s.complete(b), vec![]);
@@ -222,8 +268,8 @@ mod tests {
     #[test]
     fn an_abort_releases_those_behind_it() {
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let a = s.begin(1, [key(1)], "a");
-        let b = s.begin(1, [key(1)], "b");
+        let a = s.begin(1, one(1), "a");
+        let b = s.begin(1, one(1), "b");
         assert_eq!(s.complete(b), vec![]);
         assert_eq!(s.abort(a), (Some("a"), vec![(b, "b")]));
     }
@@ -231,9 +277,9 @@ mod tests {
     #[test]
     fn finds_conflicts_open_or_done_but_not_aborted_or_old() {
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let a = s.begin(1, [key(10)], ());
-        let b = s.begin(1, [key(20)], ());
-        let c = s.begin(1, [key(30)], ());
+        let a = s.begin(1, one(10), ());
+        let b = s.begin(1, one(20), ());
+        let c = s.begin(1, one(30), ());
         s.complete(a);
         s.abort(c);
         let spans = [span(5, 11), span(20, 21), span(29, 31)];
@@ -244,11 +290,34 @@ mod tests {
     }
 
     #[test]
+    fn a_large_commit_is_remembered_by_ranges() {
+        let writes: Vec<_> = (0..200u8).map(|n| (key(n / 100 * 50 + n), None)).collect();
+        let mut s = Sequencer::new(Timestamp::ZERO);
+        let at = s.begin(1, Footprint::of(&writes), ());
+        assert!(s.keys < writes.len());
+        for (key, _) in &writes {
+            let mut end = key.to_vec();
+            end.push(0);
+            let span = Span {
+                start: key.clone(),
+                end: end.into(),
+            };
+            assert_eq!(s.conflict(&[span], Timestamp::ZERO), Some(at));
+        }
+        assert_eq!(s.conflict(&[span(251, 255)], Timestamp::ZERO), None);
+        s.abort(at);
+        assert_eq!(
+            (s.keys, s.conflict(&[span(0, 255)], Timestamp::ZERO)),
+            (0, None)
+        );
+    }
+
+    #[test]
     fn forgets_the_oldest_that_are_done() {
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let first = s.begin(1, [key(1)], ());
+        let first = s.begin(1, one(1), ());
         for _ in 0..2 * REMEMBERED_COMMITS {
-            let at = s.begin(1, [key(2)], ());
+            let at = s.begin(1, one(2), ());
             s.complete(at);
         }
         // Nothing open, or behind something open, is forgotten.
@@ -270,7 +339,7 @@ mod tests {
             for (step, index) in steps {
                 let before = s.safe_timestamp();
                 if step == 0 || open.is_empty() {
-                    open.push(s.begin(1, [key(1)], ()));
+                    open.push(s.begin(1, one(1), ()));
                 } else {
                     let at = open.remove(index.index(open.len()));
                     let acks = if step == 1 { s.complete(at) } else { s.abort(at).1 };

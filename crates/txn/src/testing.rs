@@ -116,6 +116,13 @@ impl Shards for MapShards {
         })
     }
 
+    fn lock_fresh(&self, txn: TxnId, keys: &Arc<[Key]>) -> MaybeReady<Result<bool>> {
+        let mut inner = self.0.lock();
+        let locked = inner.locks.acquire_fresh(txn, keys);
+        let written = keys.iter().any(|key| inner.versions.contains_key(key));
+        MaybeReady::ready(locked.map(|locked| locked && !written))
+    }
+
     fn unlock(&self, txn: TxnId, keys: &[Key]) {
         self.0.lock().locks.release(txn, keys);
     }

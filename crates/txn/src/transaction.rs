@@ -18,27 +18,36 @@
 //! reads the newest version under it, so an update is never lost. Two keys of one row (table and
 //! index entries) are covered by the row's lock.
 //!
+//! # Many new rows
+//! A bulk load locks and buffers a batch at a time ([`Transaction::lock_fresh`],
+//! [`Transaction::put_fresh`]): the same locks, without a note for each. They are held until the end of
+//! the transaction, so there are no batches while a savepoint is set.
+//!
 //! # Uniqueness
 //! `lock_and_get(key, Update)` and finding nothing makes `key` the transaction's own to insert: a
 //! second inserter of the same key waits, and then finds the first one's row.
 
 use crate::budget::Charge;
 use crate::coordinator::Shared;
+use crate::fresh::FreshRows;
 use crate::kv::{
     CommitRequest, Isolation, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value,
     WaitPolicy,
 };
 use crate::merge::merge;
 use crate::read_set::ReadSet;
-use crate::savepoint::{SavepointId, WriteBuffer, cost};
+use crate::savepoint::{SavepointId, WriteBuffer, cost, fresh_cost};
 use crate::snapshots::Slot;
+use crate::writes::Overlay;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Error, MaybeReady, Result, SqlState, Timestamp};
 
 /// Memory of a remembered lock beside its key, or of a span that was read.
 const NOTE_BYTES: usize = 96;
+/// Batches of new rows refused in a row before a transaction goes row by row for good: its rows
+/// exist already, or their order has nothing to do with their keys.
+const FRESH_REFUSALS: u32 = 3;
 
 /// What [`Transaction::lock_and_get`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +85,9 @@ pub struct Transaction {
     locks: FxHashMap<Key, Option<LockMode>>,
     /// The same keys in the order in which they were first asked for.
     lock_log: Vec<Key>,
+    /// Batches of new keys that the shard would not lock, one after the other.
+    fresh_refused: u32,
+    fresh_locked: bool,
     reads: ReadSet,
     charge: Charge,
 }
@@ -99,6 +111,8 @@ impl Transaction {
             buffer: WriteBuffer::default(),
             locks: FxHashMap::default(),
             lock_log: Vec::new(),
+            fresh_refused: 0,
+            fresh_locked: false,
             reads: ReadSet::default(),
             charge: Charge::default(),
         }
@@ -167,7 +181,7 @@ impl Transaction {
     pub fn get(&mut self, key: &[u8]) -> MaybeReady<Result<Option<Value>>> {
         let at = self.read_timestamp();
         if let Some(own) = self.buffer.get(key) {
-            return MaybeReady::ready(Ok(own.clone()));
+            return MaybeReady::ready(Ok(own.cloned()));
         }
         if let Err(error) = self.note_key(key) {
             return MaybeReady::ready(Err(error));
@@ -290,7 +304,7 @@ impl Transaction {
         policy: WaitPolicy,
     ) -> MaybeReady<Result<LockedRow>> {
         let at = self.read_timestamp();
-        let own = self.buffer.get(key).cloned();
+        let own = self.buffer.get(key).map(|value| value.cloned());
         // While the lock is held nobody else writes the row, but a rollback to a savepoint can
         // release it, and `KeyShare` lets others change what is not the key.
         if own.is_none()
@@ -322,6 +336,55 @@ impl Transaction {
                 })
             }
         }
+    }
+
+    /// Whether batches of new rows are worth a try.
+    pub fn takes_fresh(&self) -> bool {
+        !self.read_only
+            && !self.validates()
+            && !self.buffer.has_savepoints()
+            && self.fresh_refused < FRESH_REFUSALS
+    }
+
+    /// Whether none of these rows, of one insertion, was written by this transaction before, and
+    /// then locks the keys of those in `unique` for insertion. `false`: insert them row by row, which
+    /// waits where another transaction is in the way, and finds rows that are there already.
+    pub fn lock_fresh(&mut self, rows: &[FreshRows], unique: &[bool]) -> MaybeReady<Result<bool>> {
+        if !self.takes_fresh() || rows.iter().any(|rows| self.buffer.holds_any(rows.keys())) {
+            return MaybeReady::ready(Ok(false));
+        }
+        let mut answers = Vec::new();
+        for (rows, _) in rows.iter().zip(unique).filter(|(_, unique)| **unique) {
+            self.fresh_locked = true;
+            match self.shared.shards.lock_fresh(self.id, rows.keys()) {
+                MaybeReady::Ready(Some(Ok(true))) => {}
+                MaybeReady::Ready(Some(Ok(false))) => {
+                    self.fresh_refused += 1;
+                    return MaybeReady::ready(Ok(false));
+                }
+                MaybeReady::Ready(other) => return MaybeReady::Ready(other),
+                MaybeReady::Pending(answer) => answers.push(answer),
+            }
+        }
+        if answers.is_empty() {
+            self.fresh_refused = 0;
+            return MaybeReady::ready(Ok(true));
+        }
+        MaybeReady::pending(async move {
+            for answer in answers {
+                if !answer.await? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Buffers new rows, after [`Transaction::lock_fresh`] said `true`.
+    pub fn put_fresh(&mut self, rows: FreshRows) -> Result<()> {
+        self.pay(fresh_cost(&rows))?;
+        self.buffer.put_fresh(rows);
+        Ok(())
     }
 
     pub fn savepoint(&mut self) -> SavepointId {
@@ -363,7 +426,7 @@ impl Transaction {
 
     /// The buffered writes as they are now, for a view that outlives this borrow; `None` if there
     /// are none.
-    pub fn overlay(&self) -> Option<Arc<BTreeMap<Key, Option<Value>>>> {
+    pub fn overlay(&self) -> Option<Overlay> {
         (!self.buffer.is_empty()).then(|| self.buffer.share())
     }
 
@@ -419,7 +482,7 @@ impl Transaction {
     pub fn rollback(&mut self) {
         if self.state == State::Active {
             self.state = State::Ended;
-            if !self.lock_log.is_empty() {
+            if !self.lock_log.is_empty() || self.fresh_locked {
                 self.shared.shards.unlock_all(self.id);
                 self.locks = FxHashMap::default();
                 self.lock_log = Vec::new();

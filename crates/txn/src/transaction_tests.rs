@@ -2,7 +2,7 @@
 
 use crate::kv::*;
 use crate::testing::{MapShards, still_env};
-use crate::{Coordinator, Limits, LockedRow, Transaction};
+use crate::{Coordinator, FreshBuilder, FreshRows, Limits, LockedRow, Transaction};
 use proptest::prelude::*;
 use std::sync::Arc;
 use types::{MaybeReady, SqlState};
@@ -251,4 +251,80 @@ proptest! {
         }
         prop_assert_eq!(found, expected);
     }
+}
+
+fn fresh(keys: &[&str]) -> Vec<FreshRows> {
+    let mut builder = FreshBuilder::with_capacity(keys.len(), 64);
+    for key in keys {
+        builder.bytes().extend_from_slice(key.as_bytes());
+        builder.end_key();
+        builder.bytes().extend_from_slice(b"new");
+        builder.end_value();
+    }
+    vec![builder.finish().expect("the keys differ")]
+}
+
+fn insert(txn: &mut Transaction, keys: &[&str]) -> bool {
+    let rows = fresh(keys);
+    let done = now(txn.lock_fresh(&rows, &[true])).expect("no limit is reached");
+    if done {
+        for rows in rows {
+            txn.put_fresh(rows).expect("writable");
+        }
+    }
+    done
+}
+
+#[test]
+fn a_batch_of_new_rows_is_read_changed_and_committed() {
+    let (c, shards) = coordinator();
+    set(&c, "b", Some("old"));
+    let mut txn = c.begin(Isolation::ReadCommitted, false);
+    txn.begin_statement();
+    assert!(insert(&mut txn, &["c", "a"]));
+    assert!(insert(&mut txn, &["e", "d"]));
+    // A key that is there, or was written by the transaction, is for the slow road.
+    assert!(!insert(&mut txn, &["b", "f"]));
+    assert!(!insert(&mut txn, &["e"]));
+    let savepoint = txn.savepoint();
+    assert!(!txn.takes_fresh());
+    txn.delete("d").expect("writable");
+    assert_eq!(read(&mut txn, "d"), None);
+    txn.rollback_to(savepoint).expect("known");
+    txn.release_savepoint(savepoint).expect("known");
+    txn.delete("a").expect("writable");
+    let overlay = txn.overlay().expect("something is written");
+    assert_eq!(overlay.get(b"a"), Some(None));
+    let span = Span {
+        start: Key::from_static(b"a"),
+        end: Key::from_static(b"e"),
+    };
+    assert!(overlay.touches(&span));
+    let page = now(txn.scan(span, false, 10, usize::MAX)).expect("readable");
+    let found: Vec<_> = page.rows.iter().map(|(key, ..)| &key[..]).collect();
+    assert_eq!(found, [b"b", b"c", b"d"]);
+    // Others wait for its keys until it ends.
+    let mut other = c.begin(Isolation::ReadCommitted, false);
+    let locked = now(other.lock(b"c", LockMode::KeyShare, WaitPolicy::SkipLocked));
+    assert_eq!(locked, Ok(false));
+    now(txn.commit()).expect("committed");
+    let locked = now(other.lock(b"c", LockMode::KeyShare, WaitPolicy::SkipLocked));
+    assert_eq!(locked, Ok(true));
+    other.rollback();
+    assert!(shards.is_unlocked());
+    let mut txn = c.begin(Isolation::ReadCommitted, true);
+    assert_eq!(read(&mut txn, "e").as_deref(), Some("new"));
+    assert_eq!(read(&mut txn, "a"), None);
+}
+
+#[test]
+fn a_rollback_frees_batches() {
+    let (c, shards) = coordinator();
+    let mut txn = c.begin(Isolation::RepeatableRead, false);
+    assert!(insert(&mut txn, &["a", "b"]));
+    txn.rollback();
+    assert!(shards.is_unlocked());
+    assert_eq!(c.memory_used(), 0);
+    let mut serializable = c.begin(Isolation::Serializable, false);
+    assert!(!insert(&mut serializable, &["a", "b"]));
 }

@@ -275,6 +275,8 @@ impl TableWriter {
         let missing: Vec<usize> = self.defaulted(columns);
         let mut result = DmlResult::default();
         let mut writer = Writer::new(&self.set, txn, ctx);
+        result.affected = rows.len() as u64;
+        let mut whole = Vec::with_capacity(rows.len());
         for given in rows {
             let mut row = vec![Datum::Null; self.target.table.columns.len()];
             for (position, value) in columns.iter().zip(given) {
@@ -283,9 +285,9 @@ impl TableWriter {
             for position in &missing {
                 row[*position] = self.target.default_value(*position, ctx).await?;
             }
-            writer.insert(&self.target, row).await?;
-            result.affected += 1;
+            whole.push(row);
         }
+        writer.insert_all(&self.target, whole).await?;
         writer.finish().await?;
         let deferred = std::mem::take(&mut writer.deferred);
         if !deferred.is_empty() {

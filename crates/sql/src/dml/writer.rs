@@ -17,13 +17,17 @@ use crate::direct::cursor::Reader;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use txn::kv::{Isolation, Key, LockMode, ScanRequest, Value};
-use txn::{LockedRow, Transaction};
+use txn::{FreshBuilder, FreshRows, LockedRow, Transaction};
 use types::{Datum, Error, Result, Row, SqlState, Timestamp};
 
 /// Rows of a page when newer rows are looked for.
 const NEWER_PAGE_ROWS: usize = 256;
 /// Bytes of such a page.
 const NEWER_PAGE_BYTES: usize = 1 << 20;
+/// Rows from which on a batch pays: its set-up costs as much as a few rows.
+const FRESH_ROWS_MIN: usize = 16;
+/// A usual row with its key, in bytes, for the first guess of a batch's size.
+const FRESH_ROW_BYTES: usize = 128;
 
 /// A foreign key check that is due.
 #[derive(Clone, Debug)]
@@ -116,6 +120,85 @@ impl<'a> Writer<'a> {
         }
         self.queue_children(prepared, None, &row);
         Ok((key, row))
+    }
+
+    /// New rows, complete but for their generated columns.
+    pub async fn insert_all(&mut self, prepared: &Prepared, mut rows: Vec<Row>) -> Result<()> {
+        if rows.len() >= FRESH_ROWS_MIN
+            && self.txn.takes_fresh()
+            && self.insert_fresh(prepared, &mut rows).await?
+        {
+            return Ok(());
+        }
+        for row in rows {
+            self.insert(prepared, row).await?;
+        }
+        Ok(())
+    }
+
+    /// Inserts all rows at once if nothing is in the way of any. Else, or if there is anything wrong
+    /// with one of them, changes nothing and returns `false`: inserted one by one, the first that
+    /// fails is the one whose error the client gets.
+    async fn insert_fresh(&mut self, prepared: &Prepared, rows: &mut [Row]) -> Result<bool> {
+        let Some(batches) = self.fresh_batches(prepared, rows) else {
+            return Ok(false);
+        };
+        let (batches, unique): (Vec<FreshRows>, Vec<bool>) = batches.into_iter().unzip();
+        if !self.txn.lock_fresh(&batches, &unique).await? {
+            return Ok(false);
+        }
+        for batch in batches {
+            self.txn.put_fresh(batch)?;
+        }
+        if !prepared.outgoing.is_empty() {
+            for row in rows {
+                self.queue_children(prepared, None, row);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The rows and the entries of each index, and whether their keys must be locked.
+    fn fresh_batches(
+        &mut self,
+        prepared: &Prepared,
+        rows: &mut [Row],
+    ) -> Option<Vec<(FreshRows, bool)>> {
+        let codec = &prepared.codec;
+        let mut batches = Vec::with_capacity(1 + prepared.indexes.len());
+        let mut batch = FreshBuilder::with_capacity(rows.len(), rows.len() * FRESH_ROW_BYTES);
+        let at = self.txn.read_timestamp();
+        for row in rows.iter_mut() {
+            prepared.complete(row, self.ctx).ok()?;
+            if codec.has_primary_key() {
+                codec.put_row_key(row, batch.bytes());
+            } else {
+                let key = codec.row_id_key(self.ctx.row_ids.next(at));
+                batch.bytes().extend_from_slice(&key);
+            }
+            batch.end_key();
+            codec.layout().encode(row, batch.bytes()).ok()?;
+            batch.end_value();
+        }
+        for index in 0..prepared.indexes.len() {
+            let mut entries = FreshBuilder::with_capacity(rows.len(), 0);
+            let mut unique = false;
+            for (number, row) in rows.iter().enumerate() {
+                let key = batch.key(number);
+                if let Some(entry) = prepared.index_entry(index, row, key, self.ctx).ok()? {
+                    entries.bytes().extend_from_slice(&entry.key);
+                    entries.end_key();
+                    entries.bytes().extend_from_slice(codec.row_suffix(key));
+                    entries.end_value();
+                    unique |= entry.unique;
+                }
+            }
+            if !entries.is_empty() {
+                batches.push((entries.finish()?, unique));
+            }
+        }
+        batches.push((batch.finish()?, codec.has_primary_key()));
+        Some(batches)
     }
 
     /// Replaces the row at `key`, which is locked, by `new`. Returns the new key and row.

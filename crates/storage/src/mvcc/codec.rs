@@ -41,11 +41,20 @@ pub(crate) struct HistoryEntry {
 }
 
 pub(crate) fn encode_value(timestamp: Timestamp, value: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(HEADER_BYTES + value.len());
+    let mut out = Vec::with_capacity(version_len(value));
+    put_value(&mut out, timestamp, value);
+    Bytes::from(out)
+}
+
+/// Appends [`encode_value`], which is [`version_len`] bytes.
+pub(crate) fn put_value(out: &mut Vec<u8>, timestamp: Timestamp, value: &[u8]) {
     out.extend_from_slice(&timestamp.0.to_be_bytes());
     out.push(TAG_VALUE);
     out.extend_from_slice(value);
-    Bytes::from(out)
+}
+
+pub(crate) fn version_len(value: &[u8]) -> usize {
+    HEADER_BYTES + value.len()
 }
 
 pub(crate) fn encode_tombstone(timestamp: Timestamp) -> Bytes {
