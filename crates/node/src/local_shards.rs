@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use storage::{Engine, mvcc};
 use txn::kv::{
     Changes, CommitRequest, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value,
-    WaitPolicy,
+    Visitor, WaitPolicy,
 };
 use types::env::Clock;
 use types::{Error, MaybeReady, Result, SqlState, Timestamp};
@@ -142,6 +142,33 @@ impl Shards for LocalShards {
             rows: page.rows,
             resume: page.resume,
         }))
+    }
+
+    fn visit(&self, request: &ScanRequest, show: &mut Visitor<'_>) -> Option<Result<Option<Key>>> {
+        if let Err(error) = self.readable(request.at) {
+            return Some(Err(error));
+        }
+        if request.span.start >= request.span.end {
+            return Some(Ok(None));
+        }
+        let mut failed = None;
+        let resume = mvcc::visit(
+            &*self.engine.snapshot(),
+            &request.span.start,
+            &request.span.end,
+            request.at,
+            request.reverse,
+            request.limit,
+            request.limit_bytes,
+            &mut |key, value| {
+                failed = show(key, value).err();
+                failed.is_none()
+            },
+        );
+        Some(match failed {
+            Some(error) => Err(error),
+            None => self.checked(resume),
+        })
     }
 
     fn lock(

@@ -59,6 +59,35 @@ impl ReadView {
         }
     }
 
+    /// Shows the values of one page of rows, own writes merged in, in key order. Returns where the next
+    /// page begins.
+    pub async fn visit(
+        &self,
+        span: &Span,
+        limit: usize,
+        limit_bytes: usize,
+        show: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    ) -> Result<Option<Key>> {
+        if !self.has_own_writes(span) {
+            let request = ScanRequest {
+                span: span.clone(),
+                at: self.at,
+                reverse: false,
+                limit,
+                limit_bytes,
+            };
+            if let Some(resume) = self.shards.visit(&request, &mut |_, value| show(value)) {
+                self.note_read(span);
+                return resume;
+            }
+        }
+        let page = self.scan(span.clone(), false, limit, limit_bytes).await?;
+        for (_, value, _) in &page.rows {
+            show(value)?;
+        }
+        Ok(page.resume)
+    }
+
     /// One page of committed rows with own writes merged in. Follow `resume` for the next.
     pub async fn scan(
         &self,

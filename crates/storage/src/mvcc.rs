@@ -61,11 +61,12 @@ mod tests;
 
 pub use apply::{Applier, apply, apply_sorted};
 pub use codec::MAX_KEY_BYTES;
-pub use scan::{Page, Row, Rows, scan};
+pub use scan::{Page, Row, Rows, scan, visit};
 
 pub(crate) use codec::{
-    decode_history_key, decode_history_value, decode_version, encode_tombstone, encode_value,
-    history_bounds, history_key, history_value, put_value, version_len, version_timestamp,
+    Present, decode_history_key, decode_history_value, decode_version, encode_tombstone,
+    encode_value, history_bounds, history_key, history_value, present_value, put_value,
+    version_len, version_timestamp,
 };
 
 use crate::engine::{Engine, Keyspace, Result, Snapshot};

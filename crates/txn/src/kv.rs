@@ -18,6 +18,9 @@ pub struct Span {
     pub end: Key,
 }
 
+/// Is shown a row's key and value: see [`Shards::visit`].
+pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'v;
+
 /// What was written into a span in some time: see [`Shards::changes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {
@@ -112,6 +115,16 @@ pub trait Shards: Send + Sync + 'static {
     fn newest_version(&self, key: &[u8]) -> MaybeReady<Result<Option<Timestamp>>>;
 
     fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>>;
+
+    /// Like [`Shards::scan`], but shows each row's key and value to `show` instead of collecting them, and
+    /// returns the page's `resume`. An error of `show` ends it. `None`: these shards can't; scan.
+    fn visit(
+        &self,
+        _request: &ScanRequest,
+        _show: &mut Visitor<'_>,
+    ) -> Option<Result<Option<Key>>> {
+        None
+    }
 
     /// What commits above `after` and not above `upto`, done or in flight, have written into a span,
     /// which lies within one index of one table.

@@ -33,6 +33,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use txn::kv::{Changes, Key, Span};
 use types::{SqlType, Timestamp};
 
+/// Columns that nobody has asked for may fill this part (1/n) of the cache.
+const SPARE_SHARE: usize = 2;
+/// Most of them that one scan decodes; more would slow it down noticeably.
+const SPARE_COLUMNS: usize = 32;
 /// Bookkeeping of a portion beside its keys and columns, in bytes.
 const PORTION_BYTES: usize = 192;
 /// Bookkeeping of one of its columns beside the array, in bytes.
@@ -117,8 +121,8 @@ pub(crate) enum Found {
     /// Here: the wanted columns in the order in which they were asked for. The rows may reach over the
     /// ends of the span that was asked for.
     Memory { rows: usize, arrays: Vec<ArrayRef> },
-    /// In the store. There were about so many rows; `also` are columns that were here and would be
-    /// good to have again; `keep` says that this page may come here.
+    /// In the store. There were about so many rows; `also` are columns that would be good to have
+    /// here, if they cost little; `keep` says that this page may come here.
     Store {
         span: Span,
         rows: usize,
@@ -217,6 +221,10 @@ impl ColumnCache {
             return unknown;
         };
         let wanted: Vec<(usize, Meaning)> = positions.iter().copied().zip(wanted).collect();
+        let spare = match self.bytes() < self.limit() / SPARE_SHARE {
+            true => cached.spare_columns(table),
+            false => Vec::new(),
+        };
         let mut parts = Vec::with_capacity(range.len() + 1);
         let mut reached = span.start.clone();
         let mut mergeable = false;
@@ -246,8 +254,11 @@ impl ColumnCache {
                 start: portion.span.start.clone().max(span.start.clone()),
                 end: portion.span.end.clone().min(span.end.clone()),
             };
-            let also = portion.columns.keys().copied().filter(|_| changed);
-            let also = also.filter(|position| !positions.contains(position));
+            let also = match changed {
+                true => portion.columns.keys().copied().collect(),
+                false => spare.clone(),
+            };
+            let also = also.into_iter().filter(|p| !positions.contains(p));
             let keep = !own && part == portion.span && (!changed || portion.at <= view.at);
             let store = Found::Store {
                 span: part,
@@ -419,6 +430,14 @@ impl CachedTable {
             }
         }
         Some(changed)
+    }
+
+    /// Columns that no scan has asked for yet. Whoever reads a table for a second set of columns will
+    /// want a third, and most of a row's cost is to fetch it.
+    fn spare_columns(&self, table: &Table) -> Vec<usize> {
+        let columns = table.live_columns().map(|(position, _)| position);
+        let columns = columns.filter(|position| !self.columns.contains_key(position));
+        columns.take(SPARE_COLUMNS).collect()
     }
 
     fn statistics(&mut self, position: usize) -> ColumnStatistics {

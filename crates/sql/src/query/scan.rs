@@ -49,7 +49,7 @@ pub(crate) enum Segment {
         rows: Option<usize>,
         /// Most rows of a page.
         page_rows: usize,
-        /// Columns that the cache has of older versions of these rows.
+        /// Columns that the cache would like to have too.
         also: Vec<usize>,
         /// The cache may have the pages.
         keep: bool,
@@ -191,32 +191,29 @@ fn split(segments: Vec<Segment>, partitions: usize) -> Vec<Arc<[Segment]>> {
 }
 
 impl Scan {
-    /// The next page of `span`, and what is left of the span.
+    /// The next page of `span`, of `most` rows and about `guess`, and what is left of the span.
     async fn page(
         &self,
         span: Span,
         most: usize,
+        guess: Option<usize>,
         also: &[usize],
         keep: bool,
     ) -> types::Result<(RecordBatch, Option<Span>)> {
         let view = &self.context.view;
-        let page = view.scan(span.clone(), false, most, PAGE_BYTES).await?;
-        let rows = page.rows.len();
-        let keeper = self
-            .keeper
-            .as_ref()
-            .filter(|keeper| keep && !keeper.is_full());
-        let decoder = |position: &usize| ColumnDecoder::new(&self.table, *position, rows);
-        let mut decoders = self
-            .columns
-            .iter()
-            .map(decoder)
-            .collect::<types::Result<Vec<_>>>()?;
+        let keeper = self.keeper.as_ref();
+        let keeper = keeper.filter(|keeper| keep && !keeper.is_full());
+        let guess = guess.unwrap_or(0).min(most);
+        let decoder = |position: &usize| ColumnDecoder::new(&self.table, *position, guess);
+        let decoders = self.columns.iter().map(decoder);
+        let mut decoders = decoders.collect::<types::Result<Vec<_>>>()?;
         // Nobody has asked for these: one that cannot be decoded is nobody's error.
         let also = also.iter().filter(|_| keeper.is_some());
         let also = also.map(|position| (*position, decoder(position).ok()));
         let mut also: Vec<(usize, Option<ColumnDecoder>)> = also.collect();
-        for (_, value, _) in &page.rows {
+        let mut rows = 0;
+        let mut show = |value: &[u8]| {
+            rows += 1;
             let row = self.codec.view(value)?;
             for decoder in &mut decoders {
                 decoder.push(&row)?;
@@ -226,7 +223,9 @@ impl Scan {
                     *decoder = None;
                 }
             }
-        }
+            Ok(())
+        };
+        let resume = view.visit(&span, most, PAGE_BYTES, &mut show).await?;
         let arrays = decoders
             .into_iter()
             .map(ColumnDecoder::finish)
@@ -239,7 +238,7 @@ impl Scan {
                 Some((position, array))
             });
             let page = Page {
-                span: page_span(&span, page.resume.as_ref()),
+                span: page_span(&span, resume.as_ref()),
                 rows,
                 columns: wanted.chain(also).collect(),
             };
@@ -247,7 +246,7 @@ impl Scan {
         }
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map_err(|e| types::Error::internal(e.to_string()))?;
-        let resume = page.resume.filter(|resume| *resume < span.end);
+        let resume = resume.filter(|resume| *resume < span.end);
         let rest = resume.map(|resume| Span {
             start: resume,
             end: span.end,
@@ -281,14 +280,14 @@ impl Cursor {
                 }
                 Segment::Store {
                     span,
+                    rows,
                     page_rows,
                     also,
                     keep,
-                    ..
                 } => {
                     let span = self.rest.take().unwrap_or_else(|| span.clone());
                     let most = self.wanted.min(*page_rows);
-                    let (batch, rest) = self.scan.page(span, most, also, *keep).await?;
+                    let (batch, rest) = self.scan.page(span, most, *rows, also, *keep).await?;
                     if rest.is_none() {
                         self.place += 1;
                     }

@@ -76,6 +76,26 @@ pub(crate) fn version_timestamp(key: &[u8], raw: &[u8]) -> Result<Timestamp> {
     }
 }
 
+/// What a version in `data` is to a read.
+pub(crate) enum Present<'v> {
+    Value(&'v [u8]),
+    Deleted,
+    /// Too new: the read must look into `history`.
+    Newer,
+}
+
+/// Like [`decode_version`], without sharing the memory.
+#[inline]
+pub(crate) fn present_value<'v>(key: &[u8], raw: &'v [u8], at: Timestamp) -> Result<Present<'v>> {
+    if version_timestamp(key, raw)? > at {
+        return Ok(Present::Newer);
+    }
+    Ok(match raw[TIMESTAMP_BYTES] == TAG_VALUE {
+        true => Present::Value(&raw[HEADER_BYTES..]),
+        false => Present::Deleted,
+    })
+}
+
 /// Shares `raw`'s memory with the value.
 pub(crate) fn decode_version(key: &[u8], raw: Bytes) -> Result<Version> {
     let timestamp = version_timestamp(key, &raw)?;

@@ -1,7 +1,7 @@
 //! Reading many versions: rows of a key span as they were at one timestamp.
 
-use super::{decode_version, get_from_history};
-use crate::engine::{Keyspace, Pairs, Result, Snapshot};
+use super::{Present, decode_version, get_from_history, present_value};
+use crate::engine::{KeyRange, Keyspace, Pairs, Result, Snapshot};
 use bytes::Bytes;
 use std::ops::Bound;
 use types::Timestamp;
@@ -49,6 +49,60 @@ pub fn scan(
     Ok(page)
 }
 
+/// Shows what [`scan`] would collect, row by row, to `show`: key and value, until it says false or a
+/// limit is reached. Returns where to go on. Nothing is copied or kept.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the same as scan's, and where the rows go"
+)]
+pub fn visit(
+    snapshot: &dyn Snapshot,
+    start: &[u8],
+    end: &[u8],
+    at: Timestamp,
+    reverse: bool,
+    limit_rows: usize,
+    limit_bytes: usize,
+    show: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<Option<Bytes>> {
+    if limit_rows == 0 {
+        return Ok(Some(Bytes::copy_from_slice(if reverse {
+            end
+        } else {
+            start
+        })));
+    }
+    let (mut rows, mut bytes) = (0, 0);
+    for pair in snapshot.scan(Keyspace::Data, range(start, end), reverse) {
+        let (key, raw) = pair?;
+        let old;
+        let value = match present_value(&key, &raw, at)? {
+            Present::Value(value) => value,
+            Present::Deleted => continue,
+            Present::Newer => match get_from_history(snapshot, &key, at)? {
+                Some((value, _)) => {
+                    old = value;
+                    &old[..]
+                }
+                None => continue,
+            },
+        };
+        rows += 1;
+        bytes += key.len() + value.len();
+        if !show(&key, value) || rows >= limit_rows || bytes >= limit_bytes {
+            return Ok(Some(resume_after(&key, reverse)));
+        }
+    }
+    Ok(None)
+}
+
+fn range(start: &[u8], end: &[u8]) -> KeyRange {
+    (
+        Bound::Included(Bytes::copy_from_slice(start)),
+        Bound::Excluded(Bytes::copy_from_slice(end)),
+    )
+}
+
 /// Going forward the next page starts just after `key`, in reverse it ends (exclusively) at it.
 fn resume_after(key: &Bytes, reverse: bool) -> Bytes {
     if reverse {
@@ -75,10 +129,7 @@ impl<'a> Rows<'a> {
         at: Timestamp,
         reverse: bool,
     ) -> Self {
-        let range = (
-            Bound::Included(Bytes::copy_from_slice(start)),
-            Bound::Excluded(Bytes::copy_from_slice(end)),
-        );
+        let range = range(start, end);
         Rows {
             snapshot,
             newest: snapshot.scan(Keyspace::Data, range, reverse),
