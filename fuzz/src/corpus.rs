@@ -98,7 +98,13 @@ fn workspace() -> &'static Path {
 pub fn kept(target: TargetName) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let folder = workspace().join("fuzz/kept").join(target.as_str());
     let mut inputs = Vec::new();
-    for path in files(&folder)? {
+    // git keeps no empty folder: none means nothing was found yet.
+    let paths = if folder.exists() {
+        files(&folder)?
+    } else {
+        Vec::new()
+    };
+    for path in paths {
         let bytes = fs::read(&path)?;
         inputs.push((path, bytes));
     }

@@ -45,7 +45,7 @@ impl Default for GroupOptions {
     fn default() -> Self {
         GroupOptions {
             log_entries: 4096,
-            log_bytes: 8 << 20,
+            log_bytes: 4 << 20,
         }
     }
 }

@@ -6,6 +6,7 @@ use super::names::{object_name, quote_ident};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::statement::MARK;
+use crate::statement::grammar;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -86,7 +87,7 @@ pub(super) fn expand(
 
 fn parsed(text: &str) -> Result<ast::Statement> {
     let broken = |error: String| Error::internal(format!("{text}: {error}"));
-    let statements = Parser::parse_sql(&PostgreSqlDialect {}, text);
+    let statements = grammar::parse(text, |parser| parser.parse_statements());
     let mut statements = statements.map_err(|error| broken(error.to_string()))?;
     statements.pop().ok_or_else(|| broken("nothing".into()))
 }

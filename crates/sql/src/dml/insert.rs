@@ -19,13 +19,11 @@ use crate::query::coerce::{CastContext, can_cast};
 use crate::query::names;
 use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::response::{RowChunk, RowSource};
-use crate::statement::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER};
+use crate::statement::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER, grammar};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -527,7 +525,7 @@ fn infer_clause(
 ) -> Result<Vec<Option<usize>>> {
     let table = &target.table;
     let text = format!("CREATE UNIQUE INDEX ON t {clause}");
-    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, &text);
+    let parsed = grammar::parse(&text, |parser| parser.parse_statements());
     let parsed = parsed.map_err(|_| Error::syntax("syntax error in ON CONFLICT"))?;
     let Some(ast::Statement::CreateIndex(wanted)) = parsed.into_iter().next() else {
         return Err(Error::syntax("syntax error in ON CONFLICT"));

@@ -223,7 +223,7 @@ fn projected(query: &AnalyzedQuery, target: &Prepared) -> Option<Vec<Scalar>> {
         return None;
     };
     let schema = projection.input.schema();
-    // Columns that are not stored have no place: reading one is an error.
+    // Columns that are not stored have no place, and what reads one is not for this road.
     let places: Vec<usize> = schema
         .fields()
         .iter()
@@ -238,11 +238,16 @@ fn projected(query: &AnalyzedQuery, target: &Prepared) -> Option<Vec<Scalar>> {
         schema,
         places: Some(&places),
     };
-    projection
-        .expr
-        .iter()
-        .map(|expr| Scalar::compile(expr, &input))
-        .collect()
+    let stored = |scalar: &Scalar| {
+        let mut read = Vec::new();
+        scalar.collect_columns(&mut read);
+        !read.contains(&usize::MAX)
+    };
+    let compiled = projection.expr.iter().map(|expr| {
+        let scalar = Scalar::compile(expr, &input)?;
+        stored(&scalar).then_some(scalar)
+    });
+    compiled.collect()
 }
 
 /// `SELECT items FROM from WHERE selection`.

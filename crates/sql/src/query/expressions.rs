@@ -211,6 +211,7 @@ impl Binder<'_> {
                 let [ty] = columns.as_slice() else {
                     return Err(Error::syntax("subquery must return only one column"));
                 };
+                let subquery = super::maybe_null::may_be_empty(subquery)?;
                 Ok(Typed::new(Expr::ScalarSubquery(subquery), ty.clone()))
             }
             E::AnyOp {
