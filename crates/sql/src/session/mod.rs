@@ -8,7 +8,7 @@
 //! 1. Text → [`Prepared`]: from the plan cache by normalised text, or parsed,
 //!    analysed and compiled.
 //! 2. `Session::execute_prepared`: a transaction is there or begins; the statement gets a snapshot
-//!    and a [`StatementContext`].
+//!    and a `StatementContext`.
 //! 3. The direct executor answers at once, or DataFusion gives a stream of batches that owns its
 //!    snapshot.
 //! 4. Without a block the transaction commits before the response is given out.
