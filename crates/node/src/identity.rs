@@ -1,8 +1,8 @@
 //! Who a store is: written once, on its first open.
 
 use bytes::Bytes;
-use sharding::StoreId;
 use storage::{Engine, Keyspace, WriteBatch};
+use types::StoreId;
 use types::env::Rng;
 
 const KEY: &[u8] = b"sidentity";

@@ -4,4 +4,4 @@ pub mod router;
 pub mod shard_map;
 
 pub use router::Router;
-pub use shard_map::{Replica, ShardDescriptor, ShardId, ShardMap, StoreId};
+pub use shard_map::{Replica, ShardDescriptor, ShardId, ShardMap};

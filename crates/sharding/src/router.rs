@@ -3,7 +3,8 @@
 //! What is missing: guesses about remote lease holders and their correction. As long as a shard has
 //! one replica, that one holds the lease.
 
-use crate::shard_map::{Replica, ShardDescriptor, ShardMap, StoreId};
+use crate::shard_map::{Replica, ShardDescriptor, ShardMap};
+use types::StoreId;
 
 #[derive(Clone, Debug)]
 pub struct Router {

@@ -8,14 +8,11 @@
 
 use bytes::Bytes;
 use thiserror::Error;
+use types::StoreId;
 
 /// A shard's name in its cluster, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u64);
-
-/// A store's name in its cluster, never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StoreId(pub u64);
 
 /// The shard that holds all keys of a new cluster.
 pub const FIRST_SHARD: ShardId = ShardId(1);
