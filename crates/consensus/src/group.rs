@@ -25,12 +25,16 @@
 //! It keeps no time: elections are started by [`Group::campaign`], when store liveness says so. One
 //! voter alone wins at once.
 
+use crate::codec::Reader;
 use crate::log_store::{Applied, HardState, LogEntry, LogStore, Position, ReplicaId};
+use crate::membership::{self, Change, Membership};
+use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, RawNode, SnapshotStatus, StateRole};
+use std::collections::VecDeque;
 use storage::WriteBatch;
-use types::{Error, Result, Timestamp};
+use types::{Error, Result};
 
 /// Bounds of the log that is kept after apply.
 #[derive(Clone, Copy, Debug)]
@@ -59,14 +63,6 @@ const MESSAGE_BYTES: u64 = 1 << 20;
 /// Messages in flight to one follower.
 const MESSAGES_IN_FLIGHT: usize = 256;
 
-/// A state of the state machine that a replica can start from, instead of the log before it. Its
-/// content is streamed by the driver from an engine snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    pub position: Position,
-    pub commit_ts: Timestamp,
-}
-
 /// What the driver must do now. See the module for the order.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -74,7 +70,7 @@ pub struct Effects {
     pub messages: Vec<Message>,
     /// Whether the batch has to be durable before [`Group::persisted`].
     pub must_sync: bool,
-    /// A snapshot that the leader sent, to install before anything else.
+    /// The head of a snapshot that was stepped in. Its rows replace those of the shard in this batch.
     pub snapshot: Option<Snapshot>,
 }
 
@@ -92,6 +88,10 @@ pub struct Group {
     options: GroupOptions,
     /// Between `effects` and `persisted`.
     pending: Option<Pending>,
+    /// Committed changes of the members that are not applied yet: index, and the changes encoded.
+    changes: VecDeque<(u64, Bytes)>,
+    /// The members after changes that raft-rs has applied and whose record is not written yet.
+    unwritten_membership: Option<Membership>,
 }
 
 struct Pending {
@@ -99,6 +99,7 @@ struct Pending {
     entries: Vec<Entry>,
     hard_state: Option<HardState>,
     committed: Vec<Entry>,
+    snapshot: Option<Snapshot>,
 }
 
 impl Group {
@@ -119,11 +120,16 @@ impl Group {
             node,
             options,
             pending: None,
+            changes: VecDeque::new(),
+            unwritten_membership: None,
         })
     }
 
-    /// Stands for election. Alone it wins, with the next `persisted`.
+    /// Stands for election. Alone it wins, with the next `persisted`. Who has no vote does nothing.
     pub fn campaign(&mut self) -> Result<()> {
+        if !self.node.raft.promotable() {
+            return Ok(());
+        }
         self.node.campaign().map_err(broken)
     }
 
@@ -131,8 +137,38 @@ impl Group {
         self.node.raft.state == StateRole::Leader
     }
 
+    /// Who leads this term, as far as this replica knows.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        Some(self.node.raft.leader_id)
+            .filter(|id| *id != 0)
+            .map(ReplicaId)
+    }
+
+    /// Whether an election is going on here: then, and while messages are unanswered, it is ticked.
+    pub fn is_candidate(&self) -> bool {
+        matches!(
+            self.node.raft.state,
+            StateRole::Candidate | StateRole::PreCandidate
+        )
+    }
+
     pub fn term(&self) -> u64 {
         self.node.raft.term
+    }
+
+    /// Entries up to here are known to be on the disks of a quorum.
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// How far the leader knows that a follower's log matches its own. `None`: not a leader, or nobody
+    /// of that name.
+    pub fn matched(&self, replica: ReplicaId) -> Option<u64> {
+        if !self.is_leader() {
+            return None;
+        }
+        let progress = self.node.raft.prs().get(replica.0)?;
+        Some(progress.matched)
     }
 
     pub fn log(&self) -> &LogStore {
@@ -167,6 +203,58 @@ impl Group {
         Some(first)
     }
 
+    /// Proposes a change of the members; more than one at a time is made jointly. `None`: this replica
+    /// does not lead, an earlier change is not finished yet, or the changes make no sense together.
+    pub fn propose_membership(&mut self, changes: &[Change]) -> Option<Position> {
+        let busy = self.node.raft.has_pending_conf() || self.membership().is_joint();
+        if !self.is_leader() || busy || !self.membership().allows(changes) {
+            return None;
+        }
+        let at = Position {
+            index: self.node.raft.raft_log.last_index() + 1,
+            term: self.term(),
+        };
+        let context = membership::encode_changes(changes);
+        let change = membership::to_raft(changes);
+        self.node.propose_conf_change(context, change).ok()?;
+        Some(at)
+    }
+
+    /// The members, as of what is applied here.
+    pub fn membership(&self) -> &Membership {
+        self.node.store().membership()
+    }
+
+    /// Asks the leader to hand over to `to`, once that one has the whole log.
+    pub fn transfer_leader(&mut self, to: ReplicaId) {
+        self.node.transfer_leader(to.0);
+    }
+
+    /// Passes a step of time: elections that got stuck start anew, messages that were lost are sent again.
+    /// A silent group is not ticked.
+    pub fn tick(&mut self) {
+        self.node.tick();
+    }
+
+    /// Makes the leader probe its followers: after a connection came back.
+    pub fn ping(&mut self) {
+        self.node.ping();
+    }
+
+    /// Messages to this replica are being lost: stop sending ahead.
+    pub fn unreachable(&mut self, replica: ReplicaId) {
+        self.node.report_unreachable(replica.0);
+    }
+
+    /// The stream of a snapshot to this replica has ended.
+    pub fn snapshot_sent(&mut self, to: ReplicaId, arrived: bool) {
+        let status = match arrived {
+            true => SnapshotStatus::Finish,
+            false => SnapshotStatus::Failure,
+        };
+        self.node.report_snapshot(to.0, status);
+    }
+
     /// A message from another replica. Malformed or stale ones are dropped by raft-rs.
     pub fn step(&mut self, message: Message) {
         let _ = self.node.step(message);
@@ -180,40 +268,39 @@ impl Group {
     pub fn effects(&mut self, batch: &mut WriteBatch) -> Effects {
         assert!(self.pending.is_none(), "effects of a group taken twice");
         let mut ready = self.node.ready();
-        let mut effects = Effects {
+        let effects = Effects {
             messages: ready.take_messages(),
             must_sync: ready.must_sync(),
-            snapshot: None,
+            snapshot: Snapshot::from_raft(ready.snapshot()),
         };
-        let meta = ready.snapshot().get_metadata();
-        if meta.index > 0 {
-            effects.snapshot = Some(Snapshot {
-                position: Position {
-                    index: meta.index,
-                    term: meta.term,
-                },
-                commit_ts: Timestamp::ZERO,
-            });
-        }
         let log = self.node.store();
+        if let Some(snapshot) = &effects.snapshot {
+            log.put_snapshot(snapshot, batch);
+        }
+        let entries = ready.take_entries();
+        log.put_entries(&entries, batch);
+        let keeps_commit = log.has_change_to_apply(&entries);
         let hard_state = ready
             .hs()
             .map(|state| HardState {
                 term: state.term,
                 vote: state.vote,
+                commit: match keeps_commit {
+                    true => state.commit,
+                    false => log.hard_state().commit,
+                },
             })
             .filter(|state| *state != log.hard_state());
         if let Some(state) = hard_state {
             log.put_hard_state(state, batch);
         }
-        let entries = ready.take_entries();
-        log.put_entries(&entries, batch);
         let committed = ready.take_committed_entries();
         self.pending = Some(Pending {
             ready,
             entries,
             hard_state,
             committed,
+            snapshot: effects.snapshot.clone(),
         });
         effects
     }
@@ -224,6 +311,11 @@ impl Group {
             return Persisted::default();
         };
         let log = self.node.mut_store();
+        let installed = pending.snapshot.map(|snapshot| {
+            let index = snapshot.applied.position.index;
+            log.snapshot_written(snapshot);
+            index
+        });
         log.appended(pending.entries);
         if let Some(state) = pending.hard_state {
             log.hard_state_written(state);
@@ -231,32 +323,53 @@ impl Group {
         let mut messages = pending.ready.take_persisted_messages();
         let mut light = self.node.advance_append(pending.ready);
         messages.extend(light.take_messages());
+        if let Some(index) = installed {
+            self.changes.clear();
+            self.unwritten_membership = None;
+            self.node.advance_apply_to(index);
+        }
         let committed = pending
             .committed
             .into_iter()
-            .chain(light.take_committed_entries());
+            .chain(light.take_committed_entries())
+            .collect::<Vec<_>>();
         Persisted {
             messages,
             committed: committed
-                .map(|entry| {
-                    debug_assert_eq!(entry.get_entry_type(), EntryType::EntryNormal);
-                    LogEntry {
-                        position: Position {
-                            index: entry.index,
-                            term: entry.term,
-                        },
-                        data: entry.data,
-                    }
-                })
+                .into_iter()
+                .map(|entry| self.committed_entry(entry))
                 .collect(),
         }
     }
 
+    fn committed_entry(&mut self, entry: Entry) -> LogEntry {
+        let position = Position {
+            index: entry.index,
+            term: entry.term,
+        };
+        let data = match entry.get_entry_type() {
+            EntryType::EntryNormal => entry.data,
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                self.changes.push_back((entry.index, entry.context));
+                Bytes::new()
+            }
+        };
+        LogEntry { position, data }
+    }
+
     /// Puts the applied state into the batch that applies, together with the truncation of the log
     /// if it is over its bounds. After the batch is written the return value goes to `applied`.
-    pub fn put_applied(&self, applied: Applied, batch: &mut WriteBatch) -> AppliedRecord {
+    pub fn put_applied(
+        &mut self,
+        applied: Applied,
+        batch: &mut WriteBatch,
+    ) -> storage::Result<AppliedRecord> {
+        self.change_members(applied.position.index)?;
         let log = self.node.store();
         log.put_applied(applied, batch);
+        if let Some(membership) = &self.unwritten_membership {
+            log.put_membership(membership, batch);
+        }
         let over = log.entry_count()
             > self.options.log_entries + self.options.log_entries / TRUNCATION_SLACK
             || log.bytes()
@@ -273,13 +386,34 @@ impl Group {
         if let Some(upto) = truncated {
             log.put_truncation(upto, batch);
         }
-        AppliedRecord { applied, truncated }
+        Ok(AppliedRecord { applied, truncated })
+    }
+
+    fn change_members(&mut self, upto: u64) -> storage::Result<()> {
+        let wrong = |why: String| storage::Error::Corrupt(format!("a change of members: {why}"));
+        while let Some((_, context)) = self.changes.pop_front_if(|(index, _)| *index <= upto) {
+            let changes = membership::decode_changes(&mut Reader::new(context))
+                .ok_or_else(|| wrong("it cannot be read".to_owned()))?;
+            let change = membership::to_raft(&changes);
+            let state = self.node.apply_conf_change(&change);
+            let state = state.map_err(|error| wrong(error.to_string()))?;
+            self.unwritten_membership = Some(Membership::from_raft(&state));
+            if self.is_leader() && !self.node.raft.promotable() {
+                // raft-rs cannot lead a group that it is no member of; and who has no vote should not.
+                let term = self.term();
+                self.node.raft.become_follower(term, raft::INVALID_ID);
+            }
+        }
+        Ok(())
     }
 
     pub fn applied(&mut self, record: AppliedRecord) {
         let index = record.applied.position.index;
         let log = self.node.mut_store();
         log.applied_written(record.applied);
+        if let Some(membership) = self.unwritten_membership.take() {
+            log.membership_written(membership);
+        }
         // raft-rs first: it may look at terms of entries up to the applied one.
         self.node.advance_apply_to(index);
         if let Some(upto) = record.truncated {

@@ -1,6 +1,7 @@
 use super::*;
-use crate::log_store::{GroupId, Membership, ORIGIN};
+use crate::log_store::{GroupId, ORIGIN};
 use storage::{Engine, SimDisk};
+use types::Timestamp;
 
 const GROUP: GroupId = GroupId(1);
 const ME: ReplicaId = ReplicaId(1);
@@ -13,10 +14,7 @@ struct Replica {
 
 fn found(disk: &SimDisk) {
     let mut batch = WriteBatch::default();
-    let membership = Membership {
-        voters: vec![ME],
-        learners: Vec::new(),
-    };
+    let membership = Membership::of_voters([ME]);
     LogStore::create(GROUP, membership, &mut batch);
     disk.write(batch).unwrap();
     disk.sync().unwrap();
@@ -55,7 +53,7 @@ impl Replica {
                     position: last,
                     commit_ts: Timestamp(last.index),
                 };
-                let record = self.group.put_applied(applied, &mut batch);
+                let record = self.group.put_applied(applied, &mut batch).unwrap();
                 self.disk.write(batch).unwrap();
                 self.group.applied(record);
             }

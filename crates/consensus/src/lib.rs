@@ -12,10 +12,18 @@ mod codec;
 pub mod command;
 pub mod group;
 pub mod log_store;
+pub mod membership;
+pub mod snapshot;
+pub mod wire;
+
+#[cfg(test)]
+mod cluster_tests;
 
 pub use command::Command;
-pub use group::{Effects, Group, GroupOptions, Snapshot};
-pub use log_store::{GroupId, HardState, LogEntry, LogStore, Membership, Position, ReplicaId};
+pub use group::{Effects, Group, GroupOptions};
+pub use log_store::{GroupId, HardState, LogEntry, LogStore, Position, ReplicaId};
+pub use membership::{Change, Membership};
+pub use snapshot::Snapshot;
 
 /// A message between replicas of a group.
 pub use raft::eraftpb::Message;

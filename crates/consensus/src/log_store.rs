@@ -13,10 +13,15 @@
 //! Each record starts with a version and ends with a CRC-32, verified when it is read. The entries
 //! that are kept are also held in memory: the log is short, because it is truncated after apply.
 //!
-//! The commit index is not written: a replica knows that what it applied was committed, and learns
-//! the rest from the leader or, alone, by its own election.
+//! The commit index is written only while the log holds a change of members that is not applied. A
+//! replica knows that what it applied was committed, and learns the rest from the leader or, alone, by
+//! its own election. But a change of members counts from when it is applied: a replica that forgot that
+//! one is committed would, after the next, stand for election among voters of two changes ago, and
+//! their majority need not meet that of today's.
 
 use crate::codec::{Reader, put_varint, seal, unseal};
+use crate::membership::Membership;
+use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, StorageError};
@@ -50,20 +55,15 @@ pub struct HardState {
     pub term: u64,
     /// Whom it voted for in this term; 0 for nobody.
     pub vote: u64,
-}
-
-/// Who votes in a group. Joint configurations come with replica moves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Membership {
-    pub voters: Vec<ReplicaId>,
-    pub learners: Vec<ReplicaId>,
+    /// Entries up to here are committed, at least. See the module for when it is kept.
+    pub commit: u64,
 }
 
 /// An entry that is committed, or to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub position: Position,
-    /// Empty for the entry that opens a term.
+    /// Empty for the entry that opens a term, and for a change of members.
     pub data: Bytes,
 }
 
@@ -90,6 +90,8 @@ pub struct LogStore {
     truncated: Position,
     entries: VecDeque<eraftpb::Entry>,
     bytes: u64,
+    /// Index of the newest change of members in `entries`, or 0.
+    last_change: u64,
     /// At least this is committed, because it is applied.
     applied: Applied,
 }
@@ -97,23 +99,39 @@ pub struct LogStore {
 impl LogStore {
     /// The log of a new group, and its records into `batch`.
     pub fn create(group: GroupId, membership: Membership, batch: &mut WriteBatch) -> Self {
+        Self::create_at(ORIGIN, group, membership, batch)
+    }
+
+    /// The log of a replica that joins a group: empty, and of no members, until it is sent a snapshot.
+    pub fn create_joining(group: GroupId, batch: &mut WriteBatch) -> Self {
+        Self::create_at(Position::default(), group, Membership::default(), batch)
+    }
+
+    fn create_at(
+        origin: Position,
+        group: GroupId,
+        membership: Membership,
+        batch: &mut WriteBatch,
+    ) -> Self {
         let store = LogStore {
             group,
             hard_state: HardState {
-                term: ORIGIN.term,
+                term: origin.term,
                 vote: 0,
+                commit: origin.index,
             },
             membership,
-            truncated: ORIGIN,
+            truncated: origin,
             entries: VecDeque::new(),
             bytes: 0,
+            last_change: 0,
             applied: Applied {
-                position: ORIGIN,
+                position: origin,
                 commit_ts: Timestamp::ZERO,
             },
         };
         store.put_hard_state(store.hard_state, batch);
-        store.put_membership(batch);
+        store.put_membership(&store.membership, batch);
         store.put_position(b't', store.truncated, batch);
         store.put_applied(store.applied, batch);
         store
@@ -121,23 +139,20 @@ impl LogStore {
 
     /// Reads a group's records, or `None` if the disk has no such group.
     pub fn load(group: GroupId, engine: &dyn Engine) -> storage::Result<Option<Self>> {
-        let Some(hard_state) = read(engine, key(group, b'h'), |r| {
+        let get = |key: &Bytes| engine.get(Keyspace::Raft, key);
+        let Some(hard_state) = read(get, key(group, b'h'), |r| {
             Some(HardState {
                 term: r.u64()?,
                 vote: r.u64()?,
+                commit: r.u64()?,
             })
         })?
         else {
             return Ok(None);
         };
-        let membership = required(engine, key(group, b'm'), read_membership)?;
-        let truncated = required(engine, key(group, b't'), read_position)?;
-        let applied = required(engine, key(group, b'a'), |r| {
-            Some(Applied {
-                position: read_position(r)?,
-                commit_ts: Timestamp(r.u64()?),
-            })
-        })?;
+        let membership = required(get, key(group, b'm'), Membership::read)?;
+        let truncated = required(get, key(group, b't'), read_position)?;
+        let applied = required(get, key(group, b'a'), read_applied)?;
         let mut store = LogStore {
             group,
             hard_state,
@@ -145,6 +160,7 @@ impl LogStore {
             truncated,
             entries: VecDeque::new(),
             bytes: 0,
+            last_change: 0,
             applied,
         };
         let snapshot = engine.snapshot();
@@ -160,14 +176,13 @@ impl LogStore {
             if entry.index != store.last().index + 1 || key != entry_key(group, entry.index) {
                 return Err(corrupt(&key));
             }
-            store.bytes += entry_bytes(&entry);
-            store.entries.push_back(entry);
+            store.push(entry);
         }
-        if applied.position.index < truncated.index || applied.position.index > store.last().index {
+        let known = applied.position.index.max(hard_state.commit);
+        if applied.position.index < truncated.index || known > store.last().index {
             return Err(storage::Error::Corrupt(format!(
-                "group {} is applied up to {}, but its log goes from {} to {}",
+                "group {} is committed up to {known}, but its log goes from {} to {}",
                 group.0,
-                applied.position.index,
                 truncated.index,
                 store.last().index
             )));
@@ -181,6 +196,11 @@ impl LogStore {
 
     pub fn applied(&self) -> Applied {
         self.applied
+    }
+
+    /// The members, as of what is applied.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Position of the last entry.
@@ -224,6 +244,7 @@ impl LogStore {
         let mut record = vec![VERSION];
         record.extend_from_slice(&state.term.to_le_bytes());
         record.extend_from_slice(&state.vote.to_le_bytes());
+        record.extend_from_slice(&state.commit.to_le_bytes());
         seal(&mut record, 0);
         batch.put(Keyspace::Raft, key(self.group, b'h'), record);
     }
@@ -251,16 +272,21 @@ impl LogStore {
         batch.put(Keyspace::Raft, key(self.group, kind), record);
     }
 
-    fn put_membership(&self, batch: &mut WriteBatch) {
+    pub(crate) fn put_membership(&self, membership: &Membership, batch: &mut WriteBatch) {
         let mut record = vec![VERSION];
-        for part in [&self.membership.voters, &self.membership.learners] {
-            put_varint(&mut record, part.len() as u64);
-            for id in part {
-                put_varint(&mut record, id.0);
-            }
-        }
+        membership.put(&mut record);
         seal(&mut record, 0);
         batch.put(Keyspace::Raft, key(self.group, b'm'), record);
+    }
+
+    /// Replaces the whole log by a snapshot's position.
+    pub(crate) fn put_snapshot(&self, snapshot: &Snapshot, batch: &mut WriteBatch) {
+        for index in self.truncated.index + 1..=self.last().index {
+            batch.delete(Keyspace::Raft, entry_key(self.group, index));
+        }
+        self.put_position(b't', snapshot.applied.position, batch);
+        self.put_applied(snapshot.applied, batch);
+        self.put_membership(&snapshot.membership, batch);
     }
 
     // The records above were written: memory follows.
@@ -275,10 +301,20 @@ impl LogStore {
             self.bytes -= entry_bytes(&stale);
         }
         assert_eq!(self.last().index + 1, first.index, "a gap in the log");
-        for entry in entries {
-            self.bytes += entry_bytes(&entry);
-            self.entries.push_back(entry);
+        entries.into_iter().for_each(|entry| self.push(entry));
+    }
+
+    fn push(&mut self, entry: eraftpb::Entry) {
+        self.bytes += entry_bytes(&entry);
+        if is_change(&entry) {
+            self.last_change = entry.index;
         }
+        self.entries.push_back(entry);
+    }
+
+    /// Whether a change of members will not be applied yet once these are appended.
+    pub(crate) fn has_change_to_apply(&self, appended: &[eraftpb::Entry]) -> bool {
+        self.last_change > self.applied.position.index || appended.iter().any(is_change)
     }
 
     pub(crate) fn hard_state_written(&mut self, state: HardState) {
@@ -291,6 +327,18 @@ impl LogStore {
 
     pub(crate) fn applied_written(&mut self, applied: Applied) {
         self.applied = applied;
+    }
+
+    pub(crate) fn membership_written(&mut self, membership: Membership) {
+        self.membership = membership;
+    }
+
+    pub(crate) fn snapshot_written(&mut self, snapshot: Snapshot) {
+        self.entries.clear();
+        self.bytes = 0;
+        self.truncated = snapshot.applied.position;
+        self.applied = snapshot.applied;
+        self.membership = snapshot.membership;
     }
 
     pub(crate) fn truncation_written(&mut self, upto: Position) {
@@ -338,16 +386,13 @@ impl LogStore {
 
 impl raft::Storage for LogStore {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let mut conf_state = eraftpb::ConfState::default();
-        conf_state.set_voters(self.membership.voters.iter().map(|id| id.0).collect());
-        conf_state.set_learners(self.membership.learners.iter().map(|id| id.0).collect());
         let hard_state = eraftpb::HardState {
             term: self.hard_state.term,
             vote: self.hard_state.vote,
-            commit: self.applied.position.index,
+            commit: self.hard_state.commit.max(self.applied.position.index),
             ..eraftpb::HardState::default()
         };
-        Ok(RaftState::new(hard_state, conf_state))
+        Ok(RaftState::new(hard_state, self.membership.to_raft()))
     }
 
     fn entries(
@@ -397,10 +442,20 @@ impl raft::Storage for LogStore {
         Ok(self.last().index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        // The driver streams snapshots (`crate::Snapshot`); raft-rs asks again later.
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
+        if self.applied.position.index < request_index {
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        Ok(Snapshot {
+            applied: self.applied,
+            membership: self.membership.clone(),
+        }
+        .to_raft())
     }
+}
+
+fn is_change(entry: &eraftpb::Entry) -> bool {
+    entry.get_entry_type() != eraftpb::EntryType::EntryNormal
 }
 
 fn entry_bytes(entry: &eraftpb::Entry) -> u64 {
@@ -472,25 +527,30 @@ fn read_position(reader: &mut Reader) -> Option<Position> {
     })
 }
 
-fn read_membership(reader: &mut Reader) -> Option<Membership> {
-    let part = |reader: &mut Reader| {
-        let count = reader.varint()?;
-        (0..count)
-            .map(|_| reader.varint().map(ReplicaId))
-            .collect::<Option<Vec<_>>>()
-    };
-    Some(Membership {
-        voters: part(reader)?,
-        learners: part(reader)?,
+/// The applied state and the members, as of an engine snapshot.
+pub(crate) fn read_head(
+    group: GroupId,
+    snapshot: &dyn storage::Snapshot,
+) -> storage::Result<(Applied, Membership)> {
+    let get = |key: &Bytes| snapshot.get(Keyspace::Raft, key);
+    let applied = required(get, key(group, b'a'), read_applied)?;
+    let membership = required(get, key(group, b'm'), Membership::read)?;
+    Ok((applied, membership))
+}
+
+fn read_applied(reader: &mut Reader) -> Option<Applied> {
+    Some(Applied {
+        position: read_position(reader)?,
+        commit_ts: Timestamp(reader.u64()?),
     })
 }
 
 fn read<T>(
-    engine: &dyn Engine,
+    get: impl FnOnce(&Bytes) -> storage::Result<Option<Bytes>>,
     key: Bytes,
     fields: impl FnOnce(&mut Reader) -> Option<T>,
 ) -> storage::Result<Option<T>> {
-    let Some(record) = engine.get(Keyspace::Raft, &key)? else {
+    let Some(record) = get(&key)? else {
         return Ok(None);
     };
     let body = unseal(&record).ok_or_else(|| corrupt(&key))?;
@@ -503,11 +563,11 @@ fn read<T>(
 }
 
 fn required<T>(
-    engine: &dyn Engine,
+    get: impl FnOnce(&Bytes) -> storage::Result<Option<Bytes>>,
     key: Bytes,
     fields: impl FnOnce(&mut Reader) -> Option<T>,
 ) -> storage::Result<T> {
-    read(engine, key.clone(), fields)?.ok_or_else(|| corrupt(&key))
+    read(get, key.clone(), fields)?.ok_or_else(|| corrupt(&key))
 }
 
 fn corrupt(key: &Bytes) -> storage::Error {

@@ -300,7 +300,7 @@ impl LogWriter {
             position,
             commit_ts,
         };
-        let record = self.group.put_applied(applied, &mut batch);
+        let record = self.group.put_applied(applied, &mut batch)?;
         self.engine.write(batch)?;
         self.group.applied(record);
         self.commit_ts = commit_ts;

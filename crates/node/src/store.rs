@@ -205,10 +205,7 @@ impl Drop for Store {
 
 fn found(engine: &dyn Engine, env: &Env, group: GroupId) -> Result<Identity> {
     let identity = Identity::found(&*env.rng);
-    let membership = Membership {
-        voters: vec![FIRST_REPLICA],
-        learners: Vec::new(),
-    };
+    let membership = Membership::of_voters([FIRST_REPLICA]);
     let mut batch = WriteBatch::default();
     identity.put(&mut batch);
     LogStore::create(group, membership, &mut batch);
