@@ -4,7 +4,9 @@
 //! without gap or overlap. A descriptor's *generation* rises with every change of its span or
 //! replicas, so of two descriptors of a shard the one with the higher generation is the newer.
 //!
-//! What is missing: splitting, merging and moving. A new cluster has one shard that holds everything.
+//! A new cluster has one shard that holds everything. Shards are split and merged; what a map knows of
+//! others' shards may be old, and is corrected by descriptors that come with their answers:
+//! [`ShardMap::learn`].
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -37,6 +39,52 @@ pub struct ShardDescriptor {
 }
 
 impl ShardDescriptor {
+    /// The two shards that this one becomes when it is split before `at`: the left keeps the name.
+    /// `None`: `at` is not inside of it.
+    pub fn split(&self, at: Bytes, right: ShardId) -> Option<(ShardDescriptor, ShardDescriptor)> {
+        if at <= self.start || !self.holds(&at) {
+            return None;
+        }
+        let generation = self.generation + 1;
+        let left = ShardDescriptor {
+            end: Some(at.clone()),
+            generation,
+            ..self.clone()
+        };
+        let right = ShardDescriptor {
+            id: right,
+            start: at,
+            generation,
+            ..self.clone()
+        };
+        Some((left, right))
+    }
+
+    /// The shard that this one and the one to its right become. `None`: they do not touch, or do not lie on
+    /// the same stores.
+    pub fn merge(&self, right: &ShardDescriptor) -> Option<ShardDescriptor> {
+        let stores = |shard: &ShardDescriptor| {
+            let mut stores: Vec<StoreId> = shard.replicas.iter().map(|r| r.store).collect();
+            stores.sort_unstable();
+            stores
+        };
+        if self.end.as_ref() != Some(&right.start) || stores(self) != stores(right) {
+            return None;
+        }
+        Some(ShardDescriptor {
+            end: right.end.clone(),
+            generation: self.generation.max(right.generation) + 1,
+            ..self.clone()
+        })
+    }
+
+    fn overlaps(&self, other: &ShardDescriptor) -> bool {
+        let before = |a: &ShardDescriptor, b: &ShardDescriptor| {
+            a.end.as_ref().is_some_and(|end| *end <= b.start)
+        };
+        !before(self, other) && !before(other, self)
+    }
+
     pub fn holds(&self, key: &[u8]) -> bool {
         key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
     }
@@ -117,6 +165,24 @@ impl ShardMap {
             .take_while(move |shard| &shard.start[..] < end)
     }
 
+    /// Takes in newer descriptors, as an answer from a shard brings them. Together with what stays they must
+    /// cover all keys again, else nothing changes: then this map lacks more than the answer tells, and is
+    /// to be read anew. Older descriptors than known are passed over.
+    pub fn learn(&mut self, newer: &[ShardDescriptor]) -> Result<(), InvalidMap> {
+        let mut shards = self.shards.clone();
+        for descriptor in newer {
+            let known_better = shards.iter().any(|known| {
+                known.overlaps(descriptor) && known.generation > descriptor.generation
+            });
+            if !known_better {
+                shards.retain(|known| !known.overlaps(descriptor) && known.id != descriptor.id);
+                shards.push(descriptor.clone());
+            }
+        }
+        *self = ShardMap::new(shards)?;
+        Ok(())
+    }
+
     pub fn shards(&self) -> &[ShardDescriptor] {
         &self.shards
     }
@@ -165,6 +231,45 @@ mod tests {
         assert_eq!(touched("a", "h"), [1, 2]);
         assert_eq!(touched("q", "r"), [3]);
         assert_eq!(touched("", "\u{7f}"), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_stale_map_learns_of_splits_and_merges() {
+        let one = ShardMap::single(Replica {
+            store: StoreId(1),
+            id: 1,
+        });
+        let all = one.shards()[0].clone();
+        let (left, right) = all
+            .split(Bytes::from_static(b"m"), ShardId(2))
+            .expect("a split");
+        let (middle, last) = right
+            .split(Bytes::from_static(b"t"), ShardId(3))
+            .expect("a split");
+        assert_eq!(right.split(Bytes::from_static(b"m"), ShardId(4)), None);
+        assert_eq!(left.split(Bytes::from_static(b"z"), ShardId(4)), None);
+
+        // A part of the truth leaves a hole: the map stays as it was.
+        let mut map = one.clone();
+        assert!(map.learn(std::slice::from_ref(&left)).is_err());
+        assert_eq!(map, one);
+        map.learn(&[left.clone(), right.clone()])
+            .expect("the keys are covered");
+        map.learn(&[middle.clone(), last.clone()])
+            .expect("the keys are covered");
+        assert_eq!(map.lookup(b"s").id, ShardId(2));
+        assert_eq!(map.lookup(b"t").id, ShardId(3));
+
+        // What is old teaches nothing.
+        map.learn(&[all, right]).expect("nothing changes");
+        assert_eq!(map.shards(), [left.clone(), middle.clone(), last.clone()]);
+
+        assert_eq!(left.merge(&last), None);
+        let merged = middle.merge(&last).expect("neighbours");
+        let merged = left.merge(&merged).expect("neighbours");
+        map.learn(std::slice::from_ref(&merged))
+            .expect("the keys are covered");
+        assert_eq!(map.shards(), [merged]);
     }
 
     #[test]
