@@ -62,8 +62,10 @@ impl Snapshot {
     }
 
     pub(crate) fn to_raft(&self) -> eraftpb::Snapshot {
-        let mut snapshot = eraftpb::Snapshot::default();
-        snapshot.data = self.applied.commit_ts.0.to_le_bytes().to_vec().into();
+        let mut snapshot = eraftpb::Snapshot {
+            data: self.applied.commit_ts.0.to_le_bytes().to_vec().into(),
+            ..eraftpb::Snapshot::default()
+        };
         let meta = snapshot.mut_metadata();
         meta.index = self.applied.position.index;
         meta.term = self.applied.position.term;

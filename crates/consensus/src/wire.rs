@@ -195,8 +195,10 @@ mod tests {
                 learners_next,
                 auto_leave,
             };
-            let mut snapshot = Snapshot::default();
-            snapshot.data = data;
+            let mut snapshot = Snapshot {
+                data,
+                ..Snapshot::default()
+            };
             let meta = snapshot.mut_metadata();
             meta.index = index;
             meta.term = term;

@@ -1,0 +1,441 @@
+//! Which replicas and leases should lie elsewhere, and why.
+//!
+//! [`plan_moves`] is pure: a view in, moves with their reasons out, the same for the same view. The manager
+//! asks again once they are done; a plan is a few steps in the right direction and never a whole journey.
+//!
+//! What it looks for, the more urgent first:
+//!
+//! | reason          | when                                                     | move                       |
+//! | --------------- | -------------------------------------------------------- | -------------------------- |
+//! | lease           | its holder drains, is slow or is gone from the members    | lease to another replica   |
+//! | repair          | a shard has fewer good replicas than it should            | add one; the shard with the fewest first |
+//! | remove          | more replicas than it should, or one that is no good while enough others are | remove one |
+//! | spread          | another store would put the replicas farther apart        | move one                   |
+//! | balance         | one store has clearly more replicas than another          | move one                   |
+//! | lease balance   | one store has clearly more leases than another            | lease to another replica   |
+//!
+//! **It never makes things worse.** A replica is removed only while the good ones that stay are enough
+//! for the replication factor, so a move adds before it removes. The factor is the policy's and is
+//! never lowered because stores are missing.
+//!
+//! **It ends.** Each move of a balance lowers the sum of squares of the counts, each move of a spread
+//! raises the spread, and the counts are not balanced at the cost of spread: so a view that does not
+//! change from outside comes to rest. The property test runs it there.
+
+use crate::view::{ClusterView, ShardView, StoreView};
+use sharding::ShardId;
+use std::collections::BTreeMap;
+use types::StoreId;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    /// Copies of each shard, if there are as many stores.
+    pub replication_factor: usize,
+    /// Moves in one plan: what may be copied at a time.
+    pub most_moves: usize,
+    /// Counts on two stores may differ by so many before one is moved; at least 2, or a single shard
+    /// would wander.
+    pub tolerance: usize,
+    /// A store fuller than this share of its disk is given nothing.
+    pub most_full: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            replication_factor: 3,
+            most_moves: 16,
+            tolerance: 2,
+            most_full: 0.9,
+        }
+    }
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Move {
+    AddReplica {
+        shard: ShardId,
+        to: StoreId,
+    },
+    RemoveReplica {
+        shard: ShardId,
+        from: StoreId,
+    },
+    /// Adds, then removes, as one joint change of the members.
+    MoveReplica {
+        shard: ShardId,
+        from: StoreId,
+        to: StoreId,
+    },
+    TransferLease {
+        shard: ShardId,
+        to: StoreId,
+    },
+}
+
+impl Move {
+    pub fn shard(&self) -> ShardId {
+        match self {
+            Move::AddReplica { shard, .. }
+            | Move::RemoveReplica { shard, .. }
+            | Move::MoveReplica { shard, .. }
+            | Move::TransferLease { shard, .. } => *shard,
+        }
+    }
+}
+
+/// A step and why it is made, as `phantom.moves` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    pub step: Move,
+    pub reason: String,
+}
+
+/// See the module.
+pub fn plan_moves(view: &ClusterView, policy: &Policy) -> Vec<Planned> {
+    let mut plan = Plan::new(view, policy);
+    plan.leases_to_give_up();
+    plan.repairs();
+    plan.removals();
+    plan.spread();
+    plan.balance();
+    plan.lease_balance();
+    plan.moves
+}
+
+struct Plan<'a> {
+    view: &'a ClusterView,
+    policy: &'a Policy,
+    /// Replicas and leases on each store that may have some, with the planned moves done.
+    replicas: BTreeMap<StoreId, usize>,
+    leases: BTreeMap<StoreId, usize>,
+    bytes: BTreeMap<StoreId, u64>,
+    /// A shard is moved once in a plan.
+    touched: Vec<ShardId>,
+    moves: Vec<Planned>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(view: &'a ClusterView, policy: &'a Policy) -> Self {
+        let none = |want: fn(&StoreView) -> bool| {
+            let stores = view.stores.values().filter(move |store| want(store));
+            stores.map(|store| (store.id, 0)).collect()
+        };
+        let mut replicas: BTreeMap<StoreId, usize> = none(|store| store.state.holds_replicas());
+        let mut leases: BTreeMap<StoreId, usize> =
+            none(|store| store.state.may_lead() && !store.slow);
+        for shard in &view.shards {
+            for store in &shard.replicas {
+                replicas.entry(*store).and_modify(|count| *count += 1);
+            }
+            if let Some(store) = shard.lease {
+                leases.entry(store).and_modify(|count| *count += 1);
+            }
+        }
+        let changing = view.shards.iter().filter(|shard| shard.changing);
+        let used = view
+            .stores
+            .values()
+            .map(|store| (store.id, store.used_bytes));
+        Plan {
+            view,
+            policy,
+            replicas,
+            leases,
+            bytes: used.collect(),
+            touched: changing.map(|shard| shard.id).collect(),
+            moves: Vec::new(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.moves.len() >= self.policy.most_moves
+    }
+
+    fn untouched(&self) -> Vec<&'a ShardView> {
+        let shards = self.view.shards.iter();
+        shards
+            .filter(|shard| !self.touched.contains(&shard.id))
+            .collect()
+    }
+
+    fn step(&mut self, step: Move, bytes: u64, reason: String) {
+        if self.is_full() {
+            return;
+        }
+        let mut add = |to: StoreId| {
+            self.replicas.entry(to).and_modify(|count| *count += 1);
+            self.bytes.entry(to).and_modify(|used| *used += bytes);
+        };
+        match step {
+            Move::AddReplica { to, .. } => add(to),
+            Move::MoveReplica { from, to, .. } => {
+                add(to);
+                self.replicas.entry(from).and_modify(|count| *count -= 1);
+            }
+            Move::RemoveReplica { from, .. } => {
+                self.replicas.entry(from).and_modify(|count| *count -= 1);
+            }
+            Move::TransferLease { to, .. } => {
+                self.leases.entry(to).and_modify(|count| *count += 1);
+            }
+        }
+        self.touched.push(step.shard());
+        self.moves.push(Planned { step, reason });
+    }
+
+    fn is_good(&self, store: StoreId) -> bool {
+        self.view.state(store).holds_replicas()
+    }
+
+    fn good(&self, shard: &ShardView) -> Vec<StoreId> {
+        let stores = shard.replicas.iter().copied();
+        stores.filter(|store| self.is_good(*store)).collect()
+    }
+
+    fn count(&self, store: StoreId) -> usize {
+        self.replicas.get(&store).copied().unwrap_or(0)
+    }
+
+    /// Stores that can take one more replica of the shard.
+    fn targets(&self, shard: &ShardView) -> Vec<StoreId> {
+        let can_take = |store: &&StoreView| {
+            let used = self.bytes.get(&store.id).copied().unwrap_or(0) + shard.bytes;
+            store.state.takes_replicas()
+                && !store.slow
+                && !shard.replicas.contains(&store.id)
+                && used as f64 <= store.disk_bytes as f64 * self.policy.most_full
+        };
+        let stores = self.view.stores.values().filter(can_take);
+        stores.map(|store| store.id).collect()
+    }
+
+    /// Of the stores that can take one, the one that puts the replicas farthest apart together with
+    /// `others`; among equals the emptiest.
+    fn best_target(&self, shard: &ShardView, others: &[StoreId]) -> Option<StoreId> {
+        let with = |store: StoreId| [others, &[store]].concat();
+        self.targets(shard).into_iter().max_by(|a, b| {
+            let spread = |store| self.view.spread(&with(store));
+            spread(*a)
+                .total_cmp(&spread(*b))
+                .then_with(|| self.count(*b).cmp(&self.count(*a)))
+                .then_with(|| b.cmp(a))
+        })
+    }
+
+    fn lease_target(&self, shard: &ShardView) -> Option<StoreId> {
+        let mut able = shard.replicas.clone();
+        able.retain(|store| self.leases.contains_key(store));
+        able.into_iter()
+            .min_by_key(|store| (self.leases.get(store).copied(), *store))
+    }
+
+    fn leases_to_give_up(&mut self) {
+        for shard in self.untouched() {
+            let Some(holder) = shard.lease else {
+                continue;
+            };
+            let stays = self.leases.contains_key(&holder) && shard.replicas.contains(&holder);
+            if !stays && let Some(to) = self.lease_target(shard) {
+                let state = self.view.state(holder);
+                let why = match self.view.stores.get(&holder) {
+                    Some(store) if store.slow => "is slow".to_owned(),
+                    _ => format!("is {state:?}").to_lowercase(),
+                };
+                let reason = format!("lease: store {holder} {why}");
+                let shard = shard.id;
+                self.step(Move::TransferLease { shard, to }, 0, reason);
+            }
+        }
+    }
+
+    fn repairs(&mut self) {
+        let mut short: Vec<(usize, &ShardView)> = self
+            .untouched()
+            .into_iter()
+            .map(|shard| (self.good(shard).len(), shard))
+            .filter(|(good, _)| *good < self.policy.replication_factor)
+            .collect();
+        short.sort_by_key(|(good, shard)| (*good, shard.id));
+        for (good, shard) in short {
+            if self.is_full() {
+                return;
+            }
+            let others = self.good(shard);
+            if let Some(to) = self.best_target(shard, &others) {
+                let wanted = self.policy.replication_factor;
+                let reason = format!("repair: {good} of {wanted} replicas are good");
+                let step = Move::AddReplica {
+                    shard: shard.id,
+                    to,
+                };
+                self.step(step, shard.bytes, reason);
+            }
+        }
+    }
+
+    fn removals(&mut self) {
+        for shard in self.untouched() {
+            if self.is_full() {
+                return;
+            }
+            let good = self.good(shard);
+            let bad = shard.replicas.iter().find(|store| !self.is_good(**store));
+            let (from, reason) = if good.len() >= self.policy.replication_factor
+                && let Some(bad) = bad
+            {
+                let state = format!("{:?}", self.view.state(*bad)).to_lowercase();
+                (*bad, format!("remove: store {bad} is {state}"))
+            } else if good.len() > self.policy.replication_factor {
+                let without = |store: &StoreId| -> Vec<StoreId> {
+                    good.iter()
+                        .copied()
+                        .filter(|other| other != store)
+                        .collect()
+                };
+                // Not the holder of the lease; of the others the one that is missed least.
+                let candidates = good.iter().filter(|store| Some(**store) != shard.lease);
+                let Some(from) = candidates.max_by(|a, b| {
+                    let spread = |store| self.view.spread(&without(store));
+                    spread(a)
+                        .total_cmp(&spread(b))
+                        .then_with(|| self.count(**a).cmp(&self.count(**b)))
+                        .then_with(|| a.cmp(b))
+                }) else {
+                    continue;
+                };
+                (
+                    *from,
+                    format!("remove: {} replicas are too many", good.len()),
+                )
+            } else {
+                continue;
+            };
+            if shard.lease == Some(from) {
+                // Its lease goes first.
+                continue;
+            }
+            let shard = shard.id;
+            self.step(Move::RemoveReplica { shard, from }, 0, reason);
+        }
+    }
+
+    /// Complete shards without bad replicas, whose replicas may be moved for the better.
+    fn settled(&self) -> Vec<&'a ShardView> {
+        let mut shards = self.untouched();
+        shards.retain(|shard| {
+            let whole = shard.replicas.len() == self.policy.replication_factor;
+            whole && self.good(shard).len() == shard.replicas.len()
+        });
+        shards
+    }
+
+    /// The replica whose exchange against `to` leaves the shard's replicas farthest apart, and how far. Not
+    /// the holder of the lease.
+    fn exchange(&self, shard: &ShardView, to: StoreId) -> Option<(f64, StoreId)> {
+        let movable = shard.replicas.iter().copied();
+        let movable = movable.filter(|store| Some(*store) != shard.lease);
+        let exchanged = movable.map(|from| {
+            let mut after = shard.replicas.clone();
+            after.retain(|store| *store != from);
+            after.push(to);
+            (self.view.spread(&after), from)
+        });
+        exchanged.max_by(|a, b| {
+            let count = |(_, store): &(f64, StoreId)| self.count(*store);
+            a.0.total_cmp(&b.0).then_with(|| count(a).cmp(&count(b)))
+        })
+    }
+
+    fn spread(&mut self) {
+        for shard in self.settled() {
+            if self.is_full() {
+                return;
+            }
+            let now = self.view.spread(&shard.replicas);
+            let options = self.targets(shard).into_iter().filter_map(|to| {
+                let (spread, from) = self.exchange(shard, to)?;
+                Some((spread, from, to))
+            });
+            let best = options.max_by(|a, b| {
+                a.0.total_cmp(&b.0)
+                    .then_with(|| self.count(b.2).cmp(&self.count(a.2)))
+                    .then_with(|| b.2.cmp(&a.2))
+            });
+            if let Some((spread, from, to)) = best
+                && spread > now + f64::EPSILON * 8.0
+            {
+                let reason = format!("spread: {now:.2} to {spread:.2}");
+                let step = Move::MoveReplica {
+                    shard: shard.id,
+                    from,
+                    to,
+                };
+                self.step(step, shard.bytes, reason);
+            }
+        }
+    }
+
+    fn balance(&mut self) {
+        for shard in self.settled() {
+            if self.is_full() {
+                return;
+            }
+            let now = self.view.spread(&shard.replicas);
+            let mut best: Option<(usize, StoreId, StoreId)> = None;
+            let targets = self.targets(shard);
+            for from in shard.replicas.iter().filter(|s| Some(**s) != shard.lease) {
+                for to in &targets {
+                    let more = self.count(*from).saturating_sub(self.count(*to));
+                    let mut after = shard.replicas.clone();
+                    after.retain(|store| store != from);
+                    after.push(*to);
+                    let as_far_apart = self.view.spread(&after) >= now - f64::EPSILON * 8.0;
+                    let better = best.is_none_or(|(most, ..)| more > most);
+                    if more >= self.policy.tolerance.max(2) && as_far_apart && better {
+                        best = Some((more, *from, *to));
+                    }
+                }
+            }
+            if let Some((_, from, to)) = best {
+                let (many, few) = (self.count(from), self.count(to));
+                let reason = format!("balance: {many} replicas on store {from}, {few} on {to}");
+                let step = Move::MoveReplica {
+                    shard: shard.id,
+                    from,
+                    to,
+                };
+                self.step(step, shard.bytes, reason);
+            }
+        }
+    }
+
+    fn lease_balance(&mut self) {
+        for shard in self.untouched() {
+            if self.is_full() {
+                return;
+            }
+            let Some(holder) = shard
+                .lease
+                .filter(|holder| self.leases.contains_key(holder))
+            else {
+                continue;
+            };
+            let Some(to) = self.lease_target(shard).filter(|to| *to != holder) else {
+                continue;
+            };
+            let (many, few) = (self.leases[&holder], self.leases[&to]);
+            if many >= few + self.policy.tolerance.max(2) {
+                let reason = format!("lease balance: {many} on store {holder}, {few} on {to}");
+                self.leases.entry(holder).and_modify(|count| *count -= 1);
+                let shard = shard.id;
+                self.step(Move::TransferLease { shard, to }, 0, reason);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "rebalance_tests.rs"]
+mod tests;

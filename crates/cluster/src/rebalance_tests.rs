@@ -1,0 +1,232 @@
+use super::*;
+use crate::view::{Locality, StoreState};
+use proptest::prelude::*;
+
+fn store(id: u64, zone: &str) -> StoreView {
+    StoreView {
+        id: StoreId(id),
+        state: StoreState::Live,
+        locality: Locality(vec![("zone".to_owned(), zone.to_owned())]),
+        disk_bytes: 1 << 40,
+        used_bytes: 0,
+        slow: false,
+    }
+}
+
+fn shard(id: u64, replicas: &[u64]) -> ShardView {
+    ShardView {
+        id: ShardId(id),
+        replicas: replicas.iter().copied().map(StoreId).collect(),
+        lease: replicas.first().copied().map(StoreId),
+        bytes: 1 << 20,
+        changing: false,
+    }
+}
+
+fn view(stores: Vec<StoreView>, shards: Vec<ShardView>) -> ClusterView {
+    ClusterView {
+        stores: stores.into_iter().map(|store| (store.id, store)).collect(),
+        shards,
+    }
+}
+
+/// Carries a plan out.
+fn apply(view: &mut ClusterView, moves: &[Planned], policy: &Policy) {
+    for planned in moves {
+        let good_of = |view: &ClusterView, shard: &ShardView| {
+            let stores = shard.replicas.iter();
+            stores.filter(|s| view.state(**s).holds_replicas()).count()
+        };
+        let id = planned.step.shard();
+        let place = view.shards.iter().position(|shard| shard.id == id);
+        let place = place.expect("a shard of the view");
+        let good_before = good_of(view, &view.shards[place]);
+        let shard = &mut view.shards[place];
+        match planned.step {
+            Move::AddReplica { to, .. } => {
+                assert!(!shard.replicas.contains(&to));
+                shard.replicas.push(to);
+                shard.lease = shard.lease.or(Some(to));
+            }
+            Move::RemoveReplica { from, .. } => {
+                assert_ne!(shard.lease, Some(from));
+                shard.replicas.retain(|store| *store != from);
+            }
+            Move::MoveReplica { from, to, .. } => {
+                assert_ne!(shard.lease, Some(from));
+                assert!(!shard.replicas.contains(&to));
+                shard.replicas.retain(|store| *store != from);
+                shard.replicas.push(to);
+            }
+            Move::TransferLease { to, .. } => {
+                assert!(shard.replicas.contains(&to));
+                shard.lease = Some(to);
+            }
+        }
+        let good_after = good_of(view, &view.shards[place]);
+        assert!(
+            good_after >= good_before.min(policy.replication_factor),
+            "{planned:?} leaves {good_after} of {good_before}"
+        );
+    }
+}
+
+/// Plans and carries out until there is nothing left to do. Returns all moves.
+fn run(view: &mut ClusterView, policy: &Policy) -> Vec<Planned> {
+    let mut all = Vec::new();
+    let most_rounds = 50 + 20 * view.shards.len();
+    for _ in 0..most_rounds {
+        let moves = plan_moves(view, policy);
+        if moves.is_empty() {
+            return all;
+        }
+        apply(view, &moves, policy);
+        all.extend(moves);
+    }
+    panic!(
+        "no rest after {most_rounds} rounds: {:?}",
+        &all[all.len() - 5..]
+    );
+}
+
+#[test]
+fn a_dead_store_is_made_good_and_then_forgotten() {
+    let stores = (1..=4).map(|id| store(id, &format!("z{id}"))).collect();
+    let mut view = view(stores, vec![shard(1, &[1, 2, 3])]);
+    assert!(plan_moves(&view, &Policy::default()).is_empty());
+    view.stores.get_mut(&StoreId(3)).expect("a store").state = StoreState::Dead;
+    let moves = run(&mut view, &Policy::default());
+    let said: Vec<&str> = moves.iter().map(|m| m.reason.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "repair: 2 of 3 replicas are good",
+            "remove: store 3 is dead"
+        ]
+    );
+    assert_eq!(view.shards[0].replicas, [1, 2, 4].map(StoreId));
+}
+
+#[test]
+fn the_factor_is_not_lowered_because_stores_are_missing() {
+    let mut stores: Vec<StoreView> = (1..=3).map(|id| store(id, "z")).collect();
+    stores[2].state = StoreState::Dead;
+    let mut view = view(stores, vec![shard(1, &[1, 2, 3])]);
+    assert!(run(&mut view, &Policy::default()).is_empty());
+    assert_eq!(view.shards[0].replicas.len(), 3);
+}
+
+#[test]
+fn one_store_alone_grows_to_three_copies_as_stores_come() {
+    let mut view = view(vec![store(1, "z1")], vec![shard(1, &[1])]);
+    assert!(run(&mut view, &Policy::default()).is_empty());
+    view.stores.insert(StoreId(2), store(2, "z2"));
+    run(&mut view, &Policy::default());
+    view.stores.insert(StoreId(3), store(3, "z3"));
+    run(&mut view, &Policy::default());
+    assert_eq!(view.shards[0].replicas, [1, 2, 3].map(StoreId));
+}
+
+#[test]
+fn a_draining_store_gives_up_its_leases_only() {
+    let stores = (1..=3).map(|id| store(id, "z")).collect();
+    let shards = (1..=6).map(|id| shard(id, &[1, 2, 3])).collect();
+    let mut view = view(stores, shards);
+    run(&mut view, &Policy::default());
+    view.stores.get_mut(&StoreId(1)).expect("a store").state = StoreState::Draining;
+    run(&mut view, &Policy::default());
+    let leases = |store| {
+        let shards = view.shards.iter();
+        shards.filter(|s| s.lease == Some(StoreId(store))).count()
+    };
+    assert_eq!([leases(1), leases(2), leases(3)], [0, 3, 3]);
+    assert!(view.shards.iter().all(|s| s.replicas.len() == 3));
+}
+
+#[test]
+fn replicas_lie_in_different_zones_where_they_can() {
+    let stores = vec![
+        store(1, "a"),
+        store(2, "a"),
+        store(3, "a"),
+        store(4, "b"),
+        store(5, "c"),
+    ];
+    let mut view = view(stores, vec![shard(1, &[1, 2, 3])]);
+    run(&mut view, &Policy::default());
+    assert_eq!(view.shards[0].replicas, [1, 4, 5].map(StoreId));
+}
+
+#[test]
+fn a_full_disk_is_given_nothing() {
+    let mut stores: Vec<StoreView> = (1..=4).map(|id| store(id, "z")).collect();
+    stores[3].used_bytes = stores[3].disk_bytes / 100 * 95;
+    let mut view = view(stores, vec![shard(1, &[1, 2])]);
+    run(&mut view, &Policy::default());
+    assert_eq!(view.shards[0].replicas, [1, 2, 3].map(StoreId));
+}
+
+fn any_view() -> impl Strategy<Value = ClusterView> {
+    let state = prop_oneof![
+        8 => Just(StoreState::Live),
+        1 => Just(StoreState::Suspect),
+        1 => Just(StoreState::Dead),
+        1 => Just(StoreState::Draining),
+        1 => Just(StoreState::Decommissioning),
+    ];
+    let stores = proptest::collection::vec((state, 0u8..4, proptest::bool::weighted(0.05)), 1..9);
+    stores.prop_flat_map(|stores| {
+        let count = stores.len();
+        let stores: Vec<StoreView> = stores
+            .into_iter()
+            .enumerate()
+            .map(|(at, (state, zone, slow))| StoreView {
+                state,
+                slow,
+                ..store(at as u64, &format!("z{zone}"))
+            })
+            .collect();
+        let ids: Vec<u64> = (0..count as u64).collect();
+        let replicas = proptest::sample::subsequence(ids, 1..=count.min(5));
+        let shards = proptest::collection::vec(replicas.prop_shuffle(), 1..40);
+        shards.prop_map(move |shards| {
+            let shards = shards.iter().enumerate();
+            view(
+                stores.clone(),
+                shards.map(|(at, on)| shard(at as u64, on)).collect(),
+            )
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_cluster_comes_to_a_good_rest(mut view in any_view()) {
+        let policy = Policy::default();
+        run(&mut view, &policy);
+        let takers: Vec<StoreId> = view
+            .stores
+            .values()
+            .filter(|store| store.state.takes_replicas() && !store.slow)
+            .map(|store| store.id)
+            .collect();
+        for shard in &view.shards {
+            let good = shard.replicas.iter().filter(|s| view.state(**s).holds_replicas());
+            let good = good.count();
+            let could = takers.iter().all(|store| shard.replicas.contains(store));
+            prop_assert!(good >= policy.replication_factor || could, "{shard:?}");
+        }
+        // In one zone nothing stands against even counts.
+        let zones: std::collections::BTreeSet<&Locality> =
+            view.stores.values().map(|store| &store.locality).collect();
+        let all_live = view.stores.len() == takers.len();
+        if zones.len() == 1 && all_live && takers.len() > policy.replication_factor {
+            let count = |store: &StoreId| {
+                view.shards.iter().filter(|s| s.replicas.contains(store)).count()
+            };
+            let counts: Vec<usize> = takers.iter().map(count).collect();
+            let (least, most) = (counts.iter().min(), counts.iter().max());
+            prop_assert!(most.unwrap() - least.unwrap() <= 2 * policy.tolerance, "{counts:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Stores and shards as the cluster manager knows them.
+
+use sharding::ShardId;
+use std::collections::BTreeMap;
+use std::fmt;
+use types::StoreId;
+
+/// Where a store stands, from the widest place to the narrowest: `region=eu, zone=eu-1`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Locality(pub Vec<(String, String)>);
+
+impl Locality {
+    /// How far apart two places are: 0 the same, 1 nothing in common. Tiers count until the first that
+    /// differs, because two zones of one name in two regions are not near.
+    pub fn distance(&self, other: &Locality) -> f64 {
+        let tiers = self.0.len().max(other.0.len());
+        if tiers == 0 {
+            return 0.0;
+        }
+        let common = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b);
+        1.0 - common.count() as f64 / tiers as f64
+    }
+}
+
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tiers: Vec<String> = self.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        f.write_str(&tiers.join(","))
+    }
+}
+
+/// What a store is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreState {
+    Live,
+    /// Its heartbeats are missing, but not for long enough to copy its data elsewhere.
+    Suspect,
+    /// Missing for `time_until_dead`: what it held is to be made good.
+    Dead,
+    /// It gives up its leases and keeps its replicas: it will be back.
+    Draining,
+    /// It gives up everything.
+    Decommissioning,
+}
+
+impl StoreState {
+    /// It may be given replicas.
+    pub fn takes_replicas(self) -> bool {
+        self == StoreState::Live
+    }
+
+    /// Replicas on it count as copies.
+    pub fn holds_replicas(self) -> bool {
+        !matches!(self, StoreState::Dead | StoreState::Decommissioning)
+    }
+
+    /// It can answer, and so lead.
+    pub fn may_lead(self) -> bool {
+        matches!(self, StoreState::Live)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreView {
+    pub id: StoreId,
+    pub state: StoreState,
+    pub locality: Locality,
+    pub disk_bytes: u64,
+    pub used_bytes: u64,
+    /// Its disk or network is slow of late: leases leave it.
+    pub slow: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardView {
+    pub id: ShardId,
+    /// Stores of the voting replicas.
+    pub replicas: Vec<StoreId>,
+    /// The store that holds its lease, if any does.
+    pub lease: Option<StoreId>,
+    pub bytes: u64,
+    /// Changes of its members are under way: nothing else is planned for it.
+    pub changing: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterView {
+    pub stores: BTreeMap<StoreId, StoreView>,
+    pub shards: Vec<ShardView>,
+}
+
+impl ClusterView {
+    pub(crate) fn state(&self, store: StoreId) -> StoreState {
+        // A store that nobody knows any more has left.
+        self.stores
+            .get(&store)
+            .map_or(StoreState::Dead, |store| store.state)
+    }
+
+    /// Sum of the distances between all pairs of these stores.
+    pub fn spread(&self, stores: &[StoreId]) -> f64 {
+        let places: Vec<&Locality> = stores
+            .iter()
+            .filter_map(|id| self.stores.get(id).map(|store| &store.locality))
+            .collect();
+        let pairs = places
+            .iter()
+            .enumerate()
+            .flat_map(|(at, a)| places[at + 1..].iter().map(move |b| a.distance(b)));
+        pairs.sum()
+    }
+}
