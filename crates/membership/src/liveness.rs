@@ -32,7 +32,7 @@
 //! # What the driver does
 //! Each call answers with [`Effects`]: write the record and sync it, call [`Liveness::persisted`], and
 //! only then send the messages. The clock is an argument; it is the store's hybrid logical clock, which
-//! has observed [`Liveness::clock_floor`] after a restart.
+//! has observed [`Record::clock_floor`] after a restart.
 
 use crate::liveness::record::Record;
 use std::collections::BTreeMap;
