@@ -14,8 +14,8 @@ const DEFAULT_SQL_ADDR: &str = "127.0.0.1:5450";
 const DEFAULT_RPC_ADDR: &str = "127.0.0.1:5451";
 const DEFAULT_HTTP_ADDR: &str = "127.0.0.1:5452";
 
-/// Decompressed blocks kept in memory: an idle node stays below 150 MiB with it.
-const DEFAULT_CACHE: Bytes = Bytes(64 << 20);
+/// Decompressed blocks kept in memory.
+const DEFAULT_CACHE: Bytes = Bytes(storage::CACHE_DEFAULT_BYTES);
 /// Decoded columns kept between queries: those in use of some million rows. An idle node has none.
 const DEFAULT_COLUMN_CACHE: Bytes = Bytes(256 << 20);
 /// Memory of statements that sort, join or aggregate, and of buffered writes, all together.

@@ -40,7 +40,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use options::FjallOptions;
+pub use options::{CACHE_DEFAULT_BYTES, FjallOptions};
 
 use crate::disk_space::DiskSpace;
 use crate::engine::{Engine, Error, Keyspace, Result, Snapshot, WriteBatch};

@@ -17,5 +17,5 @@ pub mod mvcc;
 pub mod sim_disk;
 
 pub use engine::{Engine, Error, KeyRange, Keyspace, Pairs, Result, Snapshot, WriteBatch};
-pub use fjall_engine::{FjallEngine, FjallOptions};
+pub use fjall_engine::{CACHE_DEFAULT_BYTES, FjallEngine, FjallOptions};
 pub use sim_disk::SimDisk;

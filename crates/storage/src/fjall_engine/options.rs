@@ -10,10 +10,10 @@ use fjall::config::{
 
 const MIB: u64 = 1 << 20;
 
-/// The rows of a million small accounts. A point read that misses costs a system call and a
-/// copy, twice one that hits. It fills with what is read, so an idle node stays far
+/// Decompressed blocks kept in memory unless the node is told otherwise. A point read that misses costs a
+/// system call and a copy, twice one that hits. It fills with what is read, so an idle node stays far
 /// below 150 MiB.
-const CACHE_DEFAULT_BYTES: u64 = 256 * MIB;
+pub const CACHE_DEFAULT_BYTES: u64 = 64 * MIB;
 /// Journals kept at most: what a restart replays. A keyspace that is seldom written is flushed once
 /// they reach this, so that the oldest can go.
 const JOURNALS_DEFAULT_BYTES: u64 = 128 * MIB;
