@@ -17,8 +17,9 @@
 //! # Failure
 //! - The disk is full before the log entries are written: those commits are refused (53100), as if they
 //!   had never been proposed, and the store goes on.
-//! - The disk is full when they are applied: they are committed, so they must not be refused. The writer
-//!   keeps them and tries again until there is space; meanwhile it refuses new ones.
+//! - The disk is full when they are applied: they are committed, so they must not be refused. Space was
+//!   set aside for them, so this takes something else that fills the disk. The writer keeps them and tries
+//!   again until there is space; meanwhile it refuses new ones.
 //! - Any other failure to write or sync: what is on disk is unknown, and so is the outcome of the commits
 //!   in hand (40003). The store stops writing for good.
 //!
@@ -193,6 +194,8 @@ impl LogWriter {
             let effects = self.group.effects(&mut batch);
             debug_assert!(effects.messages.is_empty() && effects.snapshot.is_none());
             if !batch.is_empty() {
+                // Applying writes about as much again.
+                batch.promised_bytes = batch.bytes();
                 self.engine.write(batch).map_err(|error| match error {
                     storage::Error::DiskFull(_) if !written => AppendError::Refused(error),
                     error => AppendError::Failed(error.into()),
@@ -279,7 +282,7 @@ impl LogWriter {
                 [command] if is_large(command) => {
                     for part in command.writes.chunks(self.batch_writes) {
                         if !batch.is_empty() {
-                            self.engine.write(std::mem::take(&mut batch))?;
+                            self.write_promised(std::mem::take(&mut batch))?;
                         }
                         mvcc::apply_sorted(&*self.engine, &mut batch, part, command.commit_ts)?;
                     }
@@ -301,10 +304,16 @@ impl LogWriter {
             commit_ts,
         };
         let record = self.group.put_applied(applied, &mut batch)?;
-        self.engine.write(batch)?;
+        self.write_promised(batch)?;
         self.group.applied(record);
         self.commit_ts = commit_ts;
         Ok(())
+    }
+
+    /// Writes effects of log entries: of what is committed, so a part of the disk is kept for it.
+    fn write_promised(&self, mut batch: WriteBatch) -> storage::Result<()> {
+        batch.keeps_promise = true;
+        self.engine.write(batch)
     }
 
     /// In a batch of their own, before later writes of the same keys.

@@ -2,8 +2,9 @@
 //!
 //! The LSM engine cannot go on after a failed write: a flush or a compaction that finds no space
 //! ends it until it is opened again. So batches are refused, with an error that a client can act on,
-//! while there is still room for what the engine does in the background. A batch that only deletes
-//! may use half of the reserve: it is how space comes back.
+//! while there is still room for what the engine does in the background. Half of the reserve is open to
+//! batches that only delete, which is how space comes back, and to those that keep a promise
+//! ([`WriteBatch::keeps_promise`]): what is committed cannot be refused any more.
 
 use crate::engine::{Error, Result, WriteBatch};
 use parking_lot::Mutex;
@@ -60,9 +61,9 @@ impl DiskSpace {
     /// Refuses `batch` when it would eat into the reserve.
     pub fn admit(&self, batch: &WriteBatch) -> Result<()> {
         // A batch is written twice: to the journal now and to a table later.
-        let bytes = 2 * batch.bytes();
+        let bytes = 2 * (batch.bytes() + batch.promised_bytes);
         let reclaims = batch.ops.iter().all(|(_, _, value)| value.is_none());
-        let reserve = if reclaims {
+        let reserve = if reclaims || batch.keeps_promise {
             self.reserve_bytes / 2
         } else {
             self.reserve_bytes

@@ -61,6 +61,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     pub ops: Vec<(Keyspace, Bytes, Option<Bytes>)>,
+    /// Bytes that later batches must write because of this one, as the effects of log entries. An almost
+    /// full disk refuses this one unless there is room for them, too.
+    pub promised_bytes: u64,
+    /// Does what an earlier batch promised: on an almost full disk it may use the reserve.
+    pub keeps_promise: bool,
 }
 
 impl WriteBatch {

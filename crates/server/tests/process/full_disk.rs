@@ -7,6 +7,7 @@ use crate::node::{DEADLINE, Node, arguments, program, state};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 /// Bytes of the file system, and of the ballast that is removed later.
@@ -38,12 +39,13 @@ async fn insert(client: &Client, first: i64) -> Result<(), tokio_postgres::Error
     let sql = format!(
         "INSERT INTO t SELECT n, repeat(md5(n::text), 32) FROM generate_series({first}, {first} + 999) AS n"
     );
-    client.batch_execute(&sql).await
+    let inserted = timeout(DEADLINE, client.batch_execute(&sql)).await;
+    inserted.expect("a full disk refuses, it does not hang")
 }
 
 async fn count(client: &Client) -> i64 {
-    let row = client.query_one("SELECT count(v) FROM t", &[]).await;
-    row.expect("reads go on").get(0)
+    let row = timeout(DEADLINE, client.query_one("SELECT count(v) FROM t", &[])).await;
+    row.expect("reads do not hang").expect("reads go on").get(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

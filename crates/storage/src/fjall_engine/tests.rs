@@ -113,6 +113,34 @@ fn a_full_disk_refuses_writes_until_space_returns() {
 }
 
 #[test]
+fn a_promise_is_kept_on_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(6 << 20));
+    let asked = Arc::clone(&free);
+    let options = FjallOptions {
+        reserve_bytes: Some(4 << 20),
+        free_bytes: Some(Arc::new(move || asked.load(Ordering::Relaxed))),
+        ..small()
+    };
+    let engine = FjallEngine::open(folder.path(), options).unwrap();
+    let half = "x".repeat(1 << 19);
+    let promising = |bytes| {
+        let mut batch = put("entry", &half);
+        batch.promised_bytes = bytes;
+        batch
+    };
+    let refused = engine.write(promising(1 << 20));
+    assert!(matches!(refused, Err(Error::DiskFull(_))), "no room for it");
+    engine.write(promising(1 << 18)).unwrap();
+
+    free.store(4 << 20, Ordering::Relaxed);
+    let mut effects = put("row", &half);
+    assert!(engine.write(effects.clone()).is_err(), "nobody promised it");
+    effects.keeps_promise = true;
+    engine.write(effects).unwrap();
+}
+
+#[test]
 fn oversized_keys_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let engine = FjallEngine::open(folder.path(), small()).unwrap();
