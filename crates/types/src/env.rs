@@ -3,6 +3,8 @@
 //! `server` implements them with real clocks, OS randomness and tokio; `sim` with virtual ones.
 //! Nothing outside those two crates may tell time, roll dice, or start a task in another way.
 
+use crate::StoreId;
+use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +36,43 @@ pub trait Spawn: Send + Sync {
     fn spawn_thread(&self, name: &'static str, task: BoxFuture<()>) {
         self.spawn(name, task);
     }
+}
+
+/// The network as a node sees it. Peers are known by their stores' names; the host finds their addresses
+/// ([`Transport::learn`]) and keeps connections to them.
+pub trait Transport: Send + Sync {
+    /// Hands a message over. It arrives once, after those handed over before it, or it is lost: the peer is
+    /// not known or not reachable, the connection breaks, too much waits already.
+    fn send(&self, to: StoreId, message: Bytes);
+
+    /// Asks a peer, and waits for its answer for as long as the connection lives.
+    fn call(&self, to: StoreId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+
+    /// The same of whoever listens at `address`: for a node that has no peers yet.
+    fn call_address(&self, address: &str, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+
+    /// Where a peer is from now on.
+    fn learn(&self, peer: StoreId, address: &str);
+}
+
+/// A call without answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The peer never saw it.
+    Unsent(String),
+    /// The peer may have carried it out.
+    Broken(String),
+}
+
+/// A node as its peers see it: the host hands in what they send. Must not block.
+pub trait Peer: Send + Sync {
+    fn message(&self, from: StoreId, message: Bytes);
+
+    /// `from` is nobody while the asking node has no name yet.
+    fn call(&self, from: Option<StoreId>, request: Bytes) -> BoxFuture<Bytes>;
+
+    /// Messages to `peer` and from it pass again, or are lost from now on.
+    fn connected(&self, peer: StoreId, connected: bool);
 }
 
 /// All of the world a node may touch, handed in by its host.
