@@ -8,7 +8,7 @@ use super::names::ident;
 use super::rows;
 use crate::catalog::descriptor::*;
 use crate::functions::Volatility;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::text::FormatContext;

@@ -8,9 +8,7 @@ use super::names::{ident, quote_ident};
 use super::rows::{self, NewValue};
 use super::sequence::owned_sequence;
 use crate::catalog::descriptor::*;
-use datafusion::sql::sqlparser::ast::{
-    self, AlterColumnOperation, DataType, Expr, GeneratedAs, Ident,
-};
+use sqlparser::ast::{self, AlterColumnOperation, DataType, Expr, GeneratedAs, Ident};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use super::sequence::{apply, check_bounds, owner_column, type_bounds};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::sequence_key;
-use datafusion::sql::sqlparser::ast::{DataType, Ident, ObjectName, SequenceOptions};
+use sqlparser::ast::{DataType, Ident, ObjectName, SequenceOptions};
 use txn::kv::LockMode;
 use types::{Error, Result, SqlType};
 

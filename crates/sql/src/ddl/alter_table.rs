@@ -15,7 +15,7 @@ use super::rename::{refuse_viewed, rename_column};
 use super::{index, namespace, rows};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     self, AlterTableOperation, CreateTableOptions, DropBehavior, RenameTableNameKind,
 };
 use std::collections::BTreeMap;

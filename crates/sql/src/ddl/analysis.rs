@@ -6,7 +6,7 @@ use crate::catalog::descriptor::Table;
 use crate::context::StatementContext;
 use crate::functions::Volatility;
 use crate::response::ResultColumn;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Result, SqlType};
 

@@ -4,7 +4,7 @@ use super::context::{DdlContext, wrong_kind};
 use super::names::{no_column, object_name, simple_name};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
-use datafusion::sql::sqlparser::ast::{CommentObject, ObjectName};
+use sqlparser::ast::{CommentObject, ObjectName};
 use types::{Error, Result};
 
 pub(super) async fn comment_on(

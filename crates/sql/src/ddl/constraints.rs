@@ -8,7 +8,7 @@ use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::NameKind;
 use crate::statement::grammar;
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     self, ColumnOption, ConstraintCharacteristics, ConstraintReferenceMatchKind, DeferrableInitial,
     Expr, Ident, NullsDistinctOption, TableConstraint,
 };

@@ -8,7 +8,7 @@ use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
 use crate::functions::Volatility;
 use crate::response::ResultColumn;
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     self, ColumnOption, CreateTableOptions, DataType, Expr, GeneratedAs, SequenceOptions,
     SqlOption, TableConstraint,
 };

@@ -8,7 +8,7 @@ use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
 use crate::pg_catalog::deparse;
-use datafusion::sql::sqlparser::ast::{self, ObjectName, ObjectType};
+use sqlparser::ast::{self, ObjectName, ObjectType};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use types::{Error, Result, SqlState};

@@ -13,7 +13,7 @@ use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
 use crate::catalog::{Relation, table_index_names};
 use crate::functions::Volatility;
-use datafusion::sql::sqlparser::ast::{self, AlterIndexOperation, Expr, IndexType, ObjectName};
+use sqlparser::ast::{self, AlterIndexOperation, Expr, IndexType, ObjectName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use types::{Error, Result, SqlState, SqlType};

@@ -7,9 +7,9 @@ use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::statement::MARK;
 use crate::statement::grammar;
-use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
 use std::sync::Arc;
 use types::{Error, Result};
 

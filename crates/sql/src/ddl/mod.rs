@@ -56,7 +56,7 @@ pub use context::DdlContext;
 pub use names::quote_ident;
 pub use namespace::BUILT_IN_EXTENSIONS;
 
-use datafusion::sql::sqlparser::ast::{self, Statement};
+use sqlparser::ast::{self, Statement};
 use types::{Error, Result};
 
 /// Whether [`execute`] takes the statement.

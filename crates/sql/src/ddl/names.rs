@@ -2,7 +2,7 @@
 
 use super::DdlContext;
 use crate::catalog::descriptor::{ObjectId, Table};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use std::collections::BTreeSet;
 use types::{Error, Result, SqlState};
 

@@ -4,7 +4,7 @@ use super::context::{DdlContext, is_built_in_schema, schema_missing};
 use super::names::{ident, simple_name};
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
-use datafusion::sql::sqlparser::ast::{self, AlterSchemaOperation, Owner, SchemaName};
+use sqlparser::ast::{self, AlterSchemaOperation, Owner, SchemaName};
 use types::{Error, Result, SqlState};
 
 /// Extensions whose functions are built in, with the version shown.

@@ -8,7 +8,7 @@ use super::names::{ident, simple_name};
 use super::scram;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, BOOTSTRAP_ROLE_OID, NameKind};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     self, Action, AlterRoleOperation, Expr, GrantObjects, Ident, Password, Privileges, RoleOption,
     Value,
 };

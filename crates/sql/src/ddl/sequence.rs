@@ -6,7 +6,7 @@ use super::names::{choose_relation_name, object_name};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     self, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName,
     SequenceOptions, UnaryOperator, Value,
 };

@@ -6,7 +6,7 @@ use super::names::object_name;
 use super::rename::refuse_viewed;
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
-use datafusion::sql::sqlparser::ast::ObjectName;
+use sqlparser::ast::ObjectName;
 use std::sync::Arc;
 use types::Result;
 

@@ -5,7 +5,7 @@ use super::names::object_name;
 use super::{alter_sequence, cleanup};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
-use datafusion::sql::sqlparser::ast::{self, CascadeOption, TruncateIdentityOption};
+use sqlparser::ast::{self, CascadeOption, TruncateIdentityOption};
 use std::collections::BTreeSet;
 use types::{Error, Result, SqlState};
 

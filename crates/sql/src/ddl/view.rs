@@ -9,7 +9,7 @@ use super::names::{ident, object_name, quote_ident};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::{self, NameKind};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     self, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SelectItemQualifiedWildcardKind,
     SetExpr, TableAlias, VisitMut, VisitorMut,
 };

@@ -20,7 +20,7 @@ use crate::query::coerce::CastContext;
 use crate::query::names;
 use crate::query::planner::{AnalyzedQuery, Planner};
 use datafusion::common::DFSchema;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use txn::LockedRow;

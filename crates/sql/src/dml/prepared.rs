@@ -11,7 +11,7 @@ use crate::query::planner::Planner;
 use crate::statement::grammar;
 use crate::table_codec::{IndexEntryKey, TableCodec, table_lock_key};
 use datafusion::common::DFSchema;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Datum, Error, Result, Row, SqlState, SqlType};

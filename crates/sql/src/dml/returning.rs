@@ -10,7 +10,7 @@ use crate::query::{Runtime, names};
 use crate::response::ResultColumn;
 use crate::statement::grammar;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Error, Result, Row, SqlType};
 
 /// Where a returned value comes from.

@@ -11,7 +11,7 @@ use crate::context::StatementContext;
 use crate::ddl::quote_ident;
 use crate::query::Runtime;
 use crate::query::planner::{AnalyzedQuery, Planner};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Error, Result, Row, SqlType};
 
 pub struct RowQuery {

@@ -10,7 +10,7 @@ use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::query::returned::{ReturnedRows, Surrounding, changes_rows};
 use crate::query::{Runtime, names};
 use crate::response::{ResultColumn, RowSet};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use txn::Transaction;
 use types::{Datum, Error, Result, SqlType};

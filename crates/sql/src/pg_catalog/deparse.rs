@@ -4,7 +4,7 @@ use crate::catalog::Catalog;
 use crate::catalog::descriptor::*;
 use crate::context::ExprSettings;
 use crate::ddl::quote_ident;
-use datafusion::sql::sqlparser::ast::{Expr, Value};
+use sqlparser::ast::{Expr, Value};
 use types::SqlType;
 
 fn names(table: &Table, positions: &[usize]) -> String {
@@ -54,7 +54,7 @@ pub fn default_text(
 
 /// `nextval('16400'::regclass)` with the sequence's name.
 fn name_sequences(catalog: &Catalog, settings: &ExprSettings, mut expression: Expr) -> String {
-    use datafusion::sql::sqlparser::ast::visit_expressions_mut;
+    use sqlparser::ast::visit_expressions_mut;
     use std::ops::ControlFlow;
     let _ = visit_expressions_mut(&mut expression, |part| {
         if let Expr::Value(value) = part

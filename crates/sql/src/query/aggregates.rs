@@ -14,7 +14,7 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::{AggregateUDF, Expr, WindowFunctionDefinition};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Error, Result, SqlState, SqlType};
 

@@ -5,7 +5,7 @@ use super::coerce::common_type;
 use super::expressions::Site;
 use super::names::fold;
 use super::scope::Typed;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};
 

@@ -15,7 +15,7 @@ use crate::functions::Volatility;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};

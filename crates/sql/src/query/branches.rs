@@ -6,7 +6,7 @@ use super::expressions::Site;
 use super::scope::Typed;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{Expr, Operator};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Result, SqlType};
 
 impl Binder<'_> {

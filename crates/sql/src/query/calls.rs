@@ -11,7 +11,7 @@ use crate::functions::ScalarFunction;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::extract::Field;
 use types::{Datum, Error, Result, SqlState, SqlType};

@@ -60,7 +60,6 @@ fn from_shared(error: &DataFusionError) -> Error {
         DataFusionError::NotImplemented(what) => Error::unsupported(what),
         DataFusionError::Plan(what) => Error::unsupported(format!("this kind of query ({what})")),
         DataFusionError::Execution(what) => from_execution_text(what),
-        DataFusionError::SQL(error, _) => Error::syntax(error.to_string()),
         DataFusionError::IoError(error) => Error::new(SqlState::IO_ERROR, error.to_string()),
         other => Error::internal(other.to_string()),
     }

@@ -8,7 +8,7 @@ use super::scope::{Scope, Typed};
 use datafusion::logical_expr::expr::Exists;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Error, Result, SqlState, SqlType};
 
 /// Where an expression stands: the names it may use and what it may contain.

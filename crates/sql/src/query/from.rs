@@ -8,7 +8,7 @@ use super::names::{fold, object_name};
 use super::scope::{Scope, Typed, Visible};
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Operator};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState};
 
 /// A FROM item: its plan and the names it brings, with no enclosing scope.

@@ -11,7 +11,7 @@ use super::scope::{Relation, Scope, Typed, Visible};
 use super::set_functions::SetColumns;
 use datafusion::common::{Column, TableReference, UnnestOptions};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlType};
 

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::functions_window::expr_fn::{rank, row_number};
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Error, Result, SqlState, SqlType};
 
 impl Binder<'_> {

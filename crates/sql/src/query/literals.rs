@@ -5,7 +5,7 @@ use super::expressions::Site;
 use super::scope::Typed;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Error, Numeric, Result, SqlType};
 
 impl Binder<'_> {

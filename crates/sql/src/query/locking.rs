@@ -5,7 +5,7 @@ use super::names::object_name;
 use super::planner::{LockStrength, LockWait, Locking};
 use super::scope::Scope;
 use crate::functions::Volatility;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState};
 
 impl Binder<'_> {

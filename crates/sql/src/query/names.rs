@@ -1,6 +1,6 @@
 //! The names PostgreSQL gives to output columns that have no alias, and identifiers.
 
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 
 /// An identifier as the catalog knows it: folded to lower case unless quoted.
 pub fn fold(identifier: &ast::Ident) -> String {

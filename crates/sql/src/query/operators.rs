@@ -7,7 +7,7 @@ use super::overload::{choose, undefined_operator};
 use super::scope::Typed;
 use crate::functions::operator_function;
 use datafusion::logical_expr::{Expr, Operator};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState, SqlType};
 
 impl Binder<'_> {

@@ -10,7 +10,7 @@ use super::select_list::Item;
 use datafusion::common::Column;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::collections::BTreeSet;
 use types::{Error, Result, SqlState, SqlType};
 

@@ -12,7 +12,7 @@ use crate::pg_catalog::VirtualTables;
 use crate::response::ResultColumn;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Result, SqlType};
 

@@ -9,7 +9,7 @@ use crate::statement::SYMMETRIC;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Datum, Result, SqlType};
 
 impl Binder<'_> {

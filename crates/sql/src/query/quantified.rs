@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::{
     Case, Exists, InList, InSubquery, SetComparison, SetQuantifier,
 };
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Operator, Subquery};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Datum, Error, Result, SqlState, SqlType};
 

@@ -11,7 +11,7 @@ use super::scope::{Scope, Typed};
 use super::subexpressions::{collect, named_columns, replace};
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState};
 
 impl Binder<'_> {

@@ -5,7 +5,7 @@ use super::expressions::Site;
 use super::names::{fold, object_name, output_name};
 use super::scope::{Scope, Typed};
 use datafusion::logical_expr::Expr;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState};
 
 /// Most items of a select list: PostgreSQL's number (`MaxTupleAttributeNumber`). Work on a plan grows

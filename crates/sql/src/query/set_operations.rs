@@ -13,7 +13,7 @@ use super::select::parse_query;
 use datafusion::common::Column;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState};
 
 impl Binder<'_> {

@@ -1,6 +1,6 @@
 //! Type names in statements as SQL types.
 
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlType};
 
 /// The SQL type that a statement names.

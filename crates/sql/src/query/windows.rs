@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, WindowUDF,
 };
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Error, Result, SqlState, SqlType};
 

@@ -11,7 +11,7 @@ use super::set_operations::unequal_columns;
 use datafusion::common::Column;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState, SqlType};
 
 impl Binder<'_> {

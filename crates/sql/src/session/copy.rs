@@ -13,8 +13,8 @@ use crate::response::{CopyFormat, CopyPiece, Response, RowChunk, RowSet, RowSour
 use crate::statement::{CopyDirection, CopyKind, CopySource, CopyStatement, Statement};
 use crate::table_codec::table_lock_key;
 use bytes::Bytes;
-use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
+use sqlparser::ast;
 use std::sync::Arc;
 use txn::kv::LockMode;
 use types::text::FormatContext;

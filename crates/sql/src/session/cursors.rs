@@ -6,7 +6,7 @@ use super::scroll::Cursor;
 use super::transaction::BlockState;
 use crate::response::{Response, RowsTag};
 use crate::statement::{FetchStatement, Statement};
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use types::{Error, Result, SqlState};
 

@@ -10,7 +10,7 @@ use crate::ddl::{self, DdlContext};
 use crate::response::{Notice, Response, ResultColumn, RowSet, RowSource, RowsTag};
 use crate::statement::{Discard, SetValue, Statement, TransactionModes};
 use crate::table_codec::table_lock_key;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use std::sync::Arc;
 use txn::kv::{LockMode, WaitPolicy};
 use types::{Datum, Error, Result, Row, SqlState, SqlType};

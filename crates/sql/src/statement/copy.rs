@@ -2,7 +2,7 @@
 
 use super::parse_query;
 use super::tokens::Tokens;
-use datafusion::sql::sqlparser::ast;
+use sqlparser::ast;
 use types::{Error, Result, SqlState};
 
 #[derive(Clone, Debug)]

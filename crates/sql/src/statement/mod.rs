@@ -17,9 +17,9 @@ pub use cursor::{FetchCount, FetchStatement};
 pub(crate) use rewrite::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER, SYMMETRIC};
 
 use crate::text::tokenize;
-use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use grammar::MAX_PARSE_DEPTH;
+use sqlparser::ast;
+use sqlparser::parser::{Parser, ParserError};
 use tokens::Tokens;
 use txn::kv::Isolation;
 use types::{Error, Result};
@@ -247,7 +247,7 @@ fn without_data_clause(text: &str) -> Result<(&str, Option<bool>)> {
 fn parse_with_grammar(text: &str) -> Result<ast::Statement> {
     let parsed = grammar::parse(text, |parser| {
         let statement = parser.parse_statement()?;
-        parser.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;
+        parser.expect_token(&sqlparser::tokenizer::Token::EOF)?;
         Ok(statement)
     });
     parsed.map_err(|error| syntax_error(text, error))

@@ -21,13 +21,11 @@ use super::{alter_column, alter_table, namespace};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::NameKind;
-use datafusion::sql::sqlparser::ast::{
-    AlterTableOperation, DataType, Ident, ObjectName, Owner, SequenceOptions,
-};
-use datafusion::sql::sqlparser::tokenizer::Token;
 use relation::{alter_table_statement, alter_view_statement};
 use role::{alter_database_statement, alter_role_statement, database_statement, role_statement};
 use sequence::{alter_sequence_statement, create_sequence_statement};
+use sqlparser::ast::{AlterTableOperation, DataType, Ident, ObjectName, Owner, SequenceOptions};
+use sqlparser::tokenizer::Token;
 use types::{Error, Result};
 use words::Words;
 

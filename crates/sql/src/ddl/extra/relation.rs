@@ -2,7 +2,7 @@
 
 use super::ExtraStatement;
 use super::words::Words;
-use datafusion::sql::sqlparser::ast::{AlterTableOperation, Owner, RenameTableNameKind};
+use sqlparser::ast::{AlterTableOperation, Owner, RenameTableNameKind};
 use types::Result;
 
 pub(super) fn alter_view_statement(words: &mut Words) -> Result<Option<ExtraStatement>> {

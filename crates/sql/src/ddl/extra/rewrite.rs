@@ -2,8 +2,8 @@
 
 use super::sequence::SequenceParts;
 use super::words::Words;
-use datafusion::sql::sqlparser::ast::SequenceOptions;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::ast::SequenceOptions;
+use sqlparser::tokenizer::Token;
 
 /// Rewrites what the SQL parser takes only in part: `CREATE UNLOGGED TABLE`, and the options of an
 /// identity column, which it wants in one order. `None` if there is nothing to rewrite.

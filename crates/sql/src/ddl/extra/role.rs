@@ -3,7 +3,7 @@
 use super::ExtraStatement;
 use super::words::Words;
 use crate::ddl::role::RoleChange;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 use types::{Error, Result};
 
 pub(super) fn role_statement(words: &mut Words, login: bool) -> Result<ExtraStatement> {

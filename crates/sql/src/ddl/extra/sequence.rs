@@ -4,8 +4,8 @@ use super::ExtraStatement;
 use super::words::Words;
 use crate::ddl::alter_sequence::AlterSequence;
 use crate::ddl::sequence::integer;
-use datafusion::sql::sqlparser::ast::{DataType, ObjectName, SequenceOptions};
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::ast::{DataType, ObjectName, SequenceOptions};
+use sqlparser::tokenizer::Token;
 use types::Result;
 
 pub(super) fn create_sequence_statement(words: &mut Words) -> Result<ExtraStatement> {

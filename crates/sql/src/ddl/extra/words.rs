@@ -2,9 +2,9 @@
 
 use crate::ddl::constraints::parse_expression;
 use crate::statement::grammar;
-use datafusion::sql::sqlparser::ast::{DataType, Expr, Ident, ObjectName, ObjectNamePart};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::ast::{DataType, Expr, Ident, ObjectName, ObjectNamePart};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 use types::{Error, Result};
 
 /// The statement's tokens, without white space.
