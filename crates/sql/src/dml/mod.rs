@@ -276,18 +276,24 @@ impl TableWriter {
         let mut result = DmlResult::default();
         let mut writer = Writer::new(&self.set, txn, ctx);
         result.affected = rows.len() as u64;
-        let mut whole = Vec::with_capacity(rows.len());
-        for given in rows {
-            let mut row = vec![Datum::Null; self.target.table.columns.len()];
-            for (position, value) in columns.iter().zip(given) {
-                row[*position] = value;
+        let width = self.target.table.columns.len();
+        let rows = if columns.iter().copied().eq(0..width) {
+            rows
+        } else {
+            let mut whole = Vec::with_capacity(rows.len());
+            for given in rows {
+                let mut row = vec![Datum::Null; width];
+                for (position, value) in columns.iter().zip(given) {
+                    row[*position] = value;
+                }
+                for position in &missing {
+                    row[*position] = self.target.default_value(*position, ctx).await?;
+                }
+                whole.push(row);
             }
-            for position in &missing {
-                row[*position] = self.target.default_value(*position, ctx).await?;
-            }
-            whole.push(row);
-        }
-        writer.insert_all(&self.target, whole).await?;
+            whole
+        };
+        writer.insert_all(&self.target, rows).await?;
         writer.finish().await?;
         let deferred = std::mem::take(&mut writer.deferred);
         if !deferred.is_empty() {
