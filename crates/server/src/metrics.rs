@@ -119,8 +119,8 @@ impl ProcessMetrics {
 
 /// From Linux' `/proc/self/stat`; elsewhere there is none.
 #[derive(Debug, PartialEq)]
-struct ProcessStat {
-    cpu_seconds: f64,
+pub(crate) struct ProcessStat {
+    pub(crate) cpu_seconds: f64,
     threads: u64,
     resident_bytes: u64,
 }
@@ -131,7 +131,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const PAGE_BYTES: u64 = 4096;
 
 impl ProcessStat {
-    fn read() -> Option<Self> {
+    pub(crate) fn read() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/self/stat").ok()?)
     }
 

@@ -172,8 +172,10 @@ async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError
         })?,
         Err(panic) => return Err(StartError::Open(types::Error::internal(panic.to_string()))),
     };
+    let engine = Arc::new(engine);
+    tokio::spawn(crate::memory::give_back_when_idle(Arc::downgrade(&engine)));
     let store = Store::open(
-        Arc::new(engine),
+        engine,
         env.clone(),
         node::Options {
             gc_ttl: config.gc_ttl,

@@ -63,6 +63,8 @@ const STORE_FOLDER: &str = "store";
 const ENGINE_KEY_MAX_BYTES: usize = u16::MAX as usize;
 /// A flush takes some 100 ms.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
+/// What a memtable must hold to be worth a table of its own before it is full.
+const FLUSH_LEAST_BYTES: u64 = 1 << 20;
 /// Half of fjall's limit of 32 bits, so that no sum on the way overflows.
 const ENGINE_VALUE_MAX_BYTES: usize = 1 << 31;
 
@@ -132,6 +134,18 @@ impl FjallEngine {
     /// Reads all table files and compares their checksums. Names the first damaged file.
     pub fn verify(&self) -> Result<()> {
         self.opened()?.verify()
+    }
+
+    /// Has what waits in memtables written to tables, in the background. For an idle node: the memory is
+    /// free for others, and a restart has little to replay.
+    pub fn flush(&self) -> Result<()> {
+        self.check_usable()?;
+        let opened = self.opened()?;
+        match opened.flush(FLUSH_LEAST_BYTES) {
+            Ok(()) => Ok(()),
+            Err(fjall::Error::Poisoned) => Err(self.poisoned()),
+            Err(error) => Err(opened.map_error(error, None)),
+        }
     }
 
     fn opened(&self) -> Result<Arc<Opened>> {

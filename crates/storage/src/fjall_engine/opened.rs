@@ -101,6 +101,16 @@ impl Opened {
             })
     }
 
+    /// Closes memtables that hold at least so many bytes; a background thread writes them to tables.
+    pub fn flush(&self, least_bytes: u64) -> fjall::Result<()> {
+        for keyspace in [&self.data, &self.history, &self.intents, &self.raft] {
+            if keyspace.tree.active_memtable().size() >= least_bytes {
+                keyspace.rotate_memtable()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Names the damaged file if there is one.
     pub fn map_error(&self, error: fjall::Error, keyspace: Option<Keyspace>) -> Error {
         let place = match keyspace {

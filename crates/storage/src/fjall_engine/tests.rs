@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::KeyRange;
+use lsm_tree::AbstractTree;
 use std::ops::Bound;
 
 mod damage;
@@ -138,6 +139,44 @@ fn a_promise_is_kept_on_a_full_disk() {
     assert!(engine.write(effects.clone()).is_err(), "nobody promised it");
     effects.keeps_promise = true;
     engine.write(effects).unwrap();
+}
+
+/// Longest wait for a background thread.
+const BACKGROUND: Duration = Duration::from_secs(30);
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a real disk with threads of its own, for which the test waits"
+)]
+fn a_flush_empties_the_memory_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    let value = "v".repeat(1000);
+    for number in 0..2000 {
+        engine.write(put(&format!("{number:04}"), &value)).unwrap();
+    }
+    let in_memory = || {
+        let data = &engine.opened().unwrap().data;
+        data.tree.active_memtable().size() + data.tree.sealed_memtable_count() as u64
+    };
+    assert!(in_memory() > 1 << 20);
+    engine.flush().unwrap();
+    let deadline = std::time::Instant::now() + BACKGROUND;
+    while in_memory() > 0 {
+        assert!(std::time::Instant::now() < deadline, "nothing is flushed");
+        std::thread::yield_now();
+    }
+    assert_eq!(engine.opened().unwrap().data.table_count(), 1);
+    engine.write(put("next", "1")).unwrap();
+    engine.flush().unwrap();
+    assert!(in_memory() > 0, "a table for one row is not worth it");
+    drop(engine);
+    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    assert_eq!(
+        engine.snapshot().scan(Keyspace::Data, ALL, false).count(),
+        2001
+    );
 }
 
 #[test]
