@@ -5,6 +5,7 @@ use parking_lot::RwLock;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Plans kept. A plan takes some tens of kilobytes at most; an application has some hundreds of
 /// statements. When full, the cache starts anew rather than keep track of uses on every hit.
@@ -25,6 +26,7 @@ pub struct PlanKey<'a> {
 pub struct PlanCache {
     plans: RwLock<FxHashMap<u64, Entry>>,
     hasher: FxBuildHasher,
+    made: AtomicU64,
 }
 
 struct Entry {
@@ -51,6 +53,7 @@ impl PlanCache {
         if key.text.len() > MAX_TEXT_BYTES {
             return;
         }
+        self.made.fetch_add(1, Ordering::Relaxed);
         let mut plans = self.plans.write();
         if plans.len() >= MAX_PLANS {
             plans.clear();
@@ -63,8 +66,9 @@ impl PlanCache {
         plans.insert(self.hash(key), entry);
     }
 
-    pub fn clear(&self) {
-        self.plans.write().clear();
+    /// How many plans were put so far. It stands still while the same statements run on the same catalog.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     fn hash(&self, key: PlanKey<'_>) -> u64 {

@@ -51,8 +51,8 @@ impl Session {
             space: self.plan_space,
             text: sql,
         };
-        if shared && let Some(plan) = self.instance.plans.get(key) {
-            return self.current(plan);
+        if shared && let Some(plan) = self.shared_plan(key)? {
+            return Ok(plan);
         }
         let ranges = split_statements(sql)?;
         let text = match ranges.as_slice() {
@@ -115,6 +115,17 @@ impl Session {
         Ok(())
     }
 
+    /// A prepared statement. If the catalog has changed under its plan, it is made anew and kept.
+    pub(super) fn current_statement(&mut self, name: &str) -> Result<Arc<Prepared>> {
+        let found = Arc::clone(self.statement(name)?);
+        let current = self.current(Arc::clone(&found))?;
+        if !Arc::ptr_eq(&current, &found) {
+            self.statements
+                .insert(name.to_string(), Arc::clone(&current));
+        }
+        Ok(current)
+    }
+
     /// Parameter types and, if it returns rows, columns.
     #[allow(clippy::type_complexity)]
     pub fn describe_statement(
@@ -123,7 +134,7 @@ impl Session {
     ) -> Result<(Vec<SqlType>, Option<Arc<[ResultColumn]>>)> {
         let prepared = Arc::clone(self.statement(name)?);
         self.refuse_in_failed_block(&prepared.statement)?;
-        let prepared = self.current(prepared)?;
+        let prepared = self.current_statement(name)?;
         Ok((prepared.parameter_types.clone(), prepared.columns.clone()))
     }
 
@@ -159,7 +170,7 @@ impl Session {
     ) -> Result<()> {
         let prepared = Arc::clone(self.statement(statement)?);
         self.refuse_in_failed_block(&prepared.statement)?;
-        let prepared = self.current(prepared)?;
+        let prepared = self.current_statement(statement)?;
         self.portals.check_new(portal)?;
         let types = &prepared.parameter_types;
         if params.len() != types.len() {

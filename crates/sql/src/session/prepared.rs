@@ -5,6 +5,7 @@ use crate::catalog::Catalog;
 use crate::direct::{DirectQuery, compile_query};
 use crate::dml::with::WithPlan;
 use crate::dml::{self, DmlPlan};
+use crate::plan_cache::PlanKey;
 use crate::query::{AnalyzedQuery, Planner};
 use crate::response::ResultColumn;
 use crate::statement::Statement;
@@ -119,5 +120,18 @@ impl Session {
         let declared = prepared.declared.clone();
         self.plan(Arc::clone(&prepared.text), statement, declared)
             .map(Arc::new)
+    }
+
+    /// The plan that all sessions share. One from before the last change of the catalog is replaced, so
+    /// that it is made anew once and not at every use. Only for a session without a catalog of its own.
+    pub(super) fn shared_plan(&mut self, key: PlanKey<'_>) -> Result<Option<Arc<Prepared>>> {
+        let Some(found) = self.instance.plans.get(key) else {
+            return Ok(None);
+        };
+        let plan = self.current(Arc::clone(&found))?;
+        if !Arc::ptr_eq(&plan, &found) && plan.space == key.space {
+            self.instance.plans.put(key, Arc::clone(&plan));
+        }
+        Ok(Some(plan))
     }
 }

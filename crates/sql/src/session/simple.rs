@@ -126,8 +126,8 @@ impl Session {
         }
         let space = self.plan_space;
         let exact = sql.trim_end_matches([';', ' ', '\n']);
-        if let Some(plan) = self.instance.plans.get(PlanKey { space, text: exact }) {
-            return Ok(Some(Step::Ready(self.current(plan)?, Vec::new())));
+        if let Some(plan) = self.shared_plan(PlanKey { space, text: exact })? {
+            return Ok(Some(Step::Ready(plan, Vec::new())));
         }
         let Some(normalised) = normalise(sql)? else {
             return Ok(None);
@@ -139,8 +139,8 @@ impl Session {
             space,
             text: &normalised.key,
         };
-        let plan = match self.instance.plans.get(key) {
-            Some(plan) => self.current(plan)?,
+        let plan = match self.shared_plan(key)? {
+            Some(plan) => plan,
             None => match self.plan_normalised(&normalised)? {
                 Some(plan) => plan,
                 None => return Ok(None),

@@ -430,8 +430,7 @@ impl Session {
     }
 
     async fn run_execute(&mut self, name: &str, arguments: &[ast::Expr]) -> Result<Response> {
-        let prepared = Arc::clone(self.statement(name)?);
-        let prepared = self.current(prepared)?;
+        let prepared = self.current_statement(name)?;
         if arguments.len() != prepared.parameter_types.len() {
             return Err(Error::syntax(format!(
                 "wrong number of parameters for prepared statement \"{name}\""

@@ -295,3 +295,28 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
     );
     assert_eq!(node.server.instance.session_count(), 1);
 }
+
+#[tokio::test]
+async fn a_statement_is_planned_once_for_each_catalog() {
+    let node = Node::new().await;
+    let mut client = node.session().await;
+    let mut run = async |sql: &str| {
+        let answers = client.ask(&[query(sql)]).await;
+        assert_eq!(answers.last().map(String::as_str), Some("Z I"));
+        let failed = answers.iter().any(|line| line.starts_with('E'));
+        assert!(!failed, "{sql}: {answers:?}");
+        node.server.instance.plans.made()
+    };
+    run("CREATE TABLE planned (id int PRIMARY KEY)").await;
+    run("SELECT id FROM planned WHERE id = 1").await;
+    let before = run("SELECT id FROM planned WHERE id = 2").await;
+    assert_eq!(run("SELECT id FROM planned WHERE id = 3").await, before);
+    let created = run("CREATE TABLE another (id int)").await;
+    let again = run("SELECT id FROM planned WHERE id = 4").await;
+    assert_eq!(
+        again,
+        created + 1,
+        "the plan of before the change is replaced"
+    );
+    assert_eq!(run("SELECT id FROM planned WHERE id = 5").await, again);
+}
