@@ -170,7 +170,7 @@ impl World {
             if effects.must_sync || effects.snapshot.is_some() {
                 disk.sync().expect("sync");
             }
-            let persisted = group.persisted();
+            let persisted = group.persisted().expect("readable entries");
             let mut batch = WriteBatch::default();
             for entry in &persisted.committed {
                 batch.put(
@@ -243,7 +243,7 @@ impl World {
                 }
             } else if let Some(leader) = self.leader() {
                 leader.ping();
-                leader.tick();
+                leader.abort_transfer();
                 if marker.is_none_or(|index| !self.history.contains_key(&index)) {
                     let text = Bytes::from_static(b"the end");
                     let at = self.leader().and_then(|leader| leader.propose([text]));
@@ -278,7 +278,7 @@ enum Step {
     Propose,
     Campaign(u64),
     Transfer(u64),
-    Tick(u64),
+    Ping(u64),
     Kill(u64, u64),
     Start(u64),
     Members(Vec<(u8, u64)>),
@@ -293,7 +293,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => Just(Step::Propose),
         2 => id().prop_map(Step::Campaign),
         1 => id().prop_map(Step::Transfer),
-        3 => id().prop_map(Step::Tick),
+        3 => id().prop_map(Step::Ping),
         1 => (id(), any::<u64>()).prop_map(|(id, dice)| Step::Kill(id, dice)),
         2 => id().prop_map(Step::Start),
         1 => proptest::collection::vec((0u8..3, id()), 1..3).prop_map(Step::Members),
@@ -329,9 +329,10 @@ proptest! {
                         leader.transfer_leader(ReplicaId(to));
                     }
                 }
-                Step::Tick(id) => {
+                Step::Ping(id) => {
                     if let Some(group) = &mut world.host(id).group {
-                        group.tick();
+                        group.ping();
+                        group.abort_transfer();
                     }
                 }
                 Step::Kill(id, dice) => world.kill(id, dice),
@@ -350,7 +351,7 @@ proptest! {
                         })
                         .collect();
                     if let Some(leader) = world.leader() {
-                        leader.propose_membership(&changes);
+                        leader.propose_membership(&changes, b"");
                     }
                 }
             }

@@ -11,8 +11,8 @@
 //! A replica that meets a version or a shape that it does not know must stop: skipping a command would
 //! make it differ from the others.
 
-use crate::codec::{CHECKSUM_BYTES, Reader, put_varint, seal, unseal};
 use bytes::Bytes;
+use types::codec::{CHECKSUM_BYTES, Reader, put_varint, seal, unseal};
 use types::{Error, Result, Timestamp};
 
 const VERSION: u8 = 1;
@@ -79,16 +79,6 @@ impl Command {
             writes.push((key, value));
         }
         (reader.left() == 0).then_some(Command { commit_ts, writes })
-    }
-}
-
-impl Reader {
-    /// 0 for nothing, or length + 1 and the bytes.
-    fn optional_bytes(&mut self) -> Option<Option<Bytes>> {
-        match self.varint()? {
-            0 => Some(None),
-            len => Some(Some(self.take(usize::try_from(len - 1).ok()?)?)),
-        }
     }
 }
 

@@ -25,7 +25,6 @@
 //! It keeps no time: elections are started by [`Group::campaign`], when store liveness says so. One
 //! voter alone wins at once.
 
-use crate::codec::Reader;
 use crate::log_store::{Applied, HardState, LogEntry, LogStore, Position, ReplicaId};
 use crate::membership::{self, Change, Membership};
 use crate::snapshot::Snapshot;
@@ -34,7 +33,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use raft::{Config, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 use storage::WriteBatch;
-use types::{Error, Result};
+use types::{Error, Result, Timestamp};
 
 /// Bounds of the log that is kept after apply.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +61,8 @@ const TRUNCATION_SLACK: usize = 8;
 const MESSAGE_BYTES: u64 = 1 << 20;
 /// Messages in flight to one follower.
 const MESSAGES_IN_FLIGHT: usize = 256;
+/// raft-rs wants more than its heartbeat ticks.
+const ELECTION_TICKS: usize = 20;
 
 /// What the driver must do now. See the module for the order.
 #[derive(Debug, Default)]
@@ -88,8 +89,8 @@ pub struct Group {
     options: GroupOptions,
     /// Between `effects` and `persisted`.
     pending: Option<Pending>,
-    /// Committed changes of the members that are not applied yet: index, and the changes encoded.
-    changes: VecDeque<(u64, Bytes)>,
+    /// Committed changes of the members that are not applied yet, by index.
+    changes: VecDeque<(u64, Vec<Change>)>,
     /// The members after changes that raft-rs has applied and whose record is not written yet.
     unwritten_membership: Option<Membership>,
 }
@@ -111,6 +112,10 @@ impl Group {
             max_inflight_msgs: MESSAGES_IN_FLIGHT,
             pre_vote: true,
             check_quorum: false,
+            // It is never ticked, so these count nothing; but raft-rs draws from them.
+            election_tick: ELECTION_TICKS,
+            min_election_tick: ELECTION_TICKS,
+            max_election_tick: ELECTION_TICKS + 1,
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
@@ -137,11 +142,19 @@ impl Group {
         self.node.raft.state == StateRole::Leader
     }
 
-    /// Who leads this term, as far as this replica knows.
+    /// Who leads this term, as far as this replica knows, also from before a restart.
     pub fn leader(&self) -> Option<ReplicaId> {
-        Some(self.node.raft.leader_id)
+        Some(self.known_leader())
             .filter(|id| *id != 0)
             .map(ReplicaId)
+    }
+
+    fn known_leader(&self) -> u64 {
+        let state = self.node.store().hard_state();
+        match self.node.raft.leader_id {
+            0 if state.term == self.term() => state.leader,
+            id => id,
+        }
     }
 
     /// Whether an election is going on here: then, and while messages are unanswered, it is ticked.
@@ -203,9 +216,10 @@ impl Group {
         Some(first)
     }
 
-    /// Proposes a change of the members; more than one at a time is made jointly. `None`: this replica
-    /// does not lead, an earlier change is not finished yet, or the changes make no sense together.
-    pub fn propose_membership(&mut self, changes: &[Change]) -> Option<Position> {
+    /// Proposes a change of the members; more than one at a time is made jointly. Whoever applies it is given
+    /// `attached` as the entry's data. `None`: this replica does not lead, an earlier change is not finished
+    /// yet, or the changes make no sense together.
+    pub fn propose_membership(&mut self, changes: &[Change], attached: &[u8]) -> Option<Position> {
         let busy = self.node.raft.has_pending_conf() || self.membership().is_joint();
         if !self.is_leader() || busy || !self.membership().allows(changes) {
             return None;
@@ -214,7 +228,7 @@ impl Group {
             index: self.node.raft.raft_log.last_index() + 1,
             term: self.term(),
         };
-        let context = membership::encode_changes(changes);
+        let context = membership::encode_changes(changes, attached);
         let change = membership::to_raft(changes);
         self.node.propose_conf_change(context, change).ok()?;
         Some(at)
@@ -230,13 +244,31 @@ impl Group {
         self.node.transfer_leader(to.0);
     }
 
-    /// Passes a step of time: elections that got stuck start anew, messages that were lost are sent again.
-    /// A silent group is not ticked.
-    pub fn tick(&mut self) {
-        self.node.tick();
+    /// Forgets a handover that did not come about. Proposals are taken again; whether the other replica was
+    /// elected meanwhile is not known, so a lease must not be used any more in this term.
+    pub fn abort_transfer(&mut self) {
+        self.node.raft.abort_leader_transfer();
     }
 
-    /// Makes the leader probe its followers: after a connection came back.
+    /// Whether a handover is going on.
+    pub fn is_transferring(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
+    /// Gives up leading without a successor.
+    pub fn step_down(&mut self) {
+        if self.is_leader() {
+            let term = self.term();
+            self.node.raft.become_follower(term, raft::INVALID_ID);
+        }
+    }
+
+    /// Index of the last entry of the log, committed or not.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// Makes the leader probe its followers: after a connection came back, or when answers are missing.
     pub fn ping(&mut self) {
         self.node.ping();
     }
@@ -258,6 +290,11 @@ impl Group {
     /// A message from another replica. Malformed or stale ones are dropped by raft-rs.
     pub fn step(&mut self, message: Message) {
         let _ = self.node.step(message);
+    }
+
+    /// Whether effects were taken whose writing is not reported yet.
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     pub fn has_effects(&self) -> bool {
@@ -289,7 +326,9 @@ impl Group {
                     true => state.commit,
                     false => log.hard_state().commit,
                 },
+                leader: self.known_leader(),
             })
+            .or_else(|| self.leader_to_note(&entries))
             .filter(|state| *state != log.hard_state());
         if let Some(state) = hard_state {
             log.put_hard_state(state, batch);
@@ -305,10 +344,18 @@ impl Group {
         effects
     }
 
+    /// Whoever keeps an entry of a term must not forget who leads it.
+    fn leader_to_note(&self, appended: &[Entry]) -> Option<HardState> {
+        (!appended.is_empty()).then(|| HardState {
+            leader: self.known_leader(),
+            ..self.node.store().hard_state()
+        })
+    }
+
     /// The batch of the last `effects` is written, and durable if that was asked for.
-    pub fn persisted(&mut self) -> Persisted {
+    pub fn persisted(&mut self) -> Result<Persisted> {
         let Some(mut pending) = self.pending.take() else {
-            return Persisted::default();
+            return Ok(Persisted::default());
         };
         let log = self.node.mut_store();
         let installed = pending.snapshot.map(|snapshot| {
@@ -333,28 +380,35 @@ impl Group {
             .into_iter()
             .chain(light.take_committed_entries())
             .collect::<Vec<_>>();
-        Persisted {
+        let committed = committed
+            .into_iter()
+            .map(|entry| self.committed_entry(entry))
+            .collect::<Result<_>>()?;
+        Ok(Persisted {
             messages,
-            committed: committed
-                .into_iter()
-                .map(|entry| self.committed_entry(entry))
-                .collect(),
-        }
+            committed,
+        })
     }
 
-    fn committed_entry(&mut self, entry: Entry) -> LogEntry {
+    fn committed_entry(&mut self, entry: Entry) -> Result<LogEntry> {
         let position = Position {
             index: entry.index,
             term: entry.term,
         };
-        let data = match entry.get_entry_type() {
-            EntryType::EntryNormal => entry.data,
-            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                self.changes.push_back((entry.index, entry.context));
-                Bytes::new()
-            }
+        let is_change = entry.get_entry_type() != EntryType::EntryNormal;
+        let data = if is_change {
+            let (changes, attached) = membership::decode_changes(entry.context)
+                .ok_or_else(|| Error::corrupt("a change of members cannot be read"))?;
+            self.changes.push_back((entry.index, changes));
+            attached
+        } else {
+            entry.data
         };
-        LogEntry { position, data }
+        Ok(LogEntry {
+            position,
+            data,
+            is_change,
+        })
     }
 
     /// Puts the applied state into the batch that applies, together with the truncation of the log
@@ -391,17 +445,14 @@ impl Group {
 
     fn change_members(&mut self, upto: u64) -> storage::Result<()> {
         let wrong = |why: String| storage::Error::Corrupt(format!("a change of members: {why}"));
-        while let Some((_, context)) = self.changes.pop_front_if(|(index, _)| *index <= upto) {
-            let changes = membership::decode_changes(&mut Reader::new(context))
-                .ok_or_else(|| wrong("it cannot be read".to_owned()))?;
+        while let Some((_, changes)) = self.changes.pop_front_if(|(index, _)| *index <= upto) {
             let change = membership::to_raft(&changes);
             let state = self.node.apply_conf_change(&change);
             let state = state.map_err(|error| wrong(error.to_string()))?;
             self.unwritten_membership = Some(Membership::from_raft(&state));
-            if self.is_leader() && !self.node.raft.promotable() {
+            if !self.node.raft.promotable() {
                 // raft-rs cannot lead a group that it is no member of; and who has no vote should not.
-                let term = self.term();
-                self.node.raft.become_follower(term, raft::INVALID_ID);
+                self.step_down();
             }
         }
         Ok(())
@@ -427,6 +478,13 @@ impl Group {
 pub struct AppliedRecord {
     applied: Applied,
     truncated: Option<Position>,
+}
+
+impl AppliedRecord {
+    /// The newest commit timestamp that is applied with it.
+    pub fn commit_ts(&self) -> Timestamp {
+        self.applied.commit_ts
+    }
 }
 
 fn broken(error: raft::Error) -> Error {

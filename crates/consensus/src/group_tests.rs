@@ -40,7 +40,7 @@ impl Replica {
             if effects.must_sync {
                 self.disk.sync().unwrap();
             }
-            let committed = self.group.persisted().committed;
+            let committed = self.group.persisted().expect("readable entries").committed;
             let Some(last) = committed.last().map(|entry| entry.position) else {
                 continue;
             };

@@ -8,7 +8,6 @@
 //! Invariant: no clock, thread, socket or file. Protobuf is never parsed from disk or network: the
 //! records here are our own, checksummed, and converted field by field.
 
-mod codec;
 pub mod command;
 pub mod group;
 pub mod log_store;

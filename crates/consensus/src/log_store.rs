@@ -6,7 +6,7 @@
 //! | ---------------------------- | -------------------------------------------------------- |
 //! | `g` · group (8) · `a`        | applied: position and newest commit timestamp            |
 //! | `g` · group (8) · `e` · index (8) | one entry                                           |
-//! | `g` · group (8) · `h`        | hard state: term and vote                                |
+//! | `g` · group (8) · `h`        | hard state: term, vote, commit index, leader              |
 //! | `g` · group (8) · `m`        | membership                                               |
 //! | `g` · group (8) · `t`        | truncated: position of the last entry that is gone       |
 //!
@@ -19,7 +19,6 @@
 //! one is committed would, after the next, stand for election among voters of two changes ago, and
 //! their majority need not meet that of today's.
 
-use crate::codec::{Reader, put_varint, seal, unseal};
 use crate::membership::Membership;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
@@ -29,6 +28,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use storage::{Engine, Keyspace, WriteBatch};
 use types::Timestamp;
+use types::codec::{Reader, put_varint, seal, unseal};
 
 /// A group's name; equal to its shard's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,14 +57,18 @@ pub struct HardState {
     pub vote: u64,
     /// Entries up to here are committed, at least. See the module for when it is kept.
     pub commit: u64,
+    /// Who leads this term; 0 for nobody known. Support that this store has promised to the leader's store
+    /// binds its replica also after a restart, so it must know then who that is.
+    pub leader: u64,
 }
 
 /// An entry that is committed, or to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub position: Position,
-    /// Empty for the entry that opens a term, and for a change of members.
+    /// Empty for the entry that opens a term. Of a change of members: what its proposer attached to it.
     pub data: Bytes,
+    pub is_change: bool,
 }
 
 /// How far the state machine is, and the newest commit timestamp in it.
@@ -119,6 +123,7 @@ impl LogStore {
                 term: origin.term,
                 vote: 0,
                 commit: origin.index,
+                leader: 0,
             },
             membership,
             truncated: origin,
@@ -145,6 +150,7 @@ impl LogStore {
                 term: r.u64()?,
                 vote: r.u64()?,
                 commit: r.u64()?,
+                leader: r.u64()?,
             })
         })?
         else {
@@ -245,6 +251,7 @@ impl LogStore {
         record.extend_from_slice(&state.term.to_le_bytes());
         record.extend_from_slice(&state.vote.to_le_bytes());
         record.extend_from_slice(&state.commit.to_le_bytes());
+        record.extend_from_slice(&state.leader.to_le_bytes());
         seal(&mut record, 0);
         batch.put(Keyspace::Raft, key(self.group, b'h'), record);
     }
@@ -287,6 +294,35 @@ impl LogStore {
         self.put_position(b't', snapshot.applied.position, batch);
         self.put_applied(snapshot.applied, batch);
         self.put_membership(&snapshot.membership, batch);
+    }
+
+    /// Makes the log that of a replica that has just joined, but for what it has promised: its term and vote.
+    pub fn put_reset(&self, batch: &mut WriteBatch) {
+        for index in self.truncated.index + 1..=self.last().index {
+            batch.delete(Keyspace::Raft, entry_key(self.group, index));
+        }
+        let hard_state = HardState {
+            commit: 0,
+            ..self.hard_state
+        };
+        self.put_hard_state(hard_state, batch);
+        self.put_membership(&Membership::default(), batch);
+        self.put_position(b't', Position::default(), batch);
+        let nothing = Applied {
+            position: Position::default(),
+            commit_ts: Timestamp::ZERO,
+        };
+        self.put_applied(nothing, batch);
+    }
+
+    /// Removes all records of a replica that has left its group.
+    pub fn put_removal(&self, batch: &mut WriteBatch) {
+        for index in self.truncated.index + 1..=self.last().index {
+            batch.delete(Keyspace::Raft, entry_key(self.group, index));
+        }
+        for kind in [b'a', b'h', b'm', b't'] {
+            batch.delete(Keyspace::Raft, key(self.group, kind));
+        }
     }
 
     // The records above were written: memory follows.

@@ -3,9 +3,10 @@
 //! A change of several replicas at once goes through a *joint* membership, in which both the outgoing
 //! and the incoming voters must agree; raft-rs leaves it by itself as soon as it is committed.
 
-use crate::codec::{Reader, put_varint};
 use crate::log_store::ReplicaId;
+use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
+use types::codec::{Reader, put_varint};
 
 /// The members of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,8 +134,11 @@ impl Change {
 
 /// The changes as an entry's context carries them. raft-rs keeps protobuf in the entry's data, which is
 /// never parsed here: a log that came over the network is read with our own code.
-pub(crate) fn encode_changes(changes: &[Change]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(changes.len() * 2);
+///
+/// Behind them stands what the proposer attached.
+pub(crate) fn encode_changes(changes: &[Change], attached: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + changes.len() * 2 + attached.len());
+    put_varint(&mut out, changes.len() as u64);
     for change in changes {
         let (kind, id) = match change {
             Change::AddVoter(id) => (0, id),
@@ -144,13 +148,19 @@ pub(crate) fn encode_changes(changes: &[Change]) -> Vec<u8> {
         out.push(kind);
         put_varint(&mut out, id.0);
     }
+    out.extend_from_slice(attached);
     out
 }
 
-/// `None`: not what [`encode_changes`] writes. Nothing at all leaves a joint membership.
-pub(crate) fn decode_changes(reader: &mut Reader) -> Option<Vec<Change>> {
+/// The changes and what was attached. `None`: not what [`encode_changes`] writes. Nothing at all leaves a joint
+/// membership.
+pub(crate) fn decode_changes(context: Bytes) -> Option<(Vec<Change>, Bytes)> {
+    let mut reader = Reader::new(context);
+    if reader.left() == 0 {
+        return Some((Vec::new(), Bytes::new()));
+    }
     let mut changes = Vec::new();
-    while reader.left() > 0 {
+    for _ in 0..reader.varint()? {
         let kind = reader.u8()?;
         let id = ReplicaId(reader.varint()?);
         changes.push(match kind {
@@ -160,7 +170,8 @@ pub(crate) fn decode_changes(reader: &mut Reader) -> Option<Vec<Change>> {
             _ => return None,
         });
     }
-    Some(changes)
+    let attached = reader.take(reader.left())?;
+    Some((changes, attached))
 }
 
 pub(crate) fn to_raft(changes: &[Change]) -> ConfChangeV2 {

@@ -12,10 +12,10 @@
 //!
 //! A frame has no checksum of its own: the transport has one.
 
-use crate::codec::{Reader, put_varint};
 use crate::membership::Membership;
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
+use types::codec::{Reader, put_bytes, put_varint};
 
 /// Messages that pass between replicas. The others of raft-rs are for its own use.
 const TYPES: [MessageType; 12] = [
@@ -133,17 +133,43 @@ fn read(reader: &mut Reader) -> Option<Message> {
     Some(message)
 }
 
+/// What a message is to its receiver's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A candidate asks for a vote, or whether it would get it. `invited`: the leader itself has asked it to
+    /// take over.
+    Vote {
+        invited: bool,
+    },
+    /// The head of a snapshot.
+    Snapshot,
+    /// A leader speaks.
+    Lead,
+    Other,
+}
+
+pub fn kind(message: &Message) -> Kind {
+    match message.get_msg_type() {
+        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => Kind::Vote {
+            invited: message.context[..] == raft::CAMPAIGN_TRANSFER[..],
+        },
+        MessageType::MsgSnapshot => Kind::Snapshot,
+        MessageType::MsgAppend | MessageType::MsgHeartbeat => Kind::Lead,
+        _ => Kind::Other,
+    }
+}
+
+/// Whether the message tells a follower to take over from its leader at once.
+pub fn is_invitation(message: &Message) -> bool {
+    message.get_msg_type() == MessageType::MsgTimeoutNow
+}
+
 fn flag(reader: &mut Reader) -> Option<bool> {
     match reader.u8()? {
         0 => Some(false),
         1 => Some(true),
         _ => None,
     }
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 fn zigzag(value: i64) -> u64 {

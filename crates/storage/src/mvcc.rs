@@ -56,12 +56,14 @@
 mod apply;
 mod codec;
 mod scan;
+mod span;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{Applier, apply, apply_sorted};
 pub use codec::MAX_KEY_BYTES;
 pub use scan::{Page, Row, Rows, scan, visit};
+pub use span::span_ranges;
 
 pub(crate) use codec::{
     Present, decode_history_key, decode_history_value, decode_version, encode_tombstone,

@@ -64,6 +64,24 @@ pub enum CallError {
     Broken(String),
 }
 
+/// The network of a node that has no peers.
+pub struct NoTransport;
+
+impl Transport for NoTransport {
+    fn send(&self, _to: StoreId, _message: Bytes) {}
+
+    fn call(&self, _to: StoreId, _request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
+        let alone = CallError::Unsent("this node has no peers".to_owned());
+        Box::pin(std::future::ready(Err(alone)))
+    }
+
+    fn call_address(&self, _address: &str, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
+        self.call(StoreId(0), request)
+    }
+
+    fn learn(&self, _peer: StoreId, _address: &str) {}
+}
+
 /// A node as its peers see it: the host hands in what they send. Must not block.
 pub trait Peer: Send + Sync {
     fn message(&self, from: StoreId, message: Bytes);

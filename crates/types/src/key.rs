@@ -44,6 +44,12 @@ const ARRAY_NULL: u8 = 0x02;
 
 /// A prefix of a table's or index's keys.
 pub const INDEX_PREFIX_LEN: usize = 6;
+/// Tables below this id are the system's: descriptors, names, counters, sequences, locks of tables. So
+/// all keys that gateways must agree on are one span from the start of the key space
+/// (up to [`table_prefix`] of this id), which is never split: the system shard.
+pub const FIRST_USER_TABLE_ID: u32 = 100;
+/// The table of descriptors, which is what gateways keep a copy of: the catalog's span.
+pub const CATALOG_TABLE_ID: u32 = 1;
 /// The most dimensions an array may have, as in PostgreSQL.
 const MAX_DIMENSIONS: usize = crate::array::MAX_DIMENSIONS;
 
@@ -64,6 +70,11 @@ pub fn split_index_prefix(key: &[u8]) -> Option<(u32, u16, &[u8])> {
     let (table, rest) = key.split_first_chunk::<4>()?;
     let (index, rest) = rest.split_first_chunk::<2>()?;
     Some((u32::from_be_bytes(*table), u16::from_be_bytes(*index), rest))
+}
+
+/// Whether a commit that writes this key changes the catalog.
+pub fn is_catalog_key(key: &[u8]) -> bool {
+    key.starts_with(&table_prefix(CATALOG_TABLE_ID))
 }
 
 /// The first key above all keys that start with `prefix`; `None` if there is none.

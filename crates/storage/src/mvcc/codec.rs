@@ -110,6 +110,11 @@ pub(crate) fn history_key(key: &[u8], timestamp: Timestamp) -> Bytes {
 }
 
 /// All old versions of `key` with timestamps not above `at`, newest first.
+/// Where the history of the keys from `key` on begins.
+pub(crate) fn history_start(key: &[u8]) -> Bytes {
+    Bytes::from(escape(key))
+}
+
 pub(crate) fn history_bounds(key: &[u8], at: Timestamp) -> KeyRange {
     let mut end = escape(key);
     end.extend_from_slice(&[0xff; TIMESTAMP_BYTES]);
