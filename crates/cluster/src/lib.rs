@@ -7,4 +7,4 @@ pub mod rebalance;
 pub mod view;
 
 pub use rebalance::{Move, Planned, Policy, plan_moves};
-pub use view::{ClusterView, Locality, ShardView, StoreState, StoreView};
+pub use view::{ClusterView, ShardView, StoreState, StoreView};

@@ -1,6 +1,7 @@
 use super::*;
-use crate::view::{Locality, StoreState};
+use crate::view::StoreState;
 use proptest::prelude::*;
+use types::Locality;
 
 fn store(id: u64, zone: &str) -> StoreView {
     StoreView {

@@ -2,32 +2,7 @@
 
 use sharding::ShardId;
 use std::collections::BTreeMap;
-use std::fmt;
-use types::StoreId;
-
-/// Where a store stands, from the widest place to the narrowest: `region=eu, zone=eu-1`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Locality(pub Vec<(String, String)>);
-
-impl Locality {
-    /// How far apart two places are: 0 the same, 1 nothing in common. Tiers count until the first that
-    /// differs, because two zones of one name in two regions are not near.
-    pub fn distance(&self, other: &Locality) -> f64 {
-        let tiers = self.0.len().max(other.0.len());
-        if tiers == 0 {
-            return 0.0;
-        }
-        let common = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b);
-        1.0 - common.count() as f64 / tiers as f64
-    }
-}
-
-impl fmt::Display for Locality {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tiers: Vec<String> = self.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        f.write_str(&tiers.join(","))
-    }
-}
+use types::{Locality, StoreId};
 
 /// What a store is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -267,7 +267,7 @@ impl Liveness {
         self.durable = record;
     }
 
-    /// The epoch in which this store asks.
+    /// The epoch in which this store asks. What was built on promises of another is void.
     pub fn epoch(&self) -> Epoch {
         self.state.epoch
     }
@@ -286,6 +286,11 @@ impl Liveness {
             return durable.then_some(self.durable.requested);
         }
         self.received.get(&peer).copied()
+    }
+
+    /// The peers that are asked.
+    pub fn asked(&self) -> impl Iterator<Item = StoreId> + '_ {
+        self.due.keys().copied()
     }
 
     /// Until when a majority of `voters` supports this store: a lease held by it ends then, less the

@@ -5,5 +5,5 @@ pub mod router;
 pub mod shard_map;
 
 pub use load_balancer::{LoadBalancer, Policy};
-pub use router::Router;
-pub use shard_map::{Replica, ShardDescriptor, ShardId, ShardMap};
+pub use router::{Route, Router};
+pub use shard_map::{InvalidMap, Replica, ShardDescriptor, ShardId, ShardMap};

@@ -116,7 +116,8 @@ impl<K: Copy + Ord + Debug> LoadBalancer<K> {
         &self.targets
     }
 
-    /// Chooses a target that is not in `tried`, and counts it as in hand until [`LoadBalancer::done`].
+    /// Chooses a target that is not in `tried`, and counts it as in hand until [`LoadBalancer::done`]
+    /// or [`LoadBalancer::release`].
     /// `None`: there is none left.
     pub fn choose(&mut self, tried: &[K], dice: impl FnMut() -> u64) -> Option<K> {
         let candidates = self.candidates(tried);
@@ -136,16 +137,33 @@ impl<K: Copy + Ord + Debug> LoadBalancer<K> {
 
     /// What was given to `key` has ended: with an answer after so long, or without one.
     pub fn done(&mut self, key: K, latency_seconds: Option<f64>) {
-        let Some(target) = self.targets.get_mut(&key) else {
-            return;
-        };
-        target.open = target.open.saturating_sub(1);
         match latency_seconds {
-            None => target.failed += 1,
-            Some(new) => {
-                let old = target.latency_seconds.unwrap_or(new);
-                target.latency_seconds = Some(old + LATENCY_GAIN * (new - old));
-            }
+            None => self.failed(key),
+            Some(latency_seconds) => self.observe(key, latency_seconds),
+        }
+        self.release(key);
+    }
+
+    /// `key` answered after so long. What it has in hand stays the same: the answer may be to somebody else's
+    /// question, or the beginning of a long connection.
+    pub fn observe(&mut self, key: K, latency_seconds: f64) {
+        if let Some(target) = self.targets.get_mut(&key) {
+            let old = target.latency_seconds.unwrap_or(latency_seconds);
+            target.latency_seconds = Some(old + LATENCY_GAIN * (latency_seconds - old));
+        }
+    }
+
+    /// Counts a failure of `key`.
+    pub fn failed(&mut self, key: K) {
+        if let Some(target) = self.targets.get_mut(&key) {
+            target.failed += 1;
+        }
+    }
+
+    /// `key` has one less in hand.
+    pub fn release(&mut self, key: K) {
+        if let Some(target) = self.targets.get_mut(&key) {
+            target.open = target.open.saturating_sub(1);
         }
     }
 

@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 use types::StoreId;
+use types::codec::{Reader, put_bytes, put_optional_bytes, put_varint};
 
 /// A shard's name in its cluster, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,10 +36,55 @@ pub struct ShardDescriptor {
     /// The key after the last; `None` for the last shard, which has no end.
     pub end: Option<Bytes>,
     pub replicas: Vec<Replica>,
+    /// The name of the next replica: above all that were ever given.
+    pub next_replica: u64,
     pub generation: u64,
 }
 
 impl ShardDescriptor {
+    /// Appends all fields.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.id.0);
+        put_bytes(out, &self.start);
+        put_optional_bytes(out, self.end.as_deref());
+        put_varint(out, self.replicas.len() as u64);
+        for replica in &self.replicas {
+            put_varint(out, replica.store.0);
+            put_varint(out, replica.id);
+        }
+        put_varint(out, self.next_replica);
+        put_varint(out, self.generation);
+    }
+
+    /// What [`ShardDescriptor::put`] wrote. `None`: malformed.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let id = ShardId(reader.varint()?);
+        let start = reader.bytes()?;
+        let end = reader.optional_bytes()?;
+        let count = reader.varint()?;
+        let replica = |reader: &mut Reader| {
+            Some(Replica {
+                store: StoreId(reader.varint()?),
+                id: reader.varint()?,
+            })
+        };
+        let replicas = (0..count)
+            .map(|_| replica(reader))
+            .collect::<Option<Vec<_>>>()?;
+        Some(ShardDescriptor {
+            id,
+            start,
+            end,
+            replicas,
+            next_replica: reader.varint()?,
+            generation: reader.varint()?,
+        })
+    }
+
+    pub fn replica_on(&self, store: StoreId) -> Option<Replica> {
+        self.replicas.iter().find(|r| r.store == store).copied()
+    }
+
     /// The two shards that this one becomes when it is split before `at`: the left keeps the name.
     /// `None`: `at` is not inside of it.
     pub fn split(&self, at: Bytes, right: ShardId) -> Option<(ShardDescriptor, ShardDescriptor)> {
@@ -78,7 +124,8 @@ impl ShardDescriptor {
         })
     }
 
-    fn overlaps(&self, other: &ShardDescriptor) -> bool {
+    /// Whether a key may lie in both.
+    pub fn overlaps(&self, other: &ShardDescriptor) -> bool {
         let before = |a: &ShardDescriptor, b: &ShardDescriptor| {
             a.end.as_ref().is_some_and(|end| *end <= b.start)
         };
@@ -118,8 +165,23 @@ impl ShardMap {
                 id: FIRST_SHARD,
                 start: Bytes::new(),
                 end: None,
+                next_replica: replica.id + 1,
                 replicas: vec![replica],
                 generation: 1,
+            }],
+        }
+    }
+
+    /// What a node knows before it has asked anybody: one shard without replicas, older than all others.
+    pub fn unknown() -> Self {
+        ShardMap {
+            shards: vec![ShardDescriptor {
+                id: FIRST_SHARD,
+                start: Bytes::new(),
+                end: None,
+                replicas: Vec::new(),
+                next_replica: 0,
+                generation: 0,
             }],
         }
     }
@@ -198,6 +260,7 @@ mod tests {
             start: Bytes::from_static(start.as_bytes()),
             end: end.map(|end| Bytes::from_static(end.as_bytes())),
             replicas: Vec::new(),
+            next_replica: 1,
             generation: 1,
         }
     }
