@@ -5,4 +5,5 @@
     reason = "tests run on the real clock and real threads"
 )]
 
+mod gateways;
 mod slt;

@@ -15,10 +15,11 @@ struct Client {
 impl Client {
     async fn new(instance: &Arc<Instance>) -> Result<Client, Error> {
         let user = "phantom".to_string();
-        let session = instance.connect(StartupParams {
+        let parameters = StartupParams {
             user,
             ..StartupParams::default()
-        })?;
+        };
+        let session = instance.connect(parameters).await?;
         Ok(Client { session })
     }
 

@@ -1,10 +1,12 @@
 //! What a running statement may know: its snapshot, its catalog, its clock reading, its settings.
 
 use crate::catalog::Catalog;
+use crate::catalog::ids::RowIds;
+use crate::cluster::ClusterStatus;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use txn::kv::{Key, ScanPage, ScanRequest, Shards, Span, Value};
 use types::{Error, MaybeReady, Result, Row, SqlState, Timestamp};
 
@@ -266,32 +268,6 @@ impl SessionContext {
     }
 }
 
-/// Makes hidden row ids: unique in this instance, ascending, and above those of its earlier lives as
-/// long as it makes fewer than two million in a millisecond.
-#[derive(Default)]
-pub struct RowIds(AtomicI64);
-
-/// Row ids of one millisecond, as a power of two.
-const ROW_ID_BITS: u32 = 21;
-
-impl RowIds {
-    /// `at` is the transaction's snapshot: the store's clock, which never goes back.
-    pub fn next(&self, at: Timestamp) -> i64 {
-        let floor = ((at.millis() << ROW_ID_BITS) & (i64::MAX as u64)) as i64;
-        let mut last = self.0.load(Ordering::Relaxed);
-        loop {
-            let id = (last + 1).max(floor);
-            match self
-                .0
-                .compare_exchange_weak(last, id, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return id,
-                Err(seen) => last = seen,
-            }
-        }
-    }
-}
-
 /// Effects a function call may have beyond its value. Called from either road, possibly on another
 /// thread than the session's: implementations synchronise themselves.
 pub trait SessionEffects: Send + Sync {
@@ -309,6 +285,10 @@ pub trait SessionEffects: Send + Sync {
         &self,
         _sequence: crate::catalog::descriptor::ObjectId,
     ) -> Option<(i64, bool)> {
+        None
+    }
+    /// Who knows the cluster, if there is one.
+    fn cluster(&self) -> Option<Arc<dyn ClusterStatus>> {
         None
     }
     /// `current_setting`; `None` when unknown.

@@ -1,10 +1,11 @@
 //! One node's SQL side: what all its sessions share.
 
-use crate::catalog::ids::IdAllocator;
+use crate::catalog::ids::{IdAllocator, RowIds};
 use crate::catalog::sequences::Sequences;
 use crate::catalog::shared::SharedCatalog;
 use crate::catalog::store;
-use crate::context::{ReadView, RowIds};
+use crate::cluster::ClusterStatus;
+use crate::context::ReadView;
 use crate::ddl::cleanup;
 use crate::functions::Registry;
 use crate::pg_catalog::{VirtualTables, virtual_tables};
@@ -15,10 +16,10 @@ use crate::session::shared::SessionShared;
 use crate::session::{Identity, Session};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use txn::{Coordinator, Isolation, Limits};
+use txn::{Coordinator, Isolation, Limits, ReadScope};
 use types::env::Env;
 use types::{Error, Result, SqlState};
 
@@ -82,6 +83,8 @@ pub struct Instance {
     pub ids: IdAllocator,
     pub plans: PlanCache,
     pub row_ids: Arc<RowIds>,
+    /// Set once by a node that belongs to a cluster.
+    pub cluster: OnceLock<Arc<dyn ClusterStatus>>,
     sessions: Mutex<BTreeMap<i32, SessionEntry>>,
     next_pid: AtomicI32,
     /// Definitions since the cleaner last found nothing to do; 0: it does not run.
@@ -110,7 +113,7 @@ impl Instance {
     ) -> Result<Arc<Instance>> {
         store::bootstrap(&coordinator).await?;
         let mut txn = coordinator.begin(Isolation::RepeatableRead, true);
-        let at = txn.read_timestamp();
+        let at = txn.begin_statement(ReadScope::All).await?;
         let shards = Arc::clone(coordinator.shards());
         let view = ReadView {
             shards,
@@ -130,11 +133,12 @@ impl Instance {
             )?,
             virtual_tables: virtual_tables(),
             registry,
-            catalog: SharedCatalog::new(catalog),
+            catalog: SharedCatalog::new(catalog, at),
             sequences: Sequences::new(coordinator.clone()),
             ids: IdAllocator::new(coordinator.clone()),
             plans: PlanCache::default(),
-            row_ids: Arc::default(),
+            row_ids: Arc::new(RowIds::new(coordinator.clone())),
+            cluster: OnceLock::new(),
             sessions: Mutex::default(),
             next_pid: AtomicI32::new(1),
             cleanups: Arc::default(),
@@ -145,8 +149,22 @@ impl Instance {
         Ok(instance)
     }
 
+    /// Brings the catalog up to what the shards' answers have told of.
+    pub(crate) async fn catch_up(&self) -> Result<()> {
+        self.catalog.catch_up(&self.coordinator).await
+    }
+
+    /// Brings the catalog up to now: definitions acknowledged before this call are in it, whichever
+    /// gateway they were made at.
+    pub(crate) async fn see_definitions(&self) -> Result<()> {
+        let definitions = ReadScope::Spans(&[]);
+        self.coordinator.read_timestamp(definitions).await?;
+        self.catch_up().await
+    }
+
     /// Makes a session for an authenticated role.
-    pub fn connect(self: &Arc<Self>, params: StartupParams) -> Result<Session> {
+    pub async fn connect(self: &Arc<Self>, params: StartupParams) -> Result<Session> {
+        self.see_definitions().await?;
         let catalog = self.catalog.current();
         let role = catalog
             .role_by_name(&params.user)
@@ -189,13 +207,14 @@ impl Instance {
     }
 
     /// What SCRAM needs to know of a role; `None` if there is none of that name.
-    pub fn role_password(&self, user: &str) -> Option<RoleAuth> {
+    pub async fn role_password(&self, user: &str) -> Result<Option<RoleAuth>> {
+        self.see_definitions().await?;
         let catalog = self.catalog.current();
-        let role = catalog.role_by_name(user)?;
-        Some(RoleAuth {
+        let role = catalog.role_by_name(user);
+        Ok(role.map(|role| RoleAuth {
             can_login: role.can_login,
             verifier: role.password.clone(),
-        })
+        }))
     }
 
     /// Whether anybody can log in with a password: without, only a trusted network may be served.

@@ -7,6 +7,7 @@
 
 pub mod arrow_bridge;
 pub mod catalog;
+pub mod cluster;
 pub mod context;
 pub mod copy;
 pub mod ddl;

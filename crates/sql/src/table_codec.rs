@@ -20,8 +20,9 @@ use txn::kv::{Key, Span};
 use types::row::{RowLayout, RowView};
 use types::{Datum, Error, FormatContext, Result, Row, SqlType, key};
 
-/// Keys of table locks: below user tables, apart from system rows.
-const TABLE_LOCK_DATA_ID: u32 = 99;
+/// Keys of table locks: in the system shard, so that a granted lock tells of newer definitions, apart from
+/// system rows.
+const TABLE_LOCK_DATA_ID: u32 = key::FIRST_USER_TABLE_ID - 1;
 
 /// Room for a key of a few columns, in bytes.
 const KEY_CAPACITY: usize = 32;

@@ -2,8 +2,9 @@
 
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::*;
+use crate::catalog::ids::RowIds;
 use crate::context::{
-    CancelToken, ExprSettings, ReadView, RowIds, SessionContext, SessionEffects, StatementContext,
+    CancelToken, ExprSettings, ReadView, SessionContext, SessionEffects, StatementContext,
 };
 use crate::direct::compile_query;
 use crate::dml::{self, DmlResult};
@@ -12,12 +13,12 @@ use crate::pg_catalog::{VirtualTables, virtual_tables};
 use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::query::{Runtime, casts::format_context};
 use crate::response::{RowChunk, RowSource};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use std::sync::Arc;
-use txn::kv::Isolation;
+use txn::kv::{Isolation, ReadScope};
 use txn::{Coordinator, Limits, Transaction};
 use types::env::Env;
 use types::{Datum, Error, MaybeReady, Result, Row, SqlType};
@@ -180,10 +181,14 @@ impl World {
     /// The surroundings of a statement at the transaction's snapshot. Its own writes are not in the
     /// view: only statements that read through the transaction see them.
     pub fn context(&self, txn: &mut Transaction) -> StatementContext {
+        let begun = txn.read_timestamp().or_else(|_| {
+            let beginning = txn.begin_statement(ReadScope::All);
+            beginning.now_or_never().expect("a local store is ready")
+        });
         StatementContext {
             view: ReadView {
                 shards: self.coordinator.shards().clone(),
-                at: txn.read_timestamp(),
+                at: begun.expect("a snapshot"),
                 overlay: None,
                 reads: None,
                 guard: None,
@@ -208,7 +213,7 @@ impl World {
         sql: &str,
         params: &[Datum],
     ) -> Result<DmlResult> {
-        txn.begin_statement();
+        txn.begin_statement(ReadScope::All).await?;
         let plan = dml::plan(&self.planner(), &parse(sql), &[])?;
         let ctx = self.context(txn);
         plan.execute(txn, &ctx, &self.runtime, params).await
@@ -248,7 +253,7 @@ impl World {
 
     /// A direct query inside a transaction, as text.
     pub async fn select_in(&self, txn: &mut Transaction, sql: &str) -> Result<Vec<String>> {
-        txn.begin_statement();
+        txn.begin_statement(ReadScope::All).await?;
         let query = self.analyse(sql)?;
         let types: Vec<SqlType> = query.columns.iter().map(|c| c.sql_type.clone()).collect();
         let direct = compile_query(&query).ok_or_else(|| Error::internal("no direct form"))?;

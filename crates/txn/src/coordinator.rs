@@ -1,13 +1,13 @@
 //! The gateway's side of transactions: begins them and knows what they share.
 
 use crate::budget::NodeBudget;
-use crate::kv::{Isolation, Shards, TxnId};
+use crate::kv::{Isolation, ReadScope, Shards, TxnId};
 use crate::snapshots::ActiveSnapshots;
 use crate::transaction::Transaction;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use types::Timestamp;
 use types::env::Env;
+use types::{MaybeReady, Result, Timestamp};
 
 /// Memory that transactions may take before they are refused (53200).
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +65,11 @@ impl Coordinator {
         Transaction::new(Arc::clone(&self.shared), id, isolation, read_only)
     }
 
-    /// A timestamp whose snapshot holds every commit acknowledged before this call. Nothing keeps
-    /// its history from being collected; use a transaction to read for longer than moments.
-    pub fn read_timestamp(&self) -> Timestamp {
-        self.shared.shards.read_timestamp()
+    /// A timestamp whose snapshot holds every commit acknowledged before this call in the scope.
+    /// Nothing keeps its history from being collected; use a transaction to read for longer than
+    /// moments.
+    pub fn read_timestamp(&self, scope: ReadScope<'_>) -> MaybeReady<Result<Timestamp>> {
+        self.shared.shards.read_timestamp(scope)
     }
 
     pub fn shards(&self) -> &Arc<dyn Shards> {

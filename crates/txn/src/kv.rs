@@ -1,12 +1,12 @@
 //! The seam between transactions (at the gateway) and shards (at their lease holders).
 //!
-//! [`Shards`] is all a transaction coordinator can ask for. Today: one shard, in the same
-//! process, where most answers are ready at once. Tomorrow: a router over many. Every call
-//! therefore names its keys and returns a [`MaybeReady`].
+//! [`Shards`] is all a transaction coordinator can ask for. A shard's lease holder may be this
+//! process, where most answers are ready at once, or another one. Every call therefore names its keys
+//! and returns a [`MaybeReady`]. Several gateways may stand over the same shards.
 
 use bytes::Bytes;
 use std::sync::Arc;
-use types::{MaybeReady, Result, Timestamp};
+use types::{MaybeReady, Result, Timestamp, key};
 
 pub type Key = Bytes;
 pub type Value = Bytes;
@@ -16,6 +16,15 @@ pub type Value = Bytes;
 pub struct Span {
     pub start: Key,
     pub end: Key,
+}
+
+/// Whose commits a snapshot must hold: see [`Shards::read_timestamp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadScope<'a> {
+    /// Everybody's: the snapshot may be read anywhere.
+    All,
+    /// Those that wrote into these spans, or into the catalog. No span: the catalog alone.
+    Spans(&'a [Span]),
 }
 
 /// Is shown a row's key and value: see [`Shards::visit`].
@@ -103,10 +112,39 @@ pub struct CommitRequest {
     pub writes: Vec<(Key, Option<Value>)>,
 }
 
+impl CommitRequest {
+    /// Whether it writes into the catalog's span ([`types::key::CATALOG_TABLE_ID`]).
+    pub fn writes_catalog(&self) -> bool {
+        let start = key::table_prefix(key::CATALOG_TABLE_ID);
+        let first = self.writes.partition_point(|(key, _)| key[..] < start[..]);
+        self.writes
+            .get(first)
+            .is_some_and(|(key, _)| key::is_catalog_key(key))
+    }
+}
+
+/// What a commit's answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub at: Timestamp,
+    /// The newest commit before this one that wrote the catalog, or a timestamp between the two.
+    /// ZERO: this one did not write it, or nobody did before. Whoever holds the catalog as of
+    /// `catalog_before`, and adds what this commit wrote, holds it as of `at`.
+    pub catalog_before: Timestamp,
+}
+
 /// The shards as a coordinator sees them.
 pub trait Shards: Send + Sync + 'static {
-    /// A timestamp whose snapshot holds every commit acknowledged before this call.
-    fn read_timestamp(&self) -> Timestamp;
+    /// A timestamp whose snapshot holds every commit that was acknowledged before this call and wrote
+    /// into the scope.
+    fn read_timestamp(&self, scope: ReadScope<'_>) -> MaybeReady<Result<Timestamp>>;
+
+    /// The newest commit known here that wrote the catalog. After an answer of
+    /// [`Shards::read_timestamp`] it is not below any such commit in the snapshot; after an answer of
+    /// [`Shards::lock`] for a key of the system shard, not below any that was committed before the lock
+    /// was granted. It may be above all of them, not above what [`Shards::read_timestamp`] answers next.
+    /// Asks nobody.
+    fn catalog_changed(&self) -> Timestamp;
 
     /// The version of `key` visible at `at`, with its commit timestamp; tombstones are `None`.
     fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>>;
@@ -165,5 +203,5 @@ pub trait Shards: Send + Sync + 'static {
     /// From this call on the shard owns the transaction's locks: it releases all of them once the
     /// outcome is known, whether or not anybody still waits for the future. (Otherwise a client
     /// that goes away would free its rows before its writes are visible.)
-    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>>;
+    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Committed>>;
 }

@@ -22,7 +22,7 @@ mod writes;
 
 pub use coordinator::{Coordinator, Limits};
 pub use fresh::{FreshBuilder, FreshRows};
-pub use kv::{Isolation, LockMode, Shards, Span, TxnId, WaitPolicy};
+pub use kv::{Committed, Isolation, LockMode, ReadScope, Shards, Span, TxnId, WaitPolicy};
 pub use lock_table::{Acquire, LockLimits, LockTable, Ticket};
 pub use merge::OWN_WRITE;
 pub use savepoint::SavepointId;

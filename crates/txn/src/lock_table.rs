@@ -336,6 +336,11 @@ impl LockTable {
     }
 
     /// The mode in which `txn` holds `key`.
+    /// Whether the transaction holds or waits for any lock.
+    pub fn is_known(&self, txn: TxnId) -> bool {
+        self.transactions.contains_key(&txn) || self.batched.iter().any(|batch| batch.txn == txn)
+    }
+
     pub fn held(&self, txn: TxnId, key: &[u8]) -> Option<LockMode> {
         if self.batch_holder(key) == Some(txn) {
             return Some(LockMode::Update);

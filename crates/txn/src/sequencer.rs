@@ -41,7 +41,7 @@
 
 use crate::kv::{Key, Span, Value};
 use std::collections::VecDeque;
-use types::{Hlc, Timestamp};
+use types::Timestamp;
 
 /// Commits remembered for validation after they are done. More saves disk reads for long SERIALIZABLE
 /// transactions, and costs a longer check under the commit lock (about 10 ns a commit and key).
@@ -106,7 +106,8 @@ struct Commit<W> {
 
 /// See the module. `W` is whatever the caller needs to wake the committer.
 pub struct Sequencer<W> {
-    clock: Hlc,
+    /// The highest timestamp given or observed.
+    last: Timestamp,
     commits: VecDeque<Commit<W>>,
     /// Commits at the front that are done and acknowledged.
     settled: usize,
@@ -118,10 +119,8 @@ pub struct Sequencer<W> {
 impl<W> Sequencer<W> {
     /// All timestamps given will be above `last`, the newest known from the log.
     pub fn new(last: Timestamp) -> Self {
-        let mut clock = Hlc::default();
-        clock.observe(last);
         Sequencer {
-            clock,
+            last,
             commits: VecDeque::new(),
             settled: 0,
             keys: 0,
@@ -129,9 +128,10 @@ impl<W> Sequencer<W> {
         }
     }
 
-    /// Opens a commit.
-    pub fn begin(&mut self, wall_millis: u64, footprint: Footprint, waiter: W) -> Timestamp {
-        let at = self.clock.now(wall_millis);
+    /// Opens a commit at `at`, fresh from the lease holder's clock: above all given and observed before.
+    pub fn begin(&mut self, at: Timestamp, footprint: Footprint, waiter: W) {
+        debug_assert!(at > self.last);
+        self.last = at;
         self.keys += footprint.len();
         self.commits.push_back(Commit {
             at,
@@ -139,7 +139,11 @@ impl<W> Sequencer<W> {
             waiter: Some(waiter),
             open: true,
         });
-        at
+    }
+
+    /// A read at `at` is served: all commits from now on are given timestamps above it.
+    pub fn observe(&mut self, at: Timestamp) {
+        self.last = self.last.max(at);
     }
 
     /// The commit is applied. Returns who can be acknowledged now, in timestamp order.
@@ -163,17 +167,18 @@ impl<W> Sequencer<W> {
         (waiter, self.settle())
     }
 
-    /// Gives up all open commits, whose outcome is unknown. Returns their waiters.
-    pub fn abandon(&mut self) -> Vec<W> {
+    /// Gives up all commits that are not acknowledged: their outcome is unknown here. Returns their waiters.
+    pub fn abandon(&mut self) -> Vec<(Timestamp, W)> {
         let open = self.commits.iter_mut().skip(self.settled);
-        open.filter_map(|commit| commit.waiter.take()).collect()
+        open.filter_map(|commit| Some((commit.at, commit.waiter.take()?)))
+            .collect()
     }
 
     /// The newest timestamp such that no open commit is at or below it.
     pub fn safe_timestamp(&self) -> Timestamp {
         match self.commits.get(self.settled) {
             Some(first_open) => first_open.at.prev(),
-            None => self.clock.last(),
+            None => self.last,
         }
     }
 
@@ -240,6 +245,13 @@ mod tests {
         Footprint::Keys([key(n)].into())
     }
 
+    /// The next timestamp of a clock that shows these milliseconds.
+    fn begin<W>(s: &mut Sequencer<W>, millis: u64, footprint: Footprint, waiter: W) -> Timestamp {
+        let at = Timestamp::from_millis(millis).max(s.last.next());
+        s.begin(at, footprint, waiter);
+        at
+    }
+
     fn span(start: u8, end: u8) -> Span {
         Span {
             start: key(start),
@@ -251,9 +263,9 @@ mod tests {
     fn acknowledges_in_timestamp_order() {
         let mut s = Sequencer::new(Timestamp::from_millis(5));
         assert_eq!(s.safe_timestamp(), Timestamp::from_millis(5));
-        let a = s.begin(3, one(1), "a");
-        let b = s.begin(3, one(2), "b");
-        let c = s.begin(3, one(3), "c");
+        let a = begin(&mut s, 3, one(1), "a");
+        let b = begin(&mut s, 3, one(2), "b");
+        let c = begin(&mut s, 3, one(3), "c");
         assert!(Timestamp::from_millis(5) < a && a < b && b < c);
         assert_eq!(s.safe_timestamp(), a.prev());
         assert_eq!(s.complete(b), vec![]);
@@ -268,8 +280,8 @@ mod tests {
     #[test]
     fn an_abort_releases_those_behind_it() {
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let a = s.begin(1, one(1), "a");
-        let b = s.begin(1, one(1), "b");
+        let a = begin(&mut s, 1, one(1), "a");
+        let b = begin(&mut s, 1, one(1), "b");
         assert_eq!(s.complete(b), vec![]);
         assert_eq!(s.abort(a), (Some("a"), vec![(b, "b")]));
     }
@@ -277,9 +289,9 @@ mod tests {
     #[test]
     fn finds_conflicts_open_or_done_but_not_aborted_or_old() {
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let a = s.begin(1, one(10), ());
-        let b = s.begin(1, one(20), ());
-        let c = s.begin(1, one(30), ());
+        let a = begin(&mut s, 1, one(10), ());
+        let b = begin(&mut s, 1, one(20), ());
+        let c = begin(&mut s, 1, one(30), ());
         s.complete(a);
         s.abort(c);
         let spans = [span(5, 11), span(20, 21), span(29, 31)];
@@ -293,7 +305,7 @@ mod tests {
     fn a_large_commit_is_remembered_by_ranges() {
         let writes: Vec<_> = (0..200u8).map(|n| (key(n / 100 * 50 + n), None)).collect();
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let at = s.begin(1, Footprint::of(&writes), ());
+        let at = begin(&mut s, 1, Footprint::of(&writes), ());
         assert!(s.keys < writes.len());
         for (key, _) in &writes {
             let mut end = key.to_vec();
@@ -315,9 +327,9 @@ mod tests {
     #[test]
     fn forgets_the_oldest_that_are_done() {
         let mut s = Sequencer::new(Timestamp::ZERO);
-        let first = s.begin(1, one(1), ());
+        let first = begin(&mut s, 1, one(1), ());
         for _ in 0..2 * REMEMBERED_COMMITS {
-            let at = s.begin(1, one(2), ());
+            let at = begin(&mut s, 1, one(2), ());
             s.complete(at);
         }
         // Nothing open, or behind something open, is forgotten.
@@ -339,7 +351,7 @@ mod tests {
             for (step, index) in steps {
                 let before = s.safe_timestamp();
                 if step == 0 || open.is_empty() {
-                    open.push(s.begin(1, one(1), ()));
+                    open.push(begin(&mut s, 1, one(1), ()));
                 } else {
                     let at = open.remove(index.index(open.len()));
                     let acks = if step == 1 { s.complete(at) } else { s.abort(at).1 };

@@ -81,29 +81,25 @@ impl ActiveSnapshots {
         Slot::Overflow(id)
     }
 
-    /// Fetches a timestamp and holds it, without a moment in which it could be collected. `fresh`:
-    /// the slot was just entered, and so holds back everything already.
-    pub(crate) fn choose(
-        &self,
-        slot: &Slot,
-        fresh: bool,
-        fetch: impl FnOnce() -> Timestamp,
-    ) -> Timestamp {
+    /// Holds back everything from here to [`ActiveSnapshots::choose`], so that the timestamp that is
+    /// fetched meanwhile cannot be collected. A slot that was just entered does so already.
+    pub(crate) fn begin_choice(&self, slot: &Slot) {
         match slot {
-            Slot::Own(at) => {
-                if !fresh {
-                    self.slots[*at].store(CHOOSING, Ordering::SeqCst);
-                }
-                let chosen = fetch();
-                // Who still sees `CHOOSING` collects nothing, so this need not be seen at once.
-                self.slots[*at].store(chosen.0.max(CHOOSING), Ordering::Release);
-                chosen
-            }
+            Slot::Own(at) => self.slots[*at].store(CHOOSING, Ordering::SeqCst),
             Slot::Overflow(id) => {
-                let mut overflow = self.overflow.lock();
-                let chosen = fetch();
-                overflow.insert(*id, chosen);
-                chosen
+                self.overflow.lock().insert(*id, Timestamp(CHOOSING));
+            }
+        }
+    }
+
+    /// Holds what is seen at this timestamp.
+    pub(crate) fn choose(&self, slot: &Slot, chosen: Timestamp) {
+        let chosen = chosen.0.max(CHOOSING);
+        match slot {
+            // Who still sees `CHOOSING` collects nothing, so this need not be seen at once.
+            Slot::Own(at) => self.slots[*at].store(chosen, Ordering::Release),
+            Slot::Overflow(id) => {
+                self.overflow.lock().insert(*id, Timestamp(chosen));
             }
         }
     }
@@ -129,7 +125,11 @@ mod tests {
         let mut slots: Vec<Slot> = (0..2000).map(|_| active.enter(7)).collect();
         assert!(slots.iter().any(|slot| matches!(slot, Slot::Overflow(_))));
         for (n, slot) in slots.iter().enumerate() {
-            active.choose(slot, n % 2 == 0, || Timestamp(5000 - n as u64));
+            if n % 2 == 0 {
+                active.begin_choice(slot);
+                assert_eq!(active.oldest(), Some(Timestamp(CHOOSING)));
+            }
+            active.choose(slot, Timestamp(5000 - n as u64));
         }
         assert_eq!(active.oldest(), Some(Timestamp(3001)));
         assert_eq!(active.len(), 2000);

@@ -19,6 +19,7 @@ pub struct MapShards(Mutex<Inner>);
 struct Inner {
     versions: BTreeMap<Key, Vec<(Timestamp, Option<Value>)>>,
     now: u64,
+    catalog_changed: Timestamp,
     locks: LockTable,
     validated: Vec<Span>,
 }
@@ -60,8 +61,12 @@ impl Inner {
 }
 
 impl Shards for MapShards {
-    fn read_timestamp(&self) -> Timestamp {
-        Timestamp(self.0.lock().now)
+    fn read_timestamp(&self, _: ReadScope<'_>) -> MaybeReady<Result<Timestamp>> {
+        MaybeReady::ready(Ok(Timestamp(self.0.lock().now)))
+    }
+
+    fn catalog_changed(&self) -> Timestamp {
+        self.0.lock().catalog_changed
     }
 
     fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
@@ -131,16 +136,20 @@ impl Shards for MapShards {
         self.0.lock().locks.release_all(txn);
     }
 
-    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>> {
+    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Committed>> {
         let mut inner = self.0.lock();
         inner.locks.release_all(request.txn);
         inner.now += 1;
         let at = Timestamp(inner.now);
+        let catalog_before = match request.writes_catalog() {
+            true => std::mem::replace(&mut inner.catalog_changed, at),
+            false => Timestamp::ZERO,
+        };
         inner.validated = request.read_spans;
         for (key, value) in request.writes {
             inner.versions.entry(key).or_default().push((at, value));
         }
-        MaybeReady::ready(Ok(at))
+        MaybeReady::ready(Ok(Committed { at, catalog_before }))
     }
 }
 

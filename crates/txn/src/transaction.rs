@@ -9,7 +9,7 @@
 //!
 //! # Reads
 //! READ COMMITTED takes a new snapshot with every statement ([`Transaction::begin_statement`]); the
-//! other two levels take one with the first. A read sees the transaction's own buffered writes, then
+//! other two levels take one with the first. To read before that is an error of the caller's. A read sees the transaction's own buffered writes, then
 //! its snapshot. SERIALIZABLE remembers which spans were read, and has them validated at commit.
 //!
 //! # Writes
@@ -31,8 +31,8 @@ use crate::budget::Charge;
 use crate::coordinator::Shared;
 use crate::fresh::FreshRows;
 use crate::kv::{
-    CommitRequest, Isolation, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value,
-    WaitPolicy,
+    CommitRequest, Committed, Isolation, Key, LockMode, ReadScope, ScanPage, ScanRequest, Shards,
+    Span, TxnId, Value, WaitPolicy,
 };
 use crate::merge::merge;
 use crate::read_set::ReadSet;
@@ -75,8 +75,8 @@ pub struct Transaction {
     isolation: Isolation,
     read_only: bool,
     state: State,
-    /// Meaningful once there is a slot.
-    read_at: Timestamp,
+    /// Of the current statement; `None` before the first.
+    snapshot: Option<Timestamp>,
     /// Holds the history of the snapshot.
     slot: Option<Slot>,
     statements: u32,
@@ -105,7 +105,7 @@ impl Transaction {
             isolation,
             read_only,
             state: State::Active,
-            read_at: Timestamp::ZERO,
+            snapshot: None,
             slot: None,
             statements: 0,
             buffer: WriteBuffer::default(),
@@ -137,7 +137,7 @@ impl Transaction {
 
     /// `SET TRANSACTION ISOLATION LEVEL`: only before the first statement (25001).
     pub fn set_isolation(&mut self, isolation: Isolation) -> Result<()> {
-        if self.slot.is_some() && isolation != self.isolation {
+        if self.snapshot.is_some() && isolation != self.isolation {
             return Err(Error::new(
                 SqlState::ACTIVE_SQL_TRANSACTION,
                 "SET TRANSACTION ISOLATION LEVEL must be called before any query",
@@ -147,39 +147,42 @@ impl Transaction {
         Ok(())
     }
 
-    /// READ COMMITTED: takes a new snapshot. Else: takes it once.
-    pub fn begin_statement(&mut self) -> Timestamp {
+    /// READ COMMITTED: takes a new snapshot, for a statement that reads within `scope` only. Else:
+    /// takes one of everything, once.
+    pub async fn begin_statement(&mut self, scope: ReadScope<'_>) -> Result<Timestamp> {
         self.statements = self.statements.saturating_add(1);
-        if self.slot.is_none() || self.isolation == Isolation::ReadCommitted {
-            self.take_snapshot();
+        match (self.isolation, self.snapshot) {
+            (Isolation::ReadCommitted, _) => self.take_snapshot(scope).await,
+            (_, Some(at)) => Ok(at),
+            (_, None) => self.take_snapshot(ReadScope::All).await,
         }
-        self.read_at
     }
 
     /// Raises the snapshot to now so that the current statement can be run again, with what it wrote
     /// undone by the caller (a savepoint). `false` if earlier statements are bound to the snapshot:
     /// then the error must surface.
-    pub fn restart_statement(&mut self) -> bool {
+    pub async fn restart_statement(&mut self) -> Result<bool> {
         if self.isolation != Isolation::ReadCommitted {
             if self.statements > 1 {
-                return false;
+                return Ok(false);
             }
             self.reads.clear();
         }
-        self.take_snapshot();
-        true
+        self.take_snapshot(ReadScope::All).await?;
+        Ok(true)
     }
 
     /// The snapshot of the current statement.
-    pub fn read_timestamp(&mut self) -> Timestamp {
-        if self.slot.is_none() {
-            self.take_snapshot();
-        }
-        self.read_at
+    pub fn read_timestamp(&self) -> Result<Timestamp> {
+        self.snapshot
+            .ok_or_else(|| Error::internal("a transaction reads before its first statement"))
     }
 
     pub fn get(&mut self, key: &[u8]) -> MaybeReady<Result<Option<Value>>> {
-        let at = self.read_timestamp();
+        let at = match self.read_timestamp() {
+            Ok(at) => at,
+            Err(error) => return MaybeReady::ready(Err(error)),
+        };
         if let Some(own) = self.buffer.get(key) {
             return MaybeReady::ready(Ok(own.cloned()));
         }
@@ -201,7 +204,10 @@ impl Transaction {
         limit: usize,
         limit_bytes: usize,
     ) -> MaybeReady<Result<ScanPage>> {
-        let at = self.read_timestamp();
+        let at = match self.read_timestamp() {
+            Ok(at) => at,
+            Err(error) => return MaybeReady::ready(Err(error)),
+        };
         loop {
             let (own, own_last) = self.buffer.page(&span, reverse, limit, limit_bytes);
             let request = ScanRequest {
@@ -296,14 +302,19 @@ impl Transaction {
     }
 
     /// Locks a row, then reads its newest committed version (or the own write). Under REPEATABLE
-    /// READ and SERIALIZABLE a version newer than the snapshot is 40001.
+    /// READ and SERIALIZABLE a version newer than the snapshot is 40001. READ COMMITTED needs no
+    /// snapshot for it: before the first statement nothing counts as changed.
     pub fn lock_and_get(
         &mut self,
         key: &[u8],
         mode: LockMode,
         policy: WaitPolicy,
     ) -> MaybeReady<Result<LockedRow>> {
-        let at = self.read_timestamp();
+        let at = match (self.isolation, self.read_timestamp()) {
+            (_, Ok(at)) => at,
+            (Isolation::ReadCommitted, Err(_)) => Timestamp::MAX,
+            (_, Err(error)) => return MaybeReady::ready(Err(error)),
+        };
         let own = self.buffer.get(key).map(|value| value.cloned());
         // While the lock is held nobody else writes the row, but a rollback to a savepoint can
         // release it, and `KeyShare` lets others change what is not the key.
@@ -444,30 +455,34 @@ impl Transaction {
     }
 
     /// Keeps what the current snapshot sees from being collected, also after this transaction.
-    pub fn hold_snapshot(&mut self) -> SnapshotGuard {
-        let at = self.read_timestamp();
+    pub fn hold_snapshot(&mut self) -> Result<SnapshotGuard> {
+        let at = self.read_timestamp()?;
         let slot = self.shared.snapshots.enter(self.id.0 as u64);
-        self.shared.snapshots.choose(&slot, true, || at);
-        SnapshotGuard {
+        self.shared.snapshots.choose(&slot, at);
+        Ok(SnapshotGuard {
             shared: Arc::clone(&self.shared),
             slot: Some(slot),
-        }
+        })
     }
 
     /// Commits, durably and visibly to all who begin afterwards. Without writes there is nothing to
     /// do but release locks. The transaction has ended, whatever the outcome.
-    pub fn commit(&mut self) -> MaybeReady<Result<Timestamp>> {
+    pub fn commit(&mut self) -> MaybeReady<Result<Committed>> {
         if self.state == State::Ended {
             return MaybeReady::ready(Err(Error::internal("the transaction has ended already")));
         }
         if self.buffer.is_empty() {
-            let at = self.read_at;
+            let at = self.snapshot.unwrap_or(Timestamp::ZERO);
             self.rollback();
-            return MaybeReady::ready(Ok(at));
+            return MaybeReady::ready(Ok(Committed {
+                at,
+                catalog_before: Timestamp::ZERO,
+            }));
         }
         let request = CommitRequest {
             txn: self.id,
-            read_at: self.read_timestamp(),
+            // Without a snapshot nothing was read that would have to be validated.
+            read_at: self.snapshot.unwrap_or(Timestamp::ZERO),
             read_spans: std::mem::take(&mut self.reads).into_spans(),
             writes: self.buffer.take(),
         };
@@ -537,15 +552,27 @@ impl Transaction {
         self.charge.add(&self.shared.budget, limit, bytes)
     }
 
-    fn take_snapshot(&mut self) {
+    /// Dropped while it waits, or refused: the snapshot stays what it was.
+    async fn take_snapshot(&mut self, scope: ReadScope<'_>) -> Result<Timestamp> {
         let shared = &self.shared;
-        let fresh = self.slot.is_none();
-        let slot = self
-            .slot
-            .get_or_insert_with(|| shared.snapshots.enter(self.id.0 as u64));
-        self.read_at = shared
-            .snapshots
-            .choose(slot, fresh, || shared.shards.read_timestamp());
+        let snapshots = &shared.snapshots;
+        let slot = match &mut self.slot {
+            Some(slot) => {
+                snapshots.begin_choice(slot);
+                slot
+            }
+            none => none.insert(snapshots.enter(self.id.0 as u64)),
+        };
+        let taken = shared.shards.read_timestamp(scope).await;
+        match (&taken, self.snapshot) {
+            (Ok(at), _) => {
+                snapshots.choose(slot, *at);
+                self.snapshot = Some(*at);
+            }
+            (Err(_), Some(before)) => snapshots.choose(slot, before),
+            (Err(_), None) => self.leave_snapshot(),
+        }
+        taken
     }
 
     fn leave_snapshot(&mut self) {

@@ -4,8 +4,10 @@ use crate::kv::*;
 use crate::testing::{MapShards, still_env};
 use crate::{Coordinator, FreshBuilder, FreshRows, Limits, LockedRow, Transaction};
 use proptest::prelude::*;
+use std::pin::pin;
 use std::sync::Arc;
-use types::{MaybeReady, SqlState};
+use std::task::{Context, Poll, Waker};
+use types::{SqlState, Timestamp};
 
 fn coordinator_with(limits: Limits) -> (Coordinator, Arc<MapShards>) {
     let shards = Arc::new(MapShards::default());
@@ -17,11 +19,15 @@ fn coordinator() -> (Coordinator, Arc<MapShards>) {
     coordinator_with(Limits::default())
 }
 
-fn now<T: Unpin>(answer: MaybeReady<T>) -> T {
-    match answer {
-        MaybeReady::Ready(Some(value)) => value,
-        _ => panic!("this shard answers at once"),
+fn now<T>(answer: impl Future<Output = T>) -> T {
+    match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("this shard answers at once"),
     }
+}
+
+fn begin(txn: &mut Transaction) {
+    now(txn.begin_statement(ReadScope::All)).expect("a snapshot");
 }
 
 fn read(txn: &mut Transaction, key: &'static str) -> Option<String> {
@@ -50,18 +56,18 @@ fn snapshots_by_isolation_level() {
     let mut committed = c.begin(Isolation::ReadCommitted, false);
     let mut repeatable = c.begin(Isolation::RepeatableRead, false);
     for txn in [&mut committed, &mut repeatable] {
-        txn.begin_statement();
+        begin(txn);
         assert_eq!(read(txn, "a").as_deref(), Some("1"));
     }
     set(&c, "a", Some("2"));
     // Within the statement both stay.
     assert_eq!(read(&mut committed, "a").as_deref(), Some("1"));
-    committed.begin_statement();
-    repeatable.begin_statement();
+    begin(&mut committed);
+    begin(&mut repeatable);
     assert_eq!(read(&mut committed, "a").as_deref(), Some("2"));
     assert_eq!(read(&mut repeatable, "a").as_deref(), Some("1"));
-    assert!(!repeatable.restart_statement());
-    assert!(committed.restart_statement());
+    assert_eq!(now(repeatable.restart_statement()), Ok(false));
+    assert_eq!(now(committed.restart_statement()), Ok(true));
 }
 
 #[test]
@@ -70,8 +76,8 @@ fn a_locked_row_is_read_anew() {
     set(&c, "a", Some("1"));
     let mut committed = c.begin(Isolation::ReadCommitted, false);
     let mut repeatable = c.begin(Isolation::RepeatableRead, false);
-    committed.begin_statement();
-    repeatable.begin_statement();
+    begin(&mut committed);
+    begin(&mut repeatable);
     set(&c, "a", Some("2"));
     let error = now(repeatable.lock_and_get(b"a", LockMode::Share, FOREVER)).unwrap_err();
     assert_eq!(error.state, SqlState::SERIALIZATION_FAILURE);
@@ -79,7 +85,7 @@ fn a_locked_row_is_read_anew() {
         error.message,
         "could not serialize access due to concurrent update"
     );
-    assert!(repeatable.restart_statement());
+    assert_eq!(now(repeatable.restart_statement()), Ok(true));
     let row = now(repeatable.lock_and_get(b"a", LockMode::Share, FOREVER));
     assert_eq!(row, Ok(LockedRow::Unchanged(Some("2".into()))));
     repeatable.rollback();
@@ -89,14 +95,21 @@ fn a_locked_row_is_read_anew() {
     let row = now(committed.lock_and_get(b"a", LockMode::Update, FOREVER));
     assert_eq!(row, Ok(LockedRow::Unchanged(Some("3".into()))));
     let mut other = c.begin(Isolation::ReadCommitted, false);
+    begin(&mut other);
     let skipped = now(other.lock_and_get(b"a", LockMode::Share, WaitPolicy::SkipLocked));
     assert_eq!(skipped, Ok(LockedRow::Skipped));
     drop(committed);
     set(&c, "a", None);
     let row = now(other.lock_and_get(b"a", LockMode::Share, WaitPolicy::NoWait));
     assert_eq!(row, Ok(LockedRow::Changed(None)));
+    // Without a snapshot there is nothing that it could have changed since.
+    let mut early = c.begin(Isolation::ReadCommitted, false);
+    let row = now(early.lock_and_get(b"a", LockMode::Share, FOREVER));
+    assert_eq!(row, Ok(LockedRow::Unchanged(None)));
+    let mut early = c.begin(Isolation::RepeatableRead, false);
+    assert!(now(early.lock_and_get(b"a", LockMode::Share, FOREVER)).is_err());
     let mut repeatable = c.begin(Isolation::RepeatableRead, false);
-    repeatable.begin_statement();
+    begin(&mut repeatable);
     set(&c, "b", Some("1"));
     set(&c, "b", None);
     let error = now(repeatable.lock_and_get(b"b", LockMode::Share, FOREVER)).unwrap_err();
@@ -110,6 +123,8 @@ fn a_locked_row_is_read_anew() {
 fn savepoints_undo_writes_and_free_locks() {
     let (c, shards) = coordinator();
     let mut txn = c.begin(Isolation::ReadCommitted, false);
+    assert!(now(txn.get(b"a")).is_err());
+    begin(&mut txn);
     txn.put("a", "1").unwrap();
     now(txn.lock(b"a", LockMode::Update, FOREVER)).unwrap();
     let outer = txn.savepoint();
@@ -170,6 +185,7 @@ fn serializable_remembers_reads_of_others_rows_only() {
     set(&c, "b", Some("1"));
     set(&c, "c", Some("1"));
     let mut txn = c.begin(Isolation::Serializable, false);
+    begin(&mut txn);
     txn.put("a", "1").unwrap();
     read(&mut txn, "a");
     read(&mut txn, "x");
@@ -189,6 +205,7 @@ fn serializable_remembers_reads_of_others_rows_only() {
             .eq(expected)
     );
     let mut reader = c.begin(Isolation::Serializable, true);
+    begin(&mut reader);
     assert_eq!(read(&mut reader, "a").as_deref(), Some("1"));
     assert_eq!(
         reader.put("z", "1").unwrap_err().state,
@@ -215,6 +232,7 @@ proptest! {
         }
         now(txn.commit()).unwrap();
         let mut txn = c.begin(Isolation::ReadCommitted, false);
+        begin(&mut txn);
         let mut model = committed.clone();
         for (key, value) in &own {
             match value {
@@ -280,7 +298,7 @@ fn a_batch_of_new_rows_is_read_changed_and_committed() {
     let (c, shards) = coordinator();
     set(&c, "b", Some("old"));
     let mut txn = c.begin(Isolation::ReadCommitted, false);
-    txn.begin_statement();
+    begin(&mut txn);
     assert!(insert(&mut txn, &["c", "a"]));
     assert!(insert(&mut txn, &["e", "d"]));
     // A key that is there, or was written by the transaction, is for the slow road.
@@ -313,6 +331,7 @@ fn a_batch_of_new_rows_is_read_changed_and_committed() {
     other.rollback();
     assert!(shards.is_unlocked());
     let mut txn = c.begin(Isolation::ReadCommitted, true);
+    begin(&mut txn);
     assert_eq!(read(&mut txn, "e").as_deref(), Some("new"));
     assert_eq!(read(&mut txn, "a"), None);
 }
@@ -327,4 +346,25 @@ fn a_rollback_frees_batches() {
     assert_eq!(c.memory_used(), 0);
     let mut serializable = c.begin(Isolation::Serializable, false);
     assert!(!insert(&mut serializable, &["a", "b"]));
+}
+
+#[test]
+fn a_commit_tells_what_it_follows_in_the_catalog() {
+    let (c, shards) = coordinator();
+    let commit = |table: u32| {
+        let mut txn = c.begin(Isolation::ReadCommitted, false);
+        let mut key = types::key::index_prefix(table, 1).to_vec();
+        key.push(7);
+        txn.put(key, "1").expect("writable");
+        txn.put("zz", "1").expect("writable");
+        now(txn.commit()).expect("committed")
+    };
+    let first = commit(types::key::CATALOG_TABLE_ID);
+    assert_eq!(first.catalog_before, Timestamp::ZERO);
+    let other = commit(types::key::CATALOG_TABLE_ID + 1);
+    assert_eq!(other.catalog_before, Timestamp::ZERO);
+    assert_eq!(shards.catalog_changed(), first.at);
+    let second = commit(types::key::CATALOG_TABLE_ID);
+    assert_eq!(second.catalog_before, first.at);
+    assert_eq!(shards.catalog_changed(), second.at);
 }

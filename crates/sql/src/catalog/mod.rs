@@ -13,7 +13,7 @@ pub mod store;
 use descriptor::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{Error, Result, SqlState};
+use types::{Error, Result, SqlState, Timestamp};
 
 /// Anything that lives in a schema's relation namespace.
 #[derive(Clone, Debug)]
@@ -50,9 +50,21 @@ pub struct Catalog {
     index_tables: BTreeMap<ObjectId, ObjectId>,
     /// Referenced table → referencing tables.
     referencing: BTreeMap<ObjectId, Vec<ObjectId>>,
+    newest: Timestamp,
 }
 
 impl Catalog {
+    /// The newest commit whose definitions are in here: a snapshot below it does not hold all that the
+    /// picture promises, such as entries of an index.
+    pub fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
+    /// Something in here was committed at the timestamp.
+    pub fn note_commit(&mut self, at: Timestamp) {
+        self.newest = self.newest.max(at);
+    }
+
     /// Adds the descriptor, or replaces the one of the same object id.
     pub fn put(&mut self, descriptor: Descriptor) {
         self.remove(descriptor_oid(&descriptor));
@@ -146,6 +158,17 @@ impl Catalog {
         }
         let role = self.roles.get(&oid)?;
         Some(Descriptor::Role((**role).clone()))
+    }
+
+    /// Of everything that has a descriptor.
+    pub fn object_ids(&self) -> impl Iterator<Item = ObjectId> {
+        let roles = self.roles.keys().chain(self.databases.keys());
+        let spaces = roles.chain(self.schemas.keys());
+        let relations = self.tables.keys().chain(self.views.keys());
+        spaces
+            .chain(relations)
+            .chain(self.sequences.keys())
+            .copied()
     }
 
     pub fn role(&self, oid: ObjectId) -> Option<&Arc<Role>> {

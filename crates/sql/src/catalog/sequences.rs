@@ -14,11 +14,11 @@
 //! sessions.
 
 use super::descriptor::{ObjectId, Sequence};
-use super::store::sequence_key;
+use super::store::{sequence_key, span_of};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use txn::kv::{LockMode, WaitPolicy};
+use txn::kv::{LockMode, ReadScope, WaitPolicy};
 use txn::{Coordinator, Isolation, LockedRow, Transaction};
 use types::{Error, MaybeReady, Result, SqlState};
 
@@ -214,7 +214,11 @@ impl Sequences {
             return Ok(known);
         }
         let key = sequence_key(sequence.oid, sequence.generation);
-        let at = self.coordinator.read_timestamp();
+        let row = [span_of(&key)];
+        let at = self
+            .coordinator
+            .read_timestamp(ReadScope::Spans(&row))
+            .await?;
         let found = self.coordinator.shards().get(&key, at).await?;
         let position = match found {
             Some((value, _)) => Position::decode(&value)?,

@@ -18,16 +18,19 @@
 
 use super::Catalog;
 use super::descriptor::*;
+use super::shared::CatalogChange;
 use crate::context::ReadView;
 use bytes::Bytes;
-use txn::kv::{LockMode, Span, WaitPolicy};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use txn::kv::{LockMode, ScanRequest, Shards, Span, WaitPolicy};
 use txn::{Coordinator, Isolation, LockedRow, Transaction};
-use types::{Error, Result, SqlState, key};
+use types::{Error, Result, SqlState, Timestamp, key};
 
 /// Data ids below this belong to the system.
-pub const FIRST_USER_DATA_ID: u32 = 100;
+pub const FIRST_USER_DATA_ID: u32 = key::FIRST_USER_TABLE_ID;
 
-const DESCRIPTORS: u32 = 1;
+const DESCRIPTORS: u32 = key::CATALOG_TABLE_ID;
 const COUNTERS: u32 = 2;
 const SEQUENCES: u32 = 3;
 const DROPPED_SPANS: u32 = 4;
@@ -131,6 +134,16 @@ fn decode(bytes: &[u8]) -> Result<Descriptor> {
         .map_err(|error| Error::corrupt(format!("descriptor cannot be read: {error}")))
 }
 
+/// An object's descriptor as it was.
+pub async fn read(
+    shards: &Arc<dyn Shards>,
+    oid: ObjectId,
+    at: Timestamp,
+) -> Result<Option<Descriptor>> {
+    let found = shards.get(&descriptor_key(oid), at).await?;
+    found.map(|(bytes, _)| decode(&bytes)).transpose()
+}
+
 /// Locks an object's descriptor and returns its newest committed state (or the transaction's own):
 /// `None` if it was dropped meanwhile.
 pub async fn refresh(
@@ -178,14 +191,57 @@ pub async fn load(view: &ReadView) -> Result<Catalog> {
         let page = view
             .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
             .await?;
-        for (_, value, _) in page.rows {
+        for (_, value, committed_at) in page.rows {
             catalog.put(decode(&value)?);
+            catalog.note_commit(committed_at);
         }
         match page.resume {
             Some(resume) => span.start = resume,
             None => return Ok(catalog),
         }
     }
+}
+
+/// How the catalog at `at` differs from a picture that holds every definition committed at or below
+/// `as_of`, each change with the timestamp of its commit (of a removal: some timestamp after it).
+pub async fn changes(
+    shards: &Arc<dyn Shards>,
+    picture: &Catalog,
+    as_of: Timestamp,
+    at: Timestamp,
+) -> Result<Vec<(CatalogChange, Timestamp)>> {
+    let mut changes = Vec::new();
+    let mut gone: BTreeSet<ObjectId> = picture.object_ids().collect();
+    let mut span = span_of(&key::table_prefix(DESCRIPTORS));
+    loop {
+        let page = shards.scan(ScanRequest {
+            span: span.clone(),
+            at,
+            reverse: false,
+            limit: PAGE_ROWS,
+            limit_bytes: PAGE_BYTES,
+        });
+        let page = page.await?;
+        for (key, value, committed_at) in page.rows {
+            gone.remove(&described(&key)?);
+            if committed_at > as_of {
+                changes.push((CatalogChange::Put(decode(&value)?), committed_at));
+            }
+        }
+        match page.resume {
+            Some(resume) => span.start = resume,
+            None => break,
+        }
+    }
+    changes.extend(gone.into_iter().map(|oid| (CatalogChange::Remove(oid), at)));
+    Ok(changes)
+}
+
+/// The object whose descriptor's key this is.
+fn described(row_key: &[u8]) -> Result<ObjectId> {
+    let id = key::split_index_prefix(row_key).and_then(|(_, _, rest)| rest.try_into().ok());
+    id.map(ObjectId::from_be_bytes)
+        .ok_or_else(|| Error::corrupt("a descriptor's key is not readable"))
 }
 
 /// Writes the roles, databases and schemas that every store has; does nothing on a store that has

@@ -66,7 +66,7 @@ async fn fill_column(
     position: usize,
 ) -> Result<Arc<Table>> {
     let column = changed.columns[position].clone();
-    if rows::is_empty(d.txn, old).await? {
+    if rows::is_empty(d, old).await? {
         return d.put_table(changed);
     }
     let value = if let Some(sequence) = column.owned_sequence {

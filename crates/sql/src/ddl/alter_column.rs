@@ -172,7 +172,7 @@ async fn set_data_type(
     recheck_expressions(d, &mut changed, position)?;
     let only_wider = using.is_none() && is_widening(&old.sql_type, &sql_type);
     let in_place = only_wider && same_storage(&old.sql_type, &sql_type);
-    if in_place || rows::is_empty(d.txn, table).await? {
+    if in_place || rows::is_empty(d, table).await? {
         d.put_table(changed)?;
         return Ok(());
     }

@@ -92,7 +92,7 @@ pub(super) async fn drop_constraint(
         let what = format!("constraint {name} on table {}", table.name);
         drop_orphaned_foreign_keys(d, &mut changed, &what, cascade).await?;
         d.free_name(NameKind::Relation, table.schema, name).await?;
-        let rekey = !rows::is_empty(d.txn, table).await?;
+        let rekey = !rows::is_empty(d, table).await?;
         if rekey {
             changed.data_id = d.ids.data_id().await?;
             for column in &mut changed.columns {

@@ -218,7 +218,7 @@ pub(super) async fn settle(
     mut changed: Table,
     added: Vec<Added>,
 ) -> Result<()> {
-    let empty = rows::is_empty(d.txn, old).await?;
+    let empty = rows::is_empty(d, old).await?;
     let rekey = added.contains(&Added::PrimaryKey);
     if rekey && !empty {
         changed.data_id = d.ids.data_id().await?;

@@ -9,7 +9,7 @@
 //! garbage collection reclaims the space once nobody can see the rows.
 
 use crate::catalog::store::{dropped_data_id, dropped_span_key, dropped_spans, span_of};
-use txn::kv::{Key, LockMode, WaitPolicy};
+use txn::kv::{Key, LockMode, ReadScope, WaitPolicy};
 use txn::{Coordinator, Isolation, Transaction};
 use types::{Error, Result, key};
 
@@ -33,6 +33,7 @@ pub struct Position {
 /// Deletes one batch of rows that wait for deletion. `false` when nothing waits any more.
 pub async fn delete_dropped(coordinator: &Coordinator, position: &mut Position) -> Result<bool> {
     let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
+    txn.begin_statement(ReadScope::All).await?;
     let page = txn.scan(dropped_spans(), false, 1, DELETE_BYTES).await?;
     let Some((mark, _, _)) = page.rows.into_iter().next() else {
         return Ok(false);

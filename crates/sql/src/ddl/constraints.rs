@@ -423,7 +423,8 @@ async fn add_foreign_key(
     Ok(Added::ForeignKey(table.foreign_keys.len() - 1))
 }
 
-/// The table referred to, held against being dropped; the table itself while it is being made.
+/// The table referred to, locked so that whoever deletes from it next knows of the new key; the table
+/// itself while it is being made.
 async fn referenced_table(
     d: &mut DdlContext<'_>,
     table: &Table,
@@ -443,7 +444,7 @@ async fn referenced_table(
     }
     match d.require(schema.as_deref(), &name)? {
         Relation::Table(found) if found.oid == table.oid => Ok(table.clone()),
-        Relation::Table(found) => Ok((*d.hold_table(found.oid).await?).clone()),
+        Relation::Table(found) => Ok((*d.lock_table(found.oid).await?).clone()),
         _ => Err(Error::new(
             SqlState::WRONG_OBJECT_TYPE,
             format!("referenced relation \"{name}\" is not a table"),

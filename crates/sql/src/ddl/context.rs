@@ -6,13 +6,13 @@ use crate::catalog::ids::IdAllocator;
 use crate::catalog::shared::CatalogChange;
 use crate::catalog::store::{self, NameKind};
 use crate::catalog::{Catalog, Relation, descriptor_oid};
-use crate::context::StatementContext;
+use crate::context::{ReadView, StatementContext};
 use crate::response::Notice;
 use crate::table_codec::table_lock_key;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use txn::Transaction;
-use txn::kv::{LockMode, WaitPolicy};
+use txn::kv::{LockMode, ReadScope, WaitPolicy};
 use types::{Error, Result, SqlState};
 
 /// A statement's surroundings. See [`super`] for how its parts play together.
@@ -216,6 +216,21 @@ impl DdlContext<'_> {
         self.catalog.database(oid).cloned().ok_or_else(|| gone(oid))
     }
 
+    /// What is committed now with the own writes on top, whatever the transaction's snapshot: for rows of
+    /// tables that are locked.
+    pub(super) async fn newest_view(&self) -> Result<ReadView> {
+        let shards = Arc::clone(&self.statement.view.shards);
+        let at = shards.read_timestamp(ReadScope::All).await?;
+        Ok(ReadView {
+            shards,
+            at,
+            overlay: self.txn.overlay(),
+            reads: None,
+            // The transaction's own snapshot is older, and holds what it sees.
+            guard: None,
+        })
+    }
+
     // ---- resolving --------------------------------------------------------------------------
 
     /// The schema in which a new object of this name goes, kept from being dropped meanwhile.
@@ -305,7 +320,7 @@ pub(super) fn schema_missing(name: &str) -> Error {
 }
 
 /// An object that another transaction dropped between resolving its name and locking it.
-fn gone(oid: ObjectId) -> Error {
+pub(super) fn gone(oid: ObjectId) -> Error {
     Error::new(
         SqlState::UNDEFINED_TABLE,
         format!("relation with OID {oid} does not exist"),

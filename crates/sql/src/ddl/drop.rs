@@ -1,7 +1,7 @@
 //! DROP of tables, views, indexes, sequences, schemas, roles and databases, with what depends on
 //! them.
 
-use super::context::{DdlContext, is_built_in_schema, schema_missing, wrong_kind};
+use super::context::{DdlContext, gone, is_built_in_schema, schema_missing, wrong_kind};
 use super::names::{object_name, simple_name};
 use super::{cleanup, rows};
 use crate::catalog::Relation;
@@ -427,7 +427,8 @@ pub(super) async fn drop_secondary_index(
 ) -> Result<()> {
     let table = d.lock_table(table).await?;
     let Some(at) = table.indexes.iter().position(|index| index.oid == oid) else {
-        return Err(Error::internal("an index is not in its table's descriptor"));
+        // Dropped while the table's lock was waited for.
+        return Err(gone(oid));
     };
     let index = table.indexes[at].clone();
     let mut changed = (*table).clone();

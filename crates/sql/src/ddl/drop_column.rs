@@ -106,7 +106,7 @@ pub(super) async fn drop_column(
     column.generated = None;
     column.missing = None;
     column.comment = None;
-    let rekey = primary.is_some() && !rows::is_empty(d.txn, &table).await?;
+    let rekey = primary.is_some() && !rows::is_empty(d, &table).await?;
     if rekey {
         changed.data_id = d.ids.data_id().await?;
         for column in &mut changed.columns {

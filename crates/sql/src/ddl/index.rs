@@ -4,7 +4,7 @@ use super::DdlContext;
 use super::constraints::{
     MAX_KEY_COLUMNS, columns_used, has_subquery, must_be_orderable, take_index_id,
 };
-use super::context::wrong_kind;
+use super::context::{gone, wrong_kind};
 use super::names::{
     INVALID_OBJECT_DEFINITION, choose_relation_name, ident, join_columns, object_name,
 };
@@ -279,7 +279,8 @@ pub(super) async fn rename_index(
         .find(|(_, index)| *index == oid)
         .map(|(name, _)| name.to_string())
     else {
-        return Err(Error::internal("an index is not in its table's descriptor"));
+        // Dropped while the table's lock was waited for.
+        return Err(gone(oid));
     };
     d.rename_relation(table.schema, &old, new, oid).await?;
     let mut changed = (*table).clone();

@@ -8,12 +8,11 @@ use super::DdlContext;
 use super::analysis::{Analysed, RowExpression};
 use super::constraints::parse_expression;
 use crate::catalog::descriptor::*;
-use crate::context::StatementContext;
+use crate::context::{ReadView, StatementContext};
 use crate::table_codec::{Access, TableCodec, prefix_span};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use txn::Transaction;
 use txn::kv::{Key, Span};
 use types::{Datum, Error, Result, Row, SqlState, SqlType};
 
@@ -21,32 +20,34 @@ use types::{Datum, Error, Result, Row, SqlState, SqlType};
 const PAGE_ROWS: usize = 1000;
 const PAGE_BYTES: usize = 4 << 20;
 
-/// A cursor over the stored rows of a table, own writes included.
+/// A cursor over the rows of a locked table as they are now, own writes included: whoever held the lock
+/// before may have written some after the transaction's snapshot.
 pub(super) struct Rows {
     codec: TableCodec,
     span: Option<Span>,
+    view: ReadView,
 }
 
 impl Rows {
-    pub fn new(table: &Arc<Table>) -> Result<Self> {
+    pub async fn open(d: &DdlContext<'_>, table: &Arc<Table>) -> Result<Self> {
         let codec = TableCodec::new(Arc::clone(table))?;
         let span = Some(codec.span(Access::Primary));
-        Ok(Rows { codec, span })
+        let view = d.newest_view().await?;
+        Ok(Rows { codec, span, view })
     }
 
     /// The next page; empty at the end.
-    pub async fn next(
-        &mut self,
-        txn: &mut Transaction,
-        ctx: &StatementContext,
-    ) -> Result<Vec<(Key, Row)>> {
+    pub async fn next(&mut self, ctx: &StatementContext) -> Result<Vec<(Key, Row)>> {
         let mut out = Vec::new();
         while out.is_empty() {
             let Some(span) = self.span.take() else {
                 break;
             };
             ctx.cancel.check()?;
-            let page = txn.scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES).await?;
+            let page = self
+                .view
+                .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
+                .await?;
             out.reserve(page.rows.len());
             for (key, value, _) in page.rows {
                 out.push((key, self.codec.decode_whole_row(&value)?));
@@ -60,12 +61,11 @@ impl Rows {
     }
 }
 
-/// Whether a table has any row.
-pub(super) async fn is_empty(txn: &mut Transaction, table: &Arc<Table>) -> Result<bool> {
-    let codec = TableCodec::new(Arc::clone(table))?;
-    let page = txn
-        .scan(codec.span(Access::Primary), false, 1, PAGE_BYTES)
-        .await?;
+/// Whether a locked table has any row.
+pub(super) async fn is_empty(d: &DdlContext<'_>, table: &Arc<Table>) -> Result<bool> {
+    let span = TableCodec::new(Arc::clone(table))?.span(Access::Primary);
+    let view = d.newest_view().await?;
+    let page = view.scan(span, false, 1, PAGE_BYTES).await?;
     Ok(page.rows.is_empty())
 }
 
@@ -123,8 +123,8 @@ pub(super) async fn build_index(
     table: &Arc<Table>,
     at: usize,
 ) -> Result<()> {
-    let mut rows = Rows::new(table)?;
-    let mut page = rows.next(d.txn, d.statement).await?;
+    let mut rows = Rows::open(d, table).await?;
+    let mut page = rows.next(d.statement).await?;
     if page.is_empty() {
         return Ok(());
     }
@@ -143,7 +143,7 @@ pub(super) async fn build_index(
             let suffix = Bytes::copy_from_slice(codec.row_suffix(row_key));
             d.txn.put(entry.key, suffix)?;
         }
-        page = rows.next(d.txn, d.statement).await?;
+        page = rows.next(d.statement).await?;
     }
     Ok(())
 }
@@ -156,10 +156,10 @@ pub(super) async fn delete_index_entries(
 ) -> Result<()> {
     let prefix = types::key::index_prefix(table.data_id, index.id);
     let mut span = prefix_span(&prefix);
+    let view = d.newest_view().await?;
     loop {
         d.statement.cancel.check()?;
-        let page = d
-            .txn
+        let page = view
             .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
             .await?;
         for (key, _, _) in page.rows {
@@ -218,9 +218,9 @@ pub(super) async fn check_not_null(
     table: &Arc<Table>,
     columns: &[usize],
 ) -> Result<()> {
-    let mut rows = Rows::new(table)?;
+    let mut rows = Rows::open(d, table).await?;
     loop {
-        let page = rows.next(d.txn, d.statement).await?;
+        let page = rows.next(d.statement).await?;
         if page.is_empty() {
             return Ok(());
         }
@@ -249,8 +249,8 @@ pub(super) async fn check_rows(
     table: &Arc<Table>,
     check: &Check,
 ) -> Result<()> {
-    let mut rows = Rows::new(table)?;
-    let mut page = rows.next(d.txn, d.statement).await?;
+    let mut rows = Rows::open(d, table).await?;
+    let mut page = rows.next(d.statement).await?;
     if page.is_empty() {
         return Ok(());
     }
@@ -277,7 +277,7 @@ pub(super) async fn check_rows(
                 .constraint(&check.name));
             }
         }
-        page = rows.next(d.txn, d.statement).await?;
+        page = rows.next(d.statement).await?;
     }
     Ok(())
 }
@@ -288,8 +288,8 @@ pub(super) async fn check_foreign_key(
     table: &Arc<Table>,
     key: &ForeignKey,
 ) -> Result<()> {
-    let mut rows = Rows::new(table)?;
-    let mut page = rows.next(d.txn, d.statement).await?;
+    let mut rows = Rows::open(d, table).await?;
+    let mut page = rows.next(d.statement).await?;
     if page.is_empty() {
         return Ok(());
     }
@@ -300,6 +300,7 @@ pub(super) async fn check_foreign_key(
         .ok_or_else(|| Error::internal("a referenced table is not in the catalog"))?;
     let codec = TableCodec::new(Arc::clone(&referenced))?;
     let (access, order) = lookup(&referenced, key)?;
+    let view = d.newest_view().await?;
     while !page.is_empty() {
         for (_, row) in &page {
             let nulls = key.columns.iter().filter(|at| row[**at].is_null()).count();
@@ -315,7 +316,7 @@ pub(super) async fn check_foreign_key(
                 // An integer that the referenced type cannot hold is not there.
                 match values.into_iter().collect::<Option<Vec<Datum>>>() {
                     Some(values) => match codec.point(access, &values) {
-                        Some(point) => d.txn.get(&point).await?.is_some(),
+                        Some(point) => view.get(&point).await?.is_some(),
                         None => false,
                     },
                     None => false,
@@ -325,7 +326,7 @@ pub(super) async fn check_foreign_key(
                 return Err(missing_reference(table, &referenced, key, row));
             }
         }
-        page = rows.next(d.txn, d.statement).await?;
+        page = rows.next(d.statement).await?;
     }
     Ok(())
 }
@@ -424,10 +425,9 @@ pub(super) async fn rewrite(
     replaced: &BTreeMap<usize, NewValue>,
 ) -> Result<()> {
     let codec = TableCodec::new(Arc::clone(new))?;
-    let mut rows = Rows::new(old)?;
-    let mut row_id: i64 = 0;
+    let mut rows = Rows::open(d, old).await?;
     loop {
-        let page = rows.next(d.txn, d.statement).await?;
+        let page = rows.next(d.statement).await?;
         if page.is_empty() {
             break;
         }
@@ -464,8 +464,7 @@ pub(super) async fn rewrite(
                 key.extend_from_slice(&old_key[types::key::INDEX_PREFIX_LEN..]);
                 key
             } else {
-                row_id += 1;
-                codec.row_id_key(row_id)
+                codec.row_id_key(d.statement.row_ids.take(1).await?)
             };
             if let Some(primary) = &new.primary_key
                 && d.txn.get(&key).await?.is_some()

@@ -553,10 +553,10 @@ impl Change {
             if !changed {
                 return Ok(ordered);
             }
-            if !writer.txn.restart_statement() {
+            if !writer.txn.restart_statement().await? {
                 break;
             }
-            ctx.view.at = writer.txn.read_timestamp();
+            ctx.view.at = writer.txn.read_timestamp()?;
         }
         Err(Error::new(
             SqlState::SERIALIZATION_FAILURE,

@@ -5,9 +5,15 @@ use super::insert::Source;
 use super::{DmlPlan, Work};
 
 impl DmlPlan {
-    /// The key that is locked in KeyShare while rows of the target are written.
-    pub fn lock_key(&self) -> &[u8] {
-        &self.target.lock_key
+    /// The keys that are locked in KeyShare while rows are written: those of the target and, if rows that
+    /// others refer to may change, of the tables that refer to it.
+    pub fn lock_keys(&self) -> impl Iterator<Item = &[u8]> {
+        let adds_only = matches!(&self.work, Work::Insert(insert) if !insert.updates());
+        let target = self.target.table.oid;
+        let tables = self.set.tables();
+        tables
+            .filter(move |prepared| !adds_only || prepared.table.oid == target)
+            .map(|prepared| &prepared.lock_key[..])
     }
 
     /// Rows are found without DataFusion.

@@ -87,6 +87,14 @@ pub struct Insert {
     conflict: Option<Conflict>,
 }
 
+impl Insert {
+    /// Whether it may change rows that are there already.
+    pub(super) fn updates(&self) -> bool {
+        let conflict = self.conflict.as_ref();
+        conflict.is_some_and(|conflict| matches!(conflict.action, Action::Update { .. }))
+    }
+}
+
 pub fn plan(
     planner: &Planner<'_>,
     insert: &ast::Insert,

@@ -120,6 +120,10 @@ impl PreparedSet {
             .ok_or_else(|| Error::internal(format!("table {table} was not prepared")))
     }
 
+    pub fn tables(&self) -> impl Iterator<Item = &Prepared> {
+        self.tables.values().map(AsRef::as_ref)
+    }
+
     /// Object ids and versions, for plans to notice changes.
     pub fn versions(&self) -> impl Iterator<Item = (ObjectId, u64)> + '_ {
         self.tables

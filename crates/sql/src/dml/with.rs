@@ -5,6 +5,7 @@
 //! of its RETURNING. A row is changed once: what a part has written, a later one passes over.
 
 use super::{DmlPlan, DmlResult, plan_part};
+use crate::catalog::descriptor::ObjectId;
 use crate::context::{StatementContext, StatementParts};
 use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::query::returned::{ReturnedRows, Surrounding, changes_rows};
@@ -124,7 +125,17 @@ fn plan_body(
 impl WithPlan {
     /// The keys that are locked in KeyShare while rows of the targets are written.
     pub fn lock_keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.changes().map(DmlPlan::lock_key)
+        self.changes().flat_map(DmlPlan::lock_keys)
+    }
+
+    /// Tables it depends on, with their versions.
+    pub fn tables(&self) -> impl Iterator<Item = (ObjectId, u64)> {
+        let queried = match &self.main {
+            Main::Query(query) => &query.tables[..],
+            Main::Change(_) => &[],
+        };
+        let changed = self.changes().flat_map(|change| &change.tables);
+        changed.chain(queried).copied()
     }
 
     fn changes(&self) -> impl Iterator<Item = &DmlPlan> {

@@ -109,8 +109,7 @@ impl<'a> Writer<'a> {
             }
             key
         } else {
-            let at = self.txn.read_timestamp();
-            prepared.codec.row_id_key(self.ctx.row_ids.next(at))
+            prepared.codec.row_id_key(self.ctx.row_ids.take(1).await?)
         };
         let key = Key::from(key);
         let value = prepared.codec.encode_row(&row)?;
@@ -140,7 +139,11 @@ impl<'a> Writer<'a> {
     /// with one of them, changes nothing and returns `false`: inserted one by one, the first that
     /// fails is the one whose error the client gets.
     async fn insert_fresh(&mut self, prepared: &Prepared, rows: &mut [Row]) -> Result<bool> {
-        let Some(batches) = self.fresh_batches(prepared, rows) else {
+        let first_id = match prepared.codec.has_primary_key() {
+            true => None,
+            false => Some(self.ctx.row_ids.take(rows.len()).await?),
+        };
+        let Some(batches) = self.fresh_batches(prepared, rows, first_id) else {
             return Ok(false);
         };
         let (batches, unique): (Vec<FreshRows>, Vec<bool>) = batches.into_iter().unzip();
@@ -158,23 +161,25 @@ impl<'a> Writer<'a> {
         Ok(true)
     }
 
-    /// The rows and the entries of each index, and whether their keys must be locked.
+    /// The rows and the entries of each index, and whether their keys must be locked. `first_id`: of
+    /// rows without primary key.
     fn fresh_batches(
         &mut self,
         prepared: &Prepared,
         rows: &mut [Row],
+        first_id: Option<i64>,
     ) -> Option<Vec<(FreshRows, bool)>> {
         let codec = &prepared.codec;
         let mut batches = Vec::with_capacity(1 + prepared.indexes.len());
         let mut batch = FreshBuilder::with_capacity(rows.len(), rows.len() * FRESH_ROW_BYTES);
-        let at = self.txn.read_timestamp();
-        for row in rows.iter_mut() {
+        for (row, number) in rows.iter_mut().zip(0i64..) {
             prepared.complete(row, self.ctx).ok()?;
-            if codec.has_primary_key() {
-                codec.put_row_key(row, batch.bytes());
-            } else {
-                let key = codec.row_id_key(self.ctx.row_ids.next(at));
-                batch.bytes().extend_from_slice(&key);
+            match first_id {
+                None => codec.put_row_key(row, batch.bytes()),
+                Some(first) => {
+                    let key = codec.row_id_key(first + number);
+                    batch.bytes().extend_from_slice(&key);
+                }
             }
             batch.end_key();
             codec.layout().encode(row, batch.bytes()).ok()?;
@@ -329,7 +334,7 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.see_newest();
+        self.see_newest().await?;
         while let Some(pending) = self.pending.pop_front() {
             self.ctx.cancel.check()?;
             if self.is_deferred(&pending)? {
@@ -343,7 +348,7 @@ impl<'a> Writer<'a> {
 
     /// Runs checks that were deferred to the transaction's end.
     pub async fn run_deferred(&mut self, checks: Vec<Pending>) -> Result<()> {
-        self.see_newest();
+        self.see_newest().await?;
         self.pending.extend(checks);
         while let Some(pending) = self.pending.pop_front() {
             self.settle(pending).await?;
@@ -352,10 +357,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Rows that refer to ours may have been committed while we waited for our lock.
-    fn see_newest(&mut self) {
+    async fn see_newest(&mut self) -> Result<()> {
         if self.txn.isolation() == Isolation::ReadCommitted {
-            self.txn.restart_statement();
+            self.txn.restart_statement().await?;
         }
+        Ok(())
     }
 
     fn is_deferred(&self, pending: &Pending) -> Result<bool> {
@@ -521,7 +527,7 @@ impl<'a> Writer<'a> {
         if self.txn.isolation() == Isolation::ReadCommitted {
             return Ok(());
         }
-        let at = self.txn.read_timestamp();
+        let at = self.txn.read_timestamp()?;
         for span in incoming.path.open(values, self.ctx, None)?.into_spans() {
             let mut span = Some(span);
             while let Some(next) = span.take() {

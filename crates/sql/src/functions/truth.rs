@@ -70,7 +70,7 @@ pub(super) fn context() -> StatementContext {
             env: still_env(NOW, 0x0123_4567_89ab_cdef),
             effects: Arc::new(Nothing),
             lock_timeout_nanos: None,
-            row_ids: Arc::new(RowIds::default()),
+            row_ids: Arc::default(),
         }),
         parts: None,
     }

@@ -58,8 +58,12 @@ impl VirtualTables {
 /// All virtual tables; made once.
 pub fn virtual_tables() -> Arc<VirtualTables> {
     static ALL: OnceLock<Arc<VirtualTables>> = OnceLock::new();
-    ALL.get_or_init(|| Arc::new(definitions::build(COMPUTED)))
-        .clone()
+    ALL.get_or_init(|| {
+        let mut tables = definitions::build(COMPUTED);
+        crate::cluster::tables().for_each(|table| tables.add(table));
+        Arc::new(tables)
+    })
+    .clone()
 }
 
 /// The relations whose rows come from the catalog, the session or the instance.

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use proptest::prelude::*;
 use std::sync::Arc;
 use txn::Transaction;
-use txn::kv::Isolation;
+use txn::kv::{Isolation, ReadScope};
 use types::{Result, Row, SqlType};
 
 fn world() -> World {
@@ -221,7 +221,7 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Begin if open.len() < 3 => {
                 let mut txn = world.begin(Isolation::RepeatableRead);
-                txn.begin_statement();
+                txn.begin_statement(ReadScope::All).await.unwrap();
                 open.push(txn);
             }
             Step::Begin => {}
@@ -242,7 +242,7 @@ async fn run(steps: Vec<Step>) {
                     true => drop(txn.commit().await),
                     false => drop(txn),
                 }
-                open[x].begin_statement();
+                open[x].begin_statement(ReadScope::All).await.unwrap();
             }
             Step::WriteIn(..) | Step::End(..) => {}
             Step::Read(x, q) => match open.get_mut(x) {

@@ -3,6 +3,7 @@
 use super::errors::external;
 use super::statement::Statement;
 use crate::arrow_bridge::{array_from_datums, field};
+use crate::cluster::View;
 use crate::pg_catalog::VirtualTable;
 use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
@@ -59,7 +60,11 @@ impl TableProvider for VirtualData {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let context = Statement::of(state.config_options())?;
-        let rows = (self.table.rows)(context).map_err(external)?;
+        let rows = match (View::of(&self.table), context.effects.cluster()) {
+            (Some(view), Some(cluster)) => cluster.rows(view).await,
+            _ => (self.table.rows)(context),
+        };
+        let rows = rows.map_err(external)?;
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
         let schema: SchemaRef = Arc::new(self.schema.project(wanted)?);

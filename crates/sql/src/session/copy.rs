@@ -72,7 +72,7 @@ impl Session {
             .txn
             .lock(&table_lock_key(table.oid), LockMode::KeyShare, policy)
             .await?;
-        self.instance.catalog.settled().await;
+        self.begin_statement().await?;
         let catalog = self.catalog();
         let table = catalog
             .table(table.oid)
@@ -230,6 +230,7 @@ impl Session {
         let table = catalog.table(table).cloned().ok_or_else(|| vanished("?"))?;
         let writer = self.table_writer(&table)?;
         let places: Vec<usize> = table.live_columns().map(|(place, _)| place).collect();
+        self.begin_statement().await?;
         let ctx = self.statement_context(false)?;
         let mut rows = crate::response::RowCursor::new(set);
         let mut count = 0;

@@ -83,6 +83,7 @@ impl Session {
                 direct: None,
             } => {
                 self.ensure_active();
+                self.begin_statement().await?;
                 let ctx = Arc::new(self.statement_context(true)?);
                 let params = vec![Datum::Null; analyzed.parameter_types.len()];
                 let runtime = &self.instance.runtime;

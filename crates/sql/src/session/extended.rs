@@ -39,20 +39,25 @@ impl Session {
         }
         let prepared = self
             .prepare_text(sql, types)
+            .await
             .map_err(|error| crate::text::located(error, sql))?;
         self.statements.insert(name.to_string(), prepared);
         Ok(())
     }
 
-    fn prepare_text(&mut self, sql: &str, types: &[u32]) -> Result<Arc<Prepared>> {
+    async fn prepare_text(&mut self, sql: &str, types: &[u32]) -> Result<Arc<Prepared>> {
         self.refresh_settings();
         let shared = types.is_empty() && !self.sees_own_catalog();
         let key = PlanKey {
             space: self.plan_space,
             text: sql,
         };
-        if shared && let Some(plan) = self.shared_plan(key)? {
-            return Ok(plan);
+        if shared && let Some(plan) = self.instance.plans.get(key) {
+            // The client may ask for its columns next.
+            if plan.statement.is_planned() {
+                self.see_definitions().await?;
+            }
+            return self.cached(sql, plan).await;
         }
         let ranges = split_statements(sql)?;
         let text = match ranges.as_slice() {
@@ -70,7 +75,8 @@ impl Session {
             .iter()
             .map(|oid| declared_type(*oid))
             .collect::<Result<Vec<_>>>()?;
-        let prepared = Arc::new(self.plan(text.into(), statement, declared)?);
+        let prepared = self.plan_newest(text.into(), statement, declared).await?;
+        let prepared = Arc::new(prepared);
         if shared {
             let key = PlanKey {
                 space: self.plan_space,
@@ -116,9 +122,9 @@ impl Session {
     }
 
     /// A prepared statement. If the catalog has changed under its plan, it is made anew and kept.
-    pub(super) fn current_statement(&mut self, name: &str) -> Result<Arc<Prepared>> {
+    pub(super) async fn current_statement(&mut self, name: &str) -> Result<Arc<Prepared>> {
         let found = Arc::clone(self.statement(name)?);
-        let current = self.current(Arc::clone(&found))?;
+        let current = self.current(Arc::clone(&found)).await?;
         if !Arc::ptr_eq(&current, &found) {
             self.statements
                 .insert(name.to_string(), Arc::clone(&current));
@@ -128,13 +134,13 @@ impl Session {
 
     /// Parameter types and, if it returns rows, columns.
     #[allow(clippy::type_complexity)]
-    pub fn describe_statement(
+    pub async fn describe_statement(
         &mut self,
         name: &str,
     ) -> Result<(Vec<SqlType>, Option<Arc<[ResultColumn]>>)> {
         let prepared = Arc::clone(self.statement(name)?);
         self.refuse_in_failed_block(&prepared.statement)?;
-        let prepared = self.current_statement(name)?;
+        let prepared = self.current_statement(name).await?;
         Ok((prepared.parameter_types.clone(), prepared.columns.clone()))
     }
 
@@ -160,7 +166,7 @@ impl Session {
     }
 
     /// Bind. Formats: 0 text, 1 binary; none, one for all, or one each.
-    pub fn bind(
+    pub async fn bind(
         &mut self,
         portal: &str,
         statement: &str,
@@ -170,7 +176,7 @@ impl Session {
     ) -> Result<()> {
         let prepared = Arc::clone(self.statement(statement)?);
         self.refuse_in_failed_block(&prepared.statement)?;
-        let prepared = self.current_statement(statement)?;
+        let prepared = self.current_statement(statement).await?;
         self.portals.check_new(portal)?;
         let types = &prepared.parameter_types;
         if params.len() != types.len() {
@@ -264,7 +270,17 @@ impl Session {
         }
         let prepared = Arc::clone(&portal.prepared);
         let params = std::mem::take(&mut portal.params);
+        let described = prepared.columns.clone();
         let response = self.execute_prepared(prepared, &params, false).await?;
+        if let (Response::Rows { set, .. }, Some(described)) = (&response, &described)
+            && !same_types(&set.columns, described)
+        {
+            self.fail();
+            return Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+            ));
+        }
         match response {
             Response::Rows { set, tag } => {
                 if max_rows == 0 {
@@ -343,6 +359,12 @@ impl Session {
     pub fn close_portal(&mut self, name: &str) {
         self.portals.remove(name);
     }
+}
+
+/// Whether a client that was told of some columns can read the others.
+fn same_types(a: &Arc<[ResultColumn]>, b: &Arc<[ResultColumn]>) -> bool {
+    let (ours, theirs) = (a.iter(), b.iter().map(|column| &column.sql_type));
+    Arc::ptr_eq(a, b) || ours.map(|column| &column.sql_type).eq(theirs)
 }
 
 fn declared_type(oid: u32) -> Result<Option<SqlType>> {

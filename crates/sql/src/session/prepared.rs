@@ -2,15 +2,16 @@
 
 use super::Session;
 use crate::catalog::Catalog;
+use crate::catalog::descriptor::ObjectId;
 use crate::direct::{DirectQuery, compile_query};
 use crate::dml::with::WithPlan;
 use crate::dml::{self, DmlPlan};
-use crate::plan_cache::PlanKey;
 use crate::query::{AnalyzedQuery, Planner};
 use crate::response::ResultColumn;
 use crate::statement::Statement;
+use std::borrow::Cow;
 use std::sync::Arc;
-use types::{Result, SqlType};
+use types::{Datum, Result, SqlType};
 
 pub struct Prepared {
     pub text: Arc<str>,
@@ -40,6 +41,21 @@ pub enum Plan {
 }
 
 impl Prepared {
+    /// The catalog that it was planned with.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Tables and views that the plan depends on, with their versions.
+    pub fn tables(&self) -> Vec<(ObjectId, u64)> {
+        match &self.plan {
+            Plan::Query { analyzed, .. } => analyzed.tables.clone(),
+            Plan::Change(plan) => plan.tables.clone(),
+            Plan::With(plan) => plan.tables().collect(),
+            Plan::Other => Vec::new(),
+        }
+    }
+
     /// Runs without DataFusion.
     pub fn is_direct(&self) -> bool {
         match &self.plan {
@@ -51,6 +67,20 @@ impl Prepared {
 }
 
 impl Session {
+    /// Plans a statement against the newest catalog: definitions acknowledged before this call count,
+    /// whichever gateway they were made at.
+    pub(super) async fn plan_newest(
+        &mut self,
+        text: Arc<str>,
+        statement: Statement,
+        declared: Vec<Option<SqlType>>,
+    ) -> Result<Prepared> {
+        if statement.is_planned() {
+            self.see_definitions().await?;
+        }
+        self.plan(text, statement, declared)
+    }
+
     /// Plans a statement against the catalog as this session sees it.
     pub(super) fn plan(
         &mut self,
@@ -111,27 +141,46 @@ impl Session {
     }
 
     /// The plan, made anew if the catalog or the search path has changed under it.
-    pub(super) fn current(&mut self, prepared: Arc<Prepared>) -> Result<Arc<Prepared>> {
+    pub(super) async fn current(&mut self, prepared: Arc<Prepared>) -> Result<Arc<Prepared>> {
         self.refresh_settings();
         if self.is_current(&prepared) {
             return Ok(prepared);
         }
-        let statement = prepared.statement.clone();
-        let declared = prepared.declared.clone();
-        self.plan(Arc::clone(&prepared.text), statement, declared)
-            .map(Arc::new)
+        Box::pin(self.plan_again(&prepared)).await
     }
 
-    /// The plan that all sessions share. One from before the last change of the catalog is replaced, so
-    /// that it is made anew once and not at every use. Only for a session without a catalog of its own.
-    pub(super) fn shared_plan(&mut self, key: PlanKey<'_>) -> Result<Option<Arc<Prepared>>> {
-        let Some(found) = self.instance.plans.get(key) else {
-            return Ok(None);
-        };
-        let plan = self.current(Arc::clone(&found))?;
-        if !Arc::ptr_eq(&plan, &found) && plan.space == key.space {
-            self.instance.plans.put(key, Arc::clone(&plan));
+    async fn plan_again(&mut self, prepared: &Prepared) -> Result<Arc<Prepared>> {
+        let text = Arc::clone(&prepared.text);
+        let statement = prepared.statement.clone();
+        let declared = prepared.declared.clone();
+        let plan = self.plan_newest(text, statement, declared).await;
+        plan.map(Arc::new)
+    }
+
+    /// The same with parameters that were read for the plan. A parameter whose type has changed with a
+    /// column's is read again from its text, as if the client had sent it now.
+    pub(super) async fn current_with<'p>(
+        &mut self,
+        prepared: Arc<Prepared>,
+        params: Cow<'p, [Datum]>,
+    ) -> Result<(Arc<Prepared>, Cow<'p, [Datum]>)> {
+        self.refresh_settings();
+        if self.is_current(&prepared) {
+            return Ok((prepared, params));
         }
-        Ok(Some(plan))
+        let current = Box::pin(self.plan_again(&prepared)).await?;
+        let (before, now) = (&prepared.parameter_types, &current.parameter_types);
+        if before == now {
+            return Ok((current, params));
+        }
+        let types = before.iter().zip(now);
+        let params = params.iter().zip(types).map(|(param, (before, now))| {
+            if before == now || param.is_null() {
+                return Ok(param.clone());
+            }
+            self.read_text(&param.to_text(before, self.format_context()), now)
+        });
+        let params = params.collect::<Result<Vec<_>>>()?;
+        Ok((current, Cow::Owned(params)))
     }
 }

@@ -3,13 +3,17 @@
 use super::Session;
 use super::prepared::{Plan, Prepared};
 use super::transaction::{Active, BlockState};
+use crate::catalog::descriptor::Descriptor;
+use crate::catalog::store;
 use crate::context::{ReadView, StatementContext};
 use crate::dml;
 use crate::response::{Response, RowSet, RowSource, RowsTag};
 use crate::statement::Statement;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
-use txn::kv::{LockMode, WaitPolicy};
+use txn::kv::{LockMode, ReadScope, WaitPolicy};
 use types::{Datum, Error, Result, SqlState};
 
 /// Times a statement is planned again because the catalog changed before it had its tables locked.
@@ -107,11 +111,12 @@ impl Session {
         prepared: Arc<Prepared>,
         params: &[Datum],
     ) -> Result<Response> {
-        let prepared = self.current(prepared)?;
+        self.ensure_active();
+        let (prepared, params) = self.begin_planned(prepared, params).await?;
+        let params = &params[..];
         let Plan::Query { analyzed, direct } = &prepared.plan else {
             return Err(Error::internal("a query was planned as something else"));
         };
-        self.ensure_active();
         if let Some(direct) = direct {
             let ctx = self.statement_context(false)?;
             let active = self.active_mut()?;
@@ -159,10 +164,11 @@ impl Session {
     ) -> Result<Response> {
         self.ensure_active();
         self.refuse_if_read_only(prepared.statement.command())?;
-        for _ in 0..MAX_REPLANS {
-            prepared = self.current(prepared)?;
-            let lock_keys: Vec<&[u8]> = match &prepared.plan {
-                Plan::Change(plan) => vec![plan.lock_key()],
+        let mut params = Cow::Borrowed(params);
+        for attempt in 0..MAX_REPLANS {
+            (prepared, params) = self.current_with(prepared, params).await?;
+            let lock_keys: SmallVec<[&[u8]; 4]> = match &prepared.plan {
+                Plan::Change(plan) => plan.lock_keys().collect(),
                 Plan::With(plan) => plan.lock_keys().collect(),
                 _ => return Err(Error::internal("a change was planned as something else")),
             };
@@ -173,8 +179,11 @@ impl Session {
             for key in lock_keys {
                 active.txn.lock(key, LockMode::KeyShare, policy).await?;
             }
-            self.instance.catalog.settled().await;
-            if !self.is_current(&prepared) {
+            match attempt {
+                0 => self.begin_statement().await?,
+                _ => self.catch_up().await?,
+            }
+            if !self.is_current(&prepared) || !self.fits_snapshot(&prepared).await? {
                 continue;
             }
             let ctx = self.statement_context(false)?;
@@ -182,18 +191,69 @@ impl Session {
             let active = self.active_mut()?;
             let (txn, runtime) = (&mut active.txn, &instance.runtime);
             let mut result = match &prepared.plan {
-                Plan::With(plan) => plan.execute(txn, ctx.clone(), runtime, params).await?,
-                Plan::Change(plan) => plan.execute(txn, &ctx, runtime, params).await?,
+                Plan::With(plan) => plan.execute(txn, ctx.clone(), runtime, &params).await?,
+                Plan::Change(plan) => plan.execute(txn, &ctx, runtime, &params).await?,
                 _ => return Err(Error::internal("a change was planned as something else")),
             };
             active.deferred.append(std::mem::take(&mut result.deferred));
             self.note_reads(&ctx)?;
             return Ok(change_response(&prepared, result));
         }
-        Err(Error::new(
-            SqlState::SERIALIZATION_FAILURE,
-            "the tables of this statement are being changed too often",
-        ))
+        Err(changed_too_often())
+    }
+
+    /// Takes the snapshot of a query, and gives its plan for that.
+    async fn begin_planned<'p>(
+        &mut self,
+        mut prepared: Arc<Prepared>,
+        params: &'p [Datum],
+    ) -> Result<(Arc<Prepared>, Cow<'p, [Datum]>)> {
+        let mut params = Cow::Borrowed(params);
+        self.begin_statement().await?;
+        for _ in 0..MAX_REPLANS {
+            (prepared, params) = self.current_with(prepared, params).await?;
+            if self.fits_snapshot(&prepared).await? {
+                return Ok((prepared, params));
+            }
+        }
+        Err(changed_too_often())
+    }
+
+    /// Whether the snapshot holds what the plan's catalog promises: an index that was committed after it
+    /// has no entries in it. `false`: the statement has a newer snapshot now. An error if it must keep
+    /// the one it has, and a table of the plan was changed so since.
+    async fn fits_snapshot(&mut self, prepared: &Prepared) -> Result<bool> {
+        let snapshot = self.active_mut()?.txn.read_timestamp()?;
+        if prepared.catalog().newest() <= snapshot {
+            return Ok(true);
+        }
+        if self.restart_statement().await? {
+            return Ok(false);
+        }
+        let shards = self.instance.coordinator.shards();
+        for (oid, version) in prepared.tables() {
+            let Some(table) = prepared.catalog().table(oid) else {
+                continue;
+            };
+            // A table that was not there yet has no rows for this snapshot.
+            let before = store::read(shards, oid, snapshot).await?;
+            let Some(Descriptor::Table(before)) = before else {
+                continue;
+            };
+            let known = |id: u16| before.indexes.iter().any(|index| index.id == id);
+            let same_rows = before.data_id == table.data_id;
+            let same = same_rows && table.indexes.iter().all(|index| known(index.id));
+            if before.version != version && !same {
+                return Err(Error::new(
+                    SqlState::SERIALIZATION_FAILURE,
+                    format!(
+                        "could not serialize access due to concurrent definition of table \"{}\"",
+                        table.name
+                    ),
+                ));
+            }
+        }
+        Ok(true)
     }
 
     /// A transaction is open: the block's, or one for this statement or pipeline.
@@ -249,22 +309,56 @@ impl Session {
         if checks.is_empty() {
             return Ok(());
         }
+        self.begin_statement().await?;
         let ctx = self.statement_context(false)?;
         dml::run_deferred_checks(checks, &mut self.active_mut()?.txn, &ctx).await
     }
 
-    /// Takes the statement's snapshot and makes its surroundings. `streams`: the view may outlive the
+    /// Takes the statement's snapshot, and sees to it that the catalog holds all definitions that were
+    /// committed before it was taken, or before the locks that the transaction holds were granted.
+    pub(super) async fn begin_statement(&mut self) -> Result<()> {
+        let active = self.active_mut()?;
+        active.txn.begin_statement(ReadScope::All).await?;
+        self.catch_up().await
+    }
+
+    /// The same for the statement's next attempt. `false`: earlier statements have used the snapshot, so
+    /// it stays.
+    async fn restart_statement(&mut self) -> Result<bool> {
+        let restarted = self.active_mut()?.txn.restart_statement().await?;
+        self.catch_up().await?;
+        Ok(restarted)
+    }
+
+    /// Brings the catalog up to what the shards' answers have told of.
+    async fn catch_up(&mut self) -> Result<()> {
+        self.instance.catch_up().await?;
+        if let Some(active) = &mut self.active
+            && let Some(working) = &mut active.working
+        {
+            working.catch_up(&self.instance.catalog);
+        }
+        Ok(())
+    }
+
+    /// Brings the catalog up to now, for names that are looked up without a statement's snapshot.
+    pub(super) async fn see_definitions(&mut self) -> Result<()> {
+        self.instance.see_definitions().await?;
+        self.catch_up().await
+    }
+
+    /// The surroundings of the statement that has begun. `streams`: the view may outlive the
     /// transaction, so it holds the snapshot itself.
     pub(super) fn statement_context(&mut self, streams: bool) -> Result<StatementContext> {
         let shards = Arc::clone(self.instance.coordinator.shards());
         let active = self.active_mut()?;
-        let at = active.txn.begin_statement();
+        let at = active.txn.read_timestamp()?;
         let reads = active
             .txn
             .notes_reads()
             .then(|| Arc::new(Mutex::new(Vec::new())));
         let guard: Option<Arc<dyn Send + Sync>> = match streams {
-            true => Some(Arc::new(active.txn.hold_snapshot())),
+            true => Some(Arc::new(active.txn.hold_snapshot()?)),
             false => None,
         };
         let view = ReadView {
@@ -325,6 +419,13 @@ impl Session {
     }
 }
 
+fn changed_too_often() -> Error {
+    Error::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "the tables of this statement are being changed too often",
+    )
+}
+
 fn change_response(prepared: &Prepared, result: dml::DmlResult) -> Response {
     let insert = prepared.statement.command() == "INSERT";
     match &prepared.columns {
@@ -351,6 +452,28 @@ fn change_response(prepared: &Prepared, result: dml::DmlResult) -> Response {
 }
 
 impl Statement {
+    /// Is carried out by a plan.
+    pub(super) fn is_planned(&self) -> bool {
+        matches!(
+            self,
+            Statement::Query(_) | Statement::Change(_) | Statement::ChangeWith(_)
+        )
+    }
+
+    /// Is carried out from its syntax, and looks names up before its snapshot is taken.
+    pub(super) fn looks_names_up(&self) -> bool {
+        matches!(
+            self,
+            Statement::Execute { .. }
+                | Statement::Declare { .. }
+                | Statement::Copy(_)
+                | Statement::Explain { .. }
+                | Statement::Maintenance { .. }
+                | Statement::LockTable { .. }
+                | Statement::CreateTableAs { .. }
+        )
+    }
+
     /// May not run inside of a transaction block.
     pub(super) fn prevents_block(&self) -> Option<&'static str> {
         match self {

@@ -3,6 +3,7 @@
 use super::settings::Settings;
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::ObjectId;
+use crate::cluster::ClusterStatus;
 use crate::context::{CancelToken, SessionEffects};
 use crate::instance::Instance;
 use parking_lot::Mutex;
@@ -81,6 +82,10 @@ pub(super) struct Effects {
 }
 
 impl SessionEffects for Effects {
+    fn cluster(&self) -> Option<Arc<dyn ClusterStatus>> {
+        self.shared.instance().ok()?.cluster.get().cloned()
+    }
+
     fn nextval(&self, sequence: ObjectId) -> MaybeReady<Result<i64>> {
         let shared = Arc::clone(&self.shared);
         let next = shared.instance().and_then(|instance| {

@@ -12,11 +12,10 @@ use std::sync::Arc;
 use types::{Datum, Error, Result, SqlType};
 
 /// A query string on its way. Parsed as a whole before anything runs.
-pub struct SimpleQuery {
+pub struct SimpleQuery<'q> {
+    /// Until it is taken apart.
+    text: Option<&'q str>,
     steps: VecDeque<Step>,
-    /// Nothing was in the string: one EmptyQueryResponse is due.
-    empty: bool,
-    failed: Option<Error>,
 }
 
 enum Step {
@@ -26,31 +25,25 @@ enum Step {
 }
 
 impl Session {
-    /// Takes a query string apart. Errors come out of [`Session::next_simple`].
-    pub fn simple(&mut self, sql: &str) -> SimpleQuery {
-        let mut query = SimpleQuery {
+    /// Begins a query string. Responses and errors come out of [`Session::next_simple`].
+    pub fn simple<'q>(&self, sql: &'q str) -> SimpleQuery<'q> {
+        SimpleQuery {
+            text: Some(sql),
             steps: VecDeque::new(),
-            empty: false,
-            failed: None,
-        };
-        match self.simple_steps(sql) {
-            Ok(steps) => {
-                query.empty = steps.is_empty();
-                query.steps = steps;
-            }
-            Err(error) => query.failed = Some(located(error, sql)),
         }
-        query
     }
 
     /// The next response, or `None` at the end. An error is the last.
-    pub async fn next_simple(&mut self, query: &mut SimpleQuery) -> Option<Result<Response>> {
-        if let Some(error) = query.failed.take() {
-            self.fail();
-            return Some(Err(error));
-        }
-        if std::mem::take(&mut query.empty) {
-            return Some(Ok(Response::Empty));
+    pub async fn next_simple(&mut self, query: &mut SimpleQuery<'_>) -> Option<Result<Response>> {
+        if let Some(sql) = query.text.take() {
+            match self.simple_steps(sql).await {
+                Ok(steps) if steps.is_empty() => return Some(Ok(Response::Empty)),
+                Ok(steps) => query.steps = steps,
+                Err(error) => {
+                    self.fail();
+                    return Some(Err(located(error, sql)));
+                }
+            }
         }
         let Some(step) = query.steps.pop_front() else {
             // Still open only after COPY FROM, whose data came between two calls.
@@ -66,13 +59,15 @@ impl Session {
     async fn run_step(&mut self, step: Step, last: bool) -> Result<Response> {
         let (prepared, params) = match step {
             Step::Ready(prepared, params) => (prepared, params),
-            Step::Parsed(text, statement) => match self.plan(text, statement, Vec::new()) {
-                Ok(prepared) => (Arc::new(prepared), Vec::new()),
-                Err(error) => {
-                    self.fail();
-                    return Err(error);
+            Step::Parsed(text, statement) => {
+                match self.plan_newest(text, statement, Vec::new()).await {
+                    Ok(prepared) => (Arc::new(prepared), Vec::new()),
+                    Err(error) => {
+                        self.fail();
+                        return Err(error);
+                    }
                 }
-            },
+            }
         };
         if !prepared.parameter_types.is_empty() && params.is_empty() {
             self.fail();
@@ -84,11 +79,15 @@ impl Session {
         self.execute_prepared(prepared, &params, last).await
     }
 
-    fn simple_steps(&mut self, sql: &str) -> Result<VecDeque<Step>> {
+    async fn simple_steps(&mut self, sql: &str) -> Result<VecDeque<Step>> {
         self.refresh_settings();
-        if let Some(step) = self.cached_step(sql)? {
+        if let Some(step) = self.cached_step(sql).await? {
             return Ok(VecDeque::from([step]));
         }
+        Box::pin(self.planned_steps(sql)).await
+    }
+
+    async fn planned_steps(&mut self, sql: &str) -> Result<VecDeque<Step>> {
         let ranges = split_statements(sql)?;
         let single = ranges.len() == 1;
         let mut steps = VecDeque::with_capacity(ranges.len());
@@ -96,7 +95,7 @@ impl Session {
             let text = &sql[range];
             let statement = Statement::parse(text)?;
             if single {
-                let prepared = self.plan_cached(text, statement)?;
+                let prepared = self.plan_cached(text, statement).await?;
                 steps.push_back(Step::Ready(prepared, Vec::new()));
             } else {
                 steps.push_back(Step::Parsed(text.into(), statement));
@@ -106,9 +105,10 @@ impl Session {
     }
 
     /// Plans a statement without parameters, and keeps the plan if others can use it.
-    fn plan_cached(&mut self, text: &str, statement: Statement) -> Result<Arc<Prepared>> {
+    async fn plan_cached(&mut self, text: &str, statement: Statement) -> Result<Arc<Prepared>> {
         let private = self.sees_own_catalog();
-        let prepared = Arc::new(self.plan(text.into(), statement, Vec::new())?);
+        let prepared = self.plan_newest(text.into(), statement, Vec::new()).await?;
+        let prepared = Arc::new(prepared);
         if !private {
             let key = PlanKey {
                 space: self.plan_space,
@@ -120,13 +120,14 @@ impl Session {
     }
 
     /// A step from the plan cache: by the text with its literals lifted out, or by the text itself.
-    fn cached_step(&mut self, sql: &str) -> Result<Option<Step>> {
+    async fn cached_step(&mut self, sql: &str) -> Result<Option<Step>> {
         if self.sees_own_catalog() {
             return Ok(None);
         }
         let space = self.plan_space;
         let exact = sql.trim_end_matches([';', ' ', '\n']);
-        if let Some(plan) = self.shared_plan(PlanKey { space, text: exact })? {
+        if let Some(plan) = self.instance.plans.get(PlanKey { space, text: exact }) {
+            let plan = self.cached(exact, plan).await?;
             return Ok(Some(Step::Ready(plan, Vec::new())));
         }
         let Some(normalised) = normalise(sql)? else {
@@ -139,8 +140,8 @@ impl Session {
             space,
             text: &normalised.key,
         };
-        let plan = match self.shared_plan(key)? {
-            Some(plan) => plan,
+        let plan = match self.instance.plans.get(key) {
+            Some(plan) => self.cached(&normalised.key, plan).await?,
             None => match self.plan_normalised(&normalised)? {
                 Some(plan) => plan,
                 None => return Ok(None),
@@ -154,6 +155,24 @@ impl Session {
             // The literal is at fault, or its place: planning the text itself words the error.
             Err(_) => Ok(None),
         }
+    }
+
+    /// A plan from the cache, made anew there if the catalog has changed under it.
+    pub(super) async fn cached(
+        &mut self,
+        text: &str,
+        plan: Arc<Prepared>,
+    ) -> Result<Arc<Prepared>> {
+        if self.is_current(&plan) {
+            return Ok(plan);
+        }
+        let plan = self.current(plan).await?;
+        let key = PlanKey {
+            space: self.plan_space,
+            text,
+        };
+        self.instance.plans.put(key, Arc::clone(&plan));
+        Ok(plan)
     }
 
     /// Plans normalised text. Kept also when it is not direct, so that the next of its kind knows.

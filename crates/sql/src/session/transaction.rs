@@ -13,7 +13,7 @@
 use super::settings::SettingsMark;
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::ObjectId;
-use crate::catalog::shared::CatalogChange;
+use crate::catalog::shared::{CatalogChange, SharedCatalog};
 use crate::dml::DeferredChecks;
 use crate::instance::Instance;
 use std::collections::BTreeMap;
@@ -52,10 +52,39 @@ pub struct Active {
     savepoints: Vec<Savepoint>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Working {
     pub catalog: Arc<Catalog>,
     pub changes: BTreeMap<ObjectId, CatalogChange>,
+    /// Of the committed catalog that the changes were put onto.
+    pub version: u64,
+}
+
+impl Working {
+    /// A copy of what is committed.
+    pub fn new(shared: &SharedCatalog) -> Working {
+        // Before the catalog itself: a publication in between is noticed then.
+        let version = shared.version();
+        Working {
+            catalog: shared.current(),
+            changes: BTreeMap::new(),
+            version,
+        }
+    }
+
+    /// Puts the changes onto what others have committed meanwhile.
+    pub fn catch_up(&mut self, shared: &SharedCatalog) {
+        if self.version == shared.version() {
+            return;
+        }
+        let newest = Working::new(shared);
+        let mut catalog = (*newest.catalog).clone();
+        for change in self.changes.values() {
+            change.clone().apply(&mut catalog);
+        }
+        self.catalog = Arc::new(catalog);
+        self.version = newest.version;
+    }
 }
 
 struct Savepoint {
@@ -144,8 +173,8 @@ impl Active {
         };
         let changes: Vec<CatalogChange> = working.changes.into_values().collect();
         let pending = instance.catalog.begin_publishing();
-        let at = self.txn.commit().await?;
-        instance.catalog.publish(changes, at);
+        let committed = self.txn.commit().await?;
+        instance.catalog.publish(changes, committed);
         drop(pending);
         instance.after_definition();
         Ok(())

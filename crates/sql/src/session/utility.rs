@@ -50,6 +50,9 @@ impl Session {
                 format!("{what} cannot run inside a transaction block"),
             ));
         }
+        if prepared.statement.looks_names_up() {
+            self.see_definitions().await?;
+        }
         let tag = match &prepared.statement {
             Statement::Empty => return Ok(Response::Empty),
             Statement::Begin(modes) => self.run_begin(*modes)?,
@@ -93,7 +96,7 @@ impl Session {
                 name,
                 types,
                 statement,
-            } => self.run_prepare(name, types, statement)?,
+            } => self.run_prepare(name, types, statement).await?,
             Statement::Execute { name, arguments } => {
                 return self.run_execute(name, arguments).await;
             }
@@ -404,7 +407,7 @@ impl Session {
         }
     }
 
-    fn run_prepare(
+    async fn run_prepare(
         &mut self,
         name: &str,
         types: &[String],
@@ -424,13 +427,13 @@ impl Session {
         ) {
             return Err(Error::syntax("only queries and changes can be prepared"));
         }
-        let prepared = self.plan(statement.into(), parsed, declared)?;
+        let prepared = self.plan_newest(statement.into(), parsed, declared).await?;
         self.keep_statement(name.to_string(), Arc::new(prepared))?;
         Ok("PREPARE")
     }
 
     async fn run_execute(&mut self, name: &str, arguments: &[ast::Expr]) -> Result<Response> {
-        let prepared = self.current_statement(name)?;
+        let prepared = self.current_statement(name).await?;
         if arguments.len() != prepared.parameter_types.len() {
             return Err(Error::syntax(format!(
                 "wrong number of parameters for prepared statement \"{name}\""
@@ -444,7 +447,7 @@ impl Session {
         self.ensure_active();
         let mut params = Vec::with_capacity(arguments.len());
         for (argument, sql_type) in arguments.iter().zip(&prepared.parameter_types) {
-            params.push(self.evaluate(argument, sql_type)?);
+            params.push(self.evaluate(argument, sql_type).await?);
         }
         match &prepared.plan {
             super::prepared::Plan::Other => Box::pin(self.run_other(&prepared)).await,
@@ -458,9 +461,10 @@ impl Session {
     }
 
     /// A constant expression's value as a parameter of the type.
-    fn evaluate(&mut self, expr: &ast::Expr, sql_type: &SqlType) -> Result<Datum> {
+    async fn evaluate(&mut self, expr: &ast::Expr, sql_type: &SqlType) -> Result<Datum> {
         use crate::ddl::analysis::Analyser as _;
         let catalog = self.catalog();
+        self.begin_statement().await?;
         let ctx = self.statement_context(false)?;
         let analysed = self
             .analyser()
@@ -531,8 +535,7 @@ impl Session {
         &mut self,
         run: impl AsyncFnOnce(&mut DdlContext<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.instance.catalog.settled().await;
-        let current = self.catalog();
+        self.begin_statement().await?;
         let statement = self.statement_context(false)?;
         let wait = self.wait_policy();
         let analyser = self.analyser();
@@ -541,10 +544,8 @@ impl Session {
         let mut notices = std::mem::take(&mut self.notices);
         let active = self.active_mut()?;
         let mark = active.mark();
-        let mut working = active.working.take().unwrap_or_else(|| Working {
-            catalog: current,
-            changes: Default::default(),
-        });
+        let working = active.working.take();
+        let mut working = working.unwrap_or_else(|| Working::new(&instance.catalog));
         let result = run(&mut DdlContext {
             txn: &mut active.txn,
             catalog: &mut working.catalog,
