@@ -11,15 +11,15 @@
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, KeyName, Metadata, Recorder, SharedString, Unit,
 };
+use node::Options;
 use node::testing::real_env;
-use node::{Options, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use storage::{FjallEngine, FjallOptions};
-use txn::kv::{Isolation, LockMode, WaitPolicy};
+use txn::kv::{Isolation, LockMode, ReadScope, WaitPolicy};
 use txn::{Coordinator, Limits};
 
 #[global_allocator]
@@ -104,7 +104,7 @@ async fn main() -> AnyResult<()> {
         }
     };
     let engine = Arc::new(FjallEngine::open(folder, FjallOptions::default())?);
-    let store = Store::open(engine, real_env(), Options::default())?;
+    let store = node::testing::open_alone(engine, real_env(), Options::default())?;
     let coordinator = store.coordinator(Limits::default());
     load(&coordinator).await?;
     sums.print();
@@ -142,7 +142,7 @@ async fn load(coordinator: &Coordinator) -> AnyResult<()> {
 async fn commits(coordinator: &Coordinator, next: u64) -> AnyResult<()> {
     let row = key(1, next.wrapping_mul(0x9e37_79b9_7f4a_7c15) % ROWS);
     let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
-    txn.begin_statement();
+    txn.begin_statement(ReadScope::All).await?;
     txn.lock_and_get(&row, LockMode::NoKeyUpdate, FOREVER)
         .await?;
     txn.put(row, vec![8; 100])?;
@@ -160,7 +160,7 @@ async fn reads(coordinator: &Coordinator, next: u64) -> AnyResult<()> {
     for n in 0..READS {
         let at = (next * READS + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) % ROWS;
         let mut txn = coordinator.begin(Isolation::ReadCommitted, true);
-        txn.begin_statement();
+        txn.begin_statement(ReadScope::All).await?;
         if txn.get(&key(1, at)).await?.is_none() {
             return Err("a loaded row is missing".into());
         }
@@ -228,14 +228,14 @@ async fn own_cost(coordinator: &Coordinator) -> AnyResult<()> {
     let row = key(1, 5);
     let start = Instant::now();
     for _ in 0..TIMES {
-        let at = coordinator.shards().read_timestamp();
+        let at = coordinator.read_timestamp(ReadScope::All).await?;
         std::hint::black_box(coordinator.shards().get(&row, at).await?);
     }
     let shard = start.elapsed().as_nanos() as u64 / TIMES;
     let start = Instant::now();
     for _ in 0..TIMES {
         let mut txn = coordinator.begin(Isolation::ReadCommitted, true);
-        txn.begin_statement();
+        txn.begin_statement(ReadScope::All).await?;
         std::hint::black_box(txn.get(&row).await?);
         txn.commit().await?;
     }

@@ -8,9 +8,9 @@
 //! and the disk's time at most. Between sweeps the task sleeps, a minute at least; if nothing was
 //! committed since the last sweep began there is nothing to find, and it sleeps on.
 
+use crate::inbox::Ended;
 use crate::local_shards::LocalShards;
 use crate::metrics::Metrics;
-use crate::pipeline::Ended;
 use futures::future::{Either, select};
 use parking_lot::Mutex;
 use std::pin::pin;
@@ -50,7 +50,8 @@ impl Collector {
                     return;
                 }
             }
-            let newest = self.shards.pipeline.safe_timestamp();
+            let shared = &self.shards.registry.shared;
+            let newest = Timestamp(shared.newest_commit.load(Ordering::SeqCst));
             if newest == swept {
                 continue;
             }
@@ -77,7 +78,11 @@ impl Collector {
                 }
             }
             if !step.tombstones.is_empty() {
-                self.shards.pipeline.submit_tombstones(step.tombstones);
+                self.shards
+                    .registry
+                    .shared
+                    .inbox
+                    .tombstones(step.tombstones);
             }
             self.metrics
                 .gc_versions
@@ -91,11 +96,11 @@ impl Collector {
     }
 
     fn raise_threshold(&self) -> Timestamp {
-        // The bound first, then the snapshots: who opens one later reads at or above the bound.
-        let safe = self.shards.pipeline.safe_timestamp();
         let now_millis = u64::try_from(self.shards.clock.wall_micros() / 1000).unwrap_or(0);
         let ttl_millis = u64::try_from(self.gc_ttl.as_millis()).unwrap_or(u64::MAX);
         let old = Timestamp::from_millis(now_millis.saturating_sub(ttl_millis));
+        // The bound first, then the snapshots: who opens one later reads at or above the bound.
+        let safe = self.shards.settle(old.min(self.shards.time.peek()));
         let snapshots = self.snapshots.lock();
         let oldest = snapshots.iter().filter_map(|active| active.oldest()).min();
         let threshold = old.min(safe).min(oldest.unwrap_or(Timestamp::MAX));

@@ -1,26 +1,47 @@
 //! One node: its store, and the loops that drive it.
 //!
 //! - [`Store`]: opened on an engine; recovers, and hands out [`txn::Coordinator`]s.
-//! - [`log_writer`]: the one loop that orders, syncs, applies and acknowledges commits.
+//! - [`gateway`]: how the calls of a node's transactions reach the stores that hold the leases.
+//! - [`rpc`]: those calls over the network.
 //! - [`local_shards`]: reads, locks and commits of the shards whose lease is here.
+//! - [`log_writer`]: the one loop that orders, syncs, applies and acknowledges commits.
+//! - [`manager`]: who belongs to the cluster, and where replicas and leases should be.
+//! - [`snapshots`]: copies of replicas for stores that lack them.
 //! - [`gc`]: removes history that nobody can read.
 //!
 //! Invariant: everything that waits, does so through [`types::env::Env`], so the simulator runs this
 //! same code in virtual time.
 
+pub mod gateway;
 pub mod gc;
 mod identity;
+mod inbox;
+mod liveness_record;
 pub mod local_shards;
 mod lock_manager;
 pub mod log_writer;
+pub mod manager;
+mod member;
 mod metrics;
-mod pipeline;
+mod mover;
+pub mod node_clock;
+mod outbox;
+mod peer;
+mod registry;
+mod replica;
+mod replica_record;
+pub mod rpc;
+pub mod shard_server;
+pub mod snapshots;
 pub mod store;
 mod table_changes;
 pub mod testing;
 
 pub use identity::Identity;
+pub use manager::{Addresses, ManagerOptions};
 pub use store::{Options, Store};
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod store_tests;

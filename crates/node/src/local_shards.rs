@@ -1,20 +1,24 @@
-//! The shards whose lease is on this store, as coordinators see them.
+//! The shards whose lease is on this store, as gateways see them.
 //!
 //! Reads run on the caller's task, straight on the engine: no queue, no hop. Locks are taken in the
 //! `LockManager`. A commit is validated, sequenced and queued in one step,
-//! and answered by the log writer.
+//! and answered by the store's loop.
 
 use crate::lock_manager::LockManager;
-use crate::pipeline::{Pipeline, Submit, not_serializable, unknown_outcome};
+use crate::node_clock::NodeClock;
+use crate::registry::Registry;
+use crate::replica::{Replica, Submit, lease_moved, not_serializable, unknown_outcome};
+use crate::shard_server::{Answer, Failure, Granted, LeaseId, Refusal, ShardServer};
+use sharding::ShardId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use storage::{Engine, mvcc};
 use txn::kv::{
-    Changes, CommitRequest, Key, LockMode, ScanPage, ScanRequest, Shards, Span, TxnId, Value,
+    Changes, CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, Span, TxnId, Value,
     Visitor, WaitPolicy,
 };
 use types::env::Clock;
-use types::{Error, MaybeReady, Result, SqlState, Timestamp};
+use types::{Error, MaybeReady, Result, SqlState, StoreId, Timestamp};
 
 /// PostgreSQL's `snapshot_too_old`.
 const SNAPSHOT_TOO_OLD: SqlState = SqlState(*b"72000");
@@ -26,9 +30,11 @@ const VALIDATION_ATTEMPTS: usize = 8;
 /// See the module.
 pub struct LocalShards {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) store: StoreId,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) locks: Arc<LockManager>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: Arc<NodeClock>,
     /// Reads below it are refused: their history may be gone.
     pub(crate) gc_threshold: AtomicU64,
 }
@@ -52,13 +58,83 @@ impl LocalShards {
             let corrupt = matches!(error, storage::Error::Corrupt(_));
             let error = Error::from(error);
             if corrupt {
-                self.pipeline.fail(error.clone());
+                self.registry.fail(&error);
             }
             error
         })
     }
 
-    fn submit(&self, mut request: CommitRequest) -> Result<crate::pipeline::Reply> {
+    /// Moves all commits to come above `at`, where that is possible, and says up to where, at most `at`, no
+    /// commit is in flight in any shard.
+    pub(crate) fn settle(&self, at: Timestamp) -> Timestamp {
+        let replicas = self.registry.all();
+        let settled = replicas.iter().map(|replica| replica.settle(at));
+        settled.fold(at, Timestamp::min)
+    }
+
+    fn replica(&self, shard: ShardId) -> std::result::Result<Arc<Replica>, Failure> {
+        self.registry
+            .get(shard)
+            .ok_or(Failure::Refused(Refusal::NotLeaseHolder { hint: None }))
+    }
+
+    /// The replica, if its lease reaches to `at`. What it then answers as of `at` stays true for ever.
+    fn holder(&self, shard: ShardId, at: Timestamp) -> std::result::Result<Arc<Replica>, Failure> {
+        let replica = self.replica(shard)?;
+        if at > replica.lease_end() {
+            return Err(replica.not_holder());
+        }
+        Ok(replica)
+    }
+
+    /// Whether the lease holds now: to be asked after the answer was made.
+    fn holds_now(&self, replica: &Replica) -> std::result::Result<(), Failure> {
+        let end = replica.lease_end();
+        if end == Timestamp::MAX || self.time.peek() <= end {
+            return Ok(());
+        }
+        Err(replica.not_holder())
+    }
+
+    /// Reads as of `at` once no commit in flight can change what is read.
+    fn read_at<T: Send + 'static>(
+        &self,
+        replica: &Replica,
+        at: Timestamp,
+        read: impl FnOnce(&dyn Engine) -> storage::Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        if let Err(error) = self.readable(at) {
+            return MaybeReady::ready(Err(error.into()));
+        }
+        match replica.raise(at) {
+            None => MaybeReady::ready(self.checked(read(&*self.engine)).map_err(Failure::from)),
+            Some(settled) => {
+                let engine = Arc::clone(&self.engine);
+                let registry = Arc::clone(&self.registry);
+                MaybeReady::pending(async move {
+                    if settled.await.is_err() {
+                        // The lease went before it was settled.
+                        return Err(Failure::Refused(Refusal::NotLeaseHolder { hint: None }));
+                    }
+                    read(&*engine).map_err(|error| {
+                        let corrupt = matches!(error, storage::Error::Corrupt(_));
+                        let error = Error::from(error);
+                        if corrupt {
+                            registry.fail(&error);
+                        }
+                        error.into()
+                    })
+                })
+            }
+        }
+    }
+
+    fn submit(
+        &self,
+        replica: &Replica,
+        mut request: CommitRequest,
+        locked_under: Option<LeaseId>,
+    ) -> std::result::Result<crate::replica::Reply, Failure> {
         // Before anything is proposed: what is in the log must be applicable.
         if let Some((key, _)) = request
             .writes
@@ -72,13 +148,20 @@ impl LocalShards {
                     key.len(),
                     mvcc::MAX_KEY_BYTES
                 ),
-            ));
+            )
+            .into());
         }
-        let wall_millis = u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0);
+        if let (Some((first, _)), Some((last, _))) = (request.writes.first(), request.writes.last())
+        {
+            replica.check_key(first)?;
+            replica.check_key(last)?;
+        }
         let mut checked = request.read_at;
         for _ in 0..VALIDATION_ATTEMPTS {
             let now = self.clock.monotonic_nanos();
-            match self.pipeline.submit(request, checked, wall_millis, now)? {
+            let submitted =
+                replica.submit(request, locked_under, checked, || self.time.now(), now)?;
+            match submitted {
                 Submit::Queued(reply) => return Ok(reply),
                 Submit::AskDisk(upto, same) => {
                     request = same;
@@ -91,71 +174,129 @@ impl LocalShards {
                             request.read_at,
                         );
                         if self.checked(changed)? {
-                            return Err(not_serializable());
+                            return Err(not_serializable().into());
                         }
                     }
                     checked = upto;
                 }
             }
         }
-        Err(not_serializable())
+        Err(not_serializable().into())
     }
 }
 
-impl Shards for LocalShards {
-    fn read_timestamp(&self) -> Timestamp {
-        self.pipeline.safe_timestamp()
-    }
-
-    fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
-        MaybeReady::ready(
-            self.readable(at)
-                .and_then(|()| self.checked(mvcc::get(&*self.engine, key, at))),
-        )
-    }
-
-    fn newest_version(&self, key: &[u8]) -> MaybeReady<Result<Option<Timestamp>>> {
-        MaybeReady::ready(self.checked(mvcc::newest_version(&*self.engine, key)))
-    }
-
-    fn changes(&self, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
-        self.pipeline.changes(span, after, upto)
-    }
-
-    fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>> {
-        if let Err(error) = self.readable(request.at) {
-            return MaybeReady::ready(Err(error));
+/// Ready with what failed, or the value.
+macro_rules! ready {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(failure) => return MaybeReady::ready(Err(failure)),
         }
+    };
+}
+
+impl ShardServer for LocalShards {
+    fn read_timestamp(&self, shards: &[(ShardId, u64)]) -> Answer<Timestamp> {
+        let mut at = Timestamp::ZERO;
+        for (shard, generation) in shards {
+            let replica = ready!(self.replica(*shard));
+            at = match shards {
+                [_] => replica.safe_timestamp(),
+                // Above all commits of all of them; those in flight are waited for by whoever reads.
+                _ => at.max(self.time.now()),
+            };
+            ready!(self.holds_now(&replica));
+            let descriptor = replica.descriptor();
+            if descriptor.generation != *generation {
+                return MaybeReady::ready(Err(Failure::Refused(Refusal::Mismatch {
+                    newer: vec![(*descriptor).clone()],
+                })));
+            }
+        }
+        MaybeReady::ready(Ok(at))
+    }
+
+    fn get(&self, shard: ShardId, key: &[u8], at: Timestamp) -> Answer<Option<(Value, Timestamp)>> {
+        let replica = ready!(self.replica(shard));
+        ready!(replica.check_key(key));
+        if at == Timestamp::MAX {
+            let newest = self.checked(mvcc::get(&*self.engine, key, at));
+            ready!(self.holds_now(&replica));
+            return MaybeReady::ready(newest.map_err(Failure::from));
+        }
+        if at > replica.lease_end() {
+            return MaybeReady::ready(Err(replica.not_holder()));
+        }
+        if at <= replica.safe_timestamp() {
+            let read = self
+                .readable(at)
+                .and_then(|()| self.checked(mvcc::get(&*self.engine, key, at)));
+            return MaybeReady::ready(read.map_err(Failure::from));
+        }
+        let key = Key::copy_from_slice(key);
+        self.read_at(&replica, at, move |engine| mvcc::get(engine, &key, at))
+    }
+
+    fn newest_version(&self, shard: ShardId, key: &[u8]) -> Answer<Option<Timestamp>> {
+        let replica = ready!(self.replica(shard));
+        ready!(replica.check_key(key));
+        let newest = self.checked(mvcc::newest_version(&*self.engine, key));
+        ready!(self.holds_now(&replica));
+        MaybeReady::ready(newest.map_err(Failure::from))
+    }
+
+    fn scan(&self, shard: ShardId, request: ScanRequest) -> Answer<ScanPage> {
         if request.span.start >= request.span.end {
             return MaybeReady::ready(Ok(ScanPage::default()));
         }
-        let page = mvcc::scan(
-            &*self.engine.snapshot(),
-            &request.span.start,
-            &request.span.end,
-            request.at,
-            request.reverse,
-            request.limit,
-            request.limit_bytes,
-        );
-        MaybeReady::ready(self.checked(page).map(|page| ScanPage {
-            rows: page.rows,
-            resume: page.resume,
-        }))
+        let replica = ready!(self.holder(shard, request.at));
+        ready!(replica.check_span(&request.span.start, &request.span.end));
+        self.read_at(&replica, request.at, move |engine| {
+            let page = mvcc::scan(
+                &*engine.snapshot(),
+                &request.span.start,
+                &request.span.end,
+                request.at,
+                request.reverse,
+                request.limit,
+                request.limit_bytes,
+            )?;
+            Ok(ScanPage {
+                rows: page.rows,
+                resume: page.resume,
+            })
+        })
     }
 
-    fn visit(&self, request: &ScanRequest, show: &mut Visitor<'_>) -> Option<Result<Option<Key>>> {
-        if let Err(error) = self.readable(request.at) {
-            return Some(Err(error));
-        }
-        if request.span.start >= request.span.end {
+    fn visit(
+        &self,
+        shard: ShardId,
+        request: &ScanRequest,
+        show: &mut Visitor<'_>,
+    ) -> Option<std::result::Result<Option<Key>, Failure>> {
+        let span = &request.span;
+        if span.start >= span.end {
             return Some(Ok(None));
+        }
+        let replica = match self.holder(shard, request.at) {
+            Ok(replica) => replica,
+            Err(failure) => return Some(Err(failure)),
+        };
+        if let Err(failure) = replica.check_span(&span.start, &span.end) {
+            return Some(Err(failure));
+        }
+        if let Err(error) = self.readable(request.at) {
+            return Some(Err(error.into()));
+        }
+        // What must be waited for is not shown.
+        if replica.raise(request.at).is_some() {
+            return None;
         }
         let mut failed = None;
         let resume = mvcc::visit(
             &*self.engine.snapshot(),
-            &request.span.start,
-            &request.span.end,
+            &span.start,
+            &span.end,
             request.at,
             request.reverse,
             request.limit,
@@ -166,30 +307,66 @@ impl Shards for LocalShards {
             },
         );
         Some(match failed {
-            Some(error) => Err(error),
-            None => self.checked(resume),
+            Some(error) => Err(error.into()),
+            None => self.checked(resume).map_err(Failure::from),
         })
+    }
+
+    fn changes(&self, shard: ShardId, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
+        match self.registry.get(shard) {
+            Some(replica) if upto <= replica.lease_end() => replica.changes(span, after, upto),
+            _ => Changes::Unknown,
+        }
     }
 
     fn lock(
         &self,
+        shard: ShardId,
+        _gateway: StoreId,
         txn: TxnId,
         key: &[u8],
         mode: LockMode,
         policy: WaitPolicy,
-    ) -> MaybeReady<Result<bool>> {
-        self.locks.lock(txn, key, mode, policy)
+    ) -> Answer<Granted> {
+        let replica = ready!(self.replica(shard));
+        ready!(replica.check_key(key));
+        let Some(lease) = replica.lease() else {
+            return MaybeReady::ready(Err(replica.not_holder()));
+        };
+        let locked = self.locks.lock(txn, key, mode, policy);
+        // A lock that is granted under a lease that is over already is found out at the commit.
+        locked.map(move |granted| match granted {
+            Ok(granted) => Ok(Granted { granted, lease }),
+            Err(error) => Err(error.into()),
+        })
     }
 
-    fn lock_fresh(&self, txn: TxnId, keys: &Arc<[Key]>) -> MaybeReady<Result<bool>> {
+    fn lock_fresh(
+        &self,
+        shard: ShardId,
+        _gateway: StoreId,
+        txn: TxnId,
+        keys: &Arc<[Key]>,
+    ) -> Answer<Granted> {
+        let replica = ready!(self.replica(shard));
+        if let (Some(first), Some(last)) = (keys.first(), keys.last()) {
+            ready!(replica.check_key(first));
+            ready!(replica.check_key(last));
+        }
+        let Some(lease) = replica.lease() else {
+            return MaybeReady::ready(Err(replica.not_holder()));
+        };
         // Locks first: whoever wrote one of the keys has released it after that was applied.
         let fresh = self.locks.lock_fresh(txn, keys).and_then(|locked| {
             Ok(locked && self.checked(mvcc::none_written(&*self.engine.snapshot(), keys))?)
         });
-        MaybeReady::ready(fresh)
+        MaybeReady::ready(match fresh {
+            Ok(granted) => Ok(Granted { granted, lease }),
+            Err(error) => Err(error.into()),
+        })
     }
 
-    fn unlock(&self, txn: TxnId, keys: &[Key]) {
+    fn unlock(&self, _shard: ShardId, txn: TxnId, keys: &[Key]) {
         self.locks.unlock(txn, keys);
     }
 
@@ -197,17 +374,39 @@ impl Shards for LocalShards {
         self.locks.unlock_all([txn]);
     }
 
-    fn commit(&self, request: CommitRequest) -> MaybeReady<Result<Timestamp>> {
+    fn still_locked(&self, shard: ShardId, txn: TxnId, lease: LeaseId) -> Answer<bool> {
+        let replica = ready!(self.replica(shard));
+        let locked = replica.lease() == Some(lease) && self.locks.is_known(txn);
+        ready!(self.holds_now(&replica));
+        MaybeReady::ready(Ok(locked))
+    }
+
+    fn commit(
+        &self,
+        shard: ShardId,
+        gateway: StoreId,
+        request: CommitRequest,
+        locked_under: Option<LeaseId>,
+    ) -> Answer<Committed> {
         let txn = request.txn;
-        match self.submit(request) {
+        let replica = ready!(self.replica(shard));
+        // The locks of a gateway that was given up are released; its commit may arrive all the same.
+        if gateway != self.store && locked_under.is_some() && !self.locks.is_known(txn) {
+            return MaybeReady::ready(Err(lease_moved().into()));
+        }
+        match self.submit(&replica, request, locked_under) {
             Ok(reply) => MaybeReady::pending(async move {
-                reply.await.unwrap_or_else(|_| {
-                    Err(unknown_outcome(&Error::internal("the log writer is gone")))
-                })
+                let outcome = reply.await.unwrap_or_else(|_| {
+                    let gone = Error::internal("the store's loop is gone");
+                    Err(unknown_outcome(&gone))
+                });
+                outcome.map_err(Failure::from)
             }),
-            Err(error) => {
-                self.locks.unlock_all([txn]);
-                MaybeReady::ready(Err(error))
+            Err(failure) => {
+                if matches!(failure, Failure::Failed(_)) {
+                    self.locks.unlock_all([txn]);
+                }
+                MaybeReady::ready(Err(failure))
             }
         }
     }

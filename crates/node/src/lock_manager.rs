@@ -133,6 +133,11 @@ impl LockManager {
         }
     }
 
+    /// Whether the transaction holds or waits for any lock here.
+    pub(crate) fn is_known(&self, txn: TxnId) -> bool {
+        self.state.lock().table.is_known(txn)
+    }
+
     /// Keys locked, and waiters.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();

@@ -1,59 +1,70 @@
-//! The one loop that writes a store's log.
+//! The one loop that writes a store's log, for all of its replicas.
 //!
 //! # A turn
 //! ```text
-//!   queue ──► propose all ──► one batch of log entries ──► ONE sync ──► apply, one batch ──► acknowledge
-//!                                  │                          │            (not synced)
-//!                            disk full: refused          fails: the store stops
+//!   inbox ──► propose, step ──► one batch: entries, votes, promises ──► ONE sync ──► apply, one batch ──► acknowledge
+//!                                  │     └─► messages that need no sync      └─► messages     (not synced)
+//!                            disk full: refused                    fails: the store stops
 //! ```
 //! A large commit is applied in several batches, and the position goes with the last one. Readers see
 //! the parts only when the commit is acknowledged, since its timestamp is above all theirs; after a crash in
 //! between, the log applies the whole again, which changes nothing where it is applied already.
 //!
-//! While a turn syncs, further commits queue up; the next turn takes all of them (*group commit*). One
-//! commit alone waits for one sync and nothing else. The applied batch is not synced by itself: the engine
-//! keeps the order of batches over a crash, and what is lost of it is replayed from the log.
+//! While a turn syncs, further commits and messages queue up; the next turn takes all of them (*group
+//! commit*). One commit alone waits for one sync and nothing else. The applied batch is not synced by itself:
+//! the engine keeps the order of batches over a crash, and what is lost of it is replayed from the log.
 //!
 //! # Failure
 //! - The disk is full before the log entries are written: those commits are refused (53100), as if they
-//!   had never been proposed, and the store goes on.
+//!   had never been proposed, and the store goes on. Its replicas of the groups in that batch begin
+//!   again from what is on disk, so a leader among them leads no more.
 //! - The disk is full when they are applied: they are committed, so they must not be refused. Space was
-//!   set aside for them, so this takes something else that fills the disk. The writer keeps them and tries
+//!   set aside for them, so this takes something else that fills the disk. The loop keeps them and tries
 //!   again until there is space; meanwhile it refuses new ones.
 //! - Any other failure to write or sync: what is on disk is unknown, and so is the outcome of the commits
 //!   in hand (40003). The store stops writing for good.
+//!
+//! # Time
+//! A group of one voter needs none. Otherwise the liveness protocol is ticked when it asks for it, replicas
+//! without a leader whom their store supports stand for election after a random moment, and leaders ask
+//! again when answers are missing. A group in which nothing happens is not touched.
 //!
 //! # Shape
 //! [`LogWriter`] is a state machine without threads or time: [`LogWriter::turn`]. `run` is its driver, an
 //! ordinary future: the server gives it a thread of its own, where the sync may block; the
 //! simulator polls it beside all others.
 
-use crate::metrics::{Metrics, seconds};
-use crate::pipeline::{Pipeline, Work};
-use bytes::Bytes;
-use consensus::log_store::Applied;
-use consensus::{Command, Group, GroupId, GroupOptions, LogEntry, LogStore, Position, ReplicaId};
-use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
-use storage::gc::{Tombstone, remove_tombstones};
-use storage::mvcc::{self, Applier};
-use storage::{Engine, WriteBatch};
-use types::env::Clock;
-use types::{Error, Result, Timestamp};
+mod apply;
+mod driver;
+mod requests;
+mod timers;
 
-/// How long the writer waits before it tries again to apply on a full disk.
-const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) use driver::run;
+
+use crate::inbox::{Proposal, Work};
+use crate::liveness_record;
+use crate::member::Member;
+use crate::metrics::{Metrics, seconds};
+use crate::node_clock::NodeClock;
+use crate::outbox::Outbox;
+use crate::registry::Registry;
+use crate::replica::Replica;
+use crate::replica_record::{Presence, ReplicaRecord};
+use crate::snapshots::Snapshots;
+use bytes::Bytes;
+use consensus::{Command, Group, GroupId, GroupOptions, LogStore, Position, ReplicaId, wire};
+use membership::liveness::{self, Liveness};
+use sharding::ShardId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use storage::gc::{Tombstone, remove_tombstones};
+use storage::{Engine, WriteBatch};
+use types::env::{Env, Transport};
+use types::{Error, Result, SqlState, StoreId, Timestamp};
 
 /// What a turn came to.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Durable and applied, in timestamp order.
-    pub done: Vec<Timestamp>,
-    /// Never written, and why.
-    pub refused: Option<(Vec<Timestamp>, Error)>,
     /// Something is committed that could not be applied yet. Turn again later.
     pub blocked: bool,
     /// The store must stop.
@@ -63,73 +74,139 @@ pub struct Outcome {
 /// See the module.
 pub struct LogWriter {
     engine: Arc<dyn Engine>,
-    group: Group,
-    group_id: GroupId,
-    replica: ReplicaId,
-    options: GroupOptions,
-    /// Proposed here and not committed yet, so that they need not be decoded.
-    proposed: VecDeque<(Position, Command)>,
-    /// Committed and not applied yet, and the position up to which.
-    committed: Vec<Command>,
-    committed_to: Option<Position>,
-    commit_ts: Timestamp,
-    clock: Arc<dyn Clock>,
+    store: StoreId,
+    members: BTreeMap<ShardId, Member>,
+    /// Replicas with something to do in this turn.
+    touched: BTreeSet<ShardId>,
+    /// When replicas are to be looked at, though nothing happens to them: monotonic nanoseconds.
+    wakes: BTreeSet<(u64, ShardId)>,
+    liveness: Liveness,
+    /// Effects of the liveness protocol that are to be written and sent.
+    support: liveness::Effects,
+    clock: Arc<NodeClock>,
+    env: Env,
+    transport: Arc<dyn Transport>,
+    outbox: Outbox,
+    connected: BTreeSet<StoreId>,
+    /// Replicas that this store once had.
+    former: BTreeMap<ShardId, ReplicaId>,
+    registry: Arc<Registry>,
+    snapshots: Arc<Snapshots>,
+    options: WriterOptions,
     metrics: Arc<Metrics>,
-    /// See `Options::batch_writes`.
-    batch_writes: usize,
-    /// A known bug, to prove that the simulator finds it.
-    skip_sync: bool,
 }
 
-enum AppendError {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriterOptions {
+    pub(crate) log: GroupOptions,
+    /// See `Options::batch_writes`.
+    pub(crate) batch_writes: usize,
+    /// By how much clocks may differ, in milliseconds.
+    pub(crate) offset_millis: u64,
+    /// A known bug, to prove that the simulator finds it.
+    pub(crate) skip_sync: bool,
+}
+
+/// What the loop works with.
+pub(crate) struct Parts {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) store: StoreId,
+    pub(crate) liveness: Liveness,
+    pub(crate) clock: Arc<NodeClock>,
+    pub(crate) env: Env,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) options: WriterOptions,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+enum WriteError {
     /// Nothing is written.
     Refused(storage::Error),
     Failed(Error),
 }
 
 impl LogWriter {
-    pub(crate) fn open(
-        engine: Arc<dyn Engine>,
-        group_id: GroupId,
-        replica: ReplicaId,
-        options: GroupOptions,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self> {
-        let log = load(&*engine, group_id)?;
-        let commit_ts = log.applied().commit_ts;
-        Ok(LogWriter {
-            engine,
-            group: Group::new(replica, log, options)?,
-            group_id,
-            replica,
-            options,
-            proposed: VecDeque::new(),
-            committed: Vec::new(),
-            committed_to: None,
-            commit_ts,
-            clock,
-            metrics,
-            batch_writes: usize::MAX,
-            skip_sync: false,
+    /// Opens all replicas of the store.
+    pub(crate) fn open(parts: Parts) -> Result<Self> {
+        let mut writer = LogWriter {
+            engine: parts.engine,
+            store: parts.store,
+            members: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            liveness: parts.liveness,
+            support: liveness::Effects::default(),
+            clock: parts.clock,
+            env: parts.env,
+            transport: parts.transport,
+            outbox: Outbox::default(),
+            connected: BTreeSet::new(),
+            former: BTreeMap::new(),
+            registry: parts.registry,
+            snapshots: parts.snapshots,
+            options: parts.options,
+            metrics: parts.metrics,
+        };
+        for record in ReplicaRecord::load_all(&*writer.engine)? {
+            let shard = record.descriptor.id;
+            match record.presence {
+                Presence::Whole | Presence::Partial => writer.open_member(record)?,
+                Presence::Leaving => {
+                    writer.former.insert(shard, record.id);
+                    writer.snapshots.remove_rows(record);
+                }
+                Presence::Gone => {
+                    writer.former.insert(shard, record.id);
+                }
+            }
+        }
+        Ok(writer)
+    }
+
+    fn open_member(&mut self, record: ReplicaRecord) -> Result<()> {
+        let shard = record.descriptor.id;
+        let group = self.load_group(&record)?;
+        self.clock.observe(group.log().applied().commit_ts);
+        let replica = Arc::new(Replica::new(
+            record.descriptor.clone(),
+            Arc::clone(&self.registry.shared),
+        ));
+        self.registry.add(Arc::clone(&replica));
+        self.members
+            .insert(shard, Member::new(group, replica, record));
+        self.ask_for_support(shard);
+        self.touched.insert(shard);
+        Ok(())
+    }
+
+    fn load_group(&self, record: &ReplicaRecord) -> Result<Group> {
+        let id = GroupId(record.descriptor.id.0);
+        let log = LogStore::load(id, &*self.engine)?.ok_or_else(|| {
+            Error::corrupt(format!("the store has no records of its group {}", id.0))
+        })?;
+        Group::new(record.id, log, self.options.log)
+    }
+
+    /// Support is asked of every store that shares a shard with this one.
+    fn ask_for_support(&mut self, shard: ShardId) {
+        if let Some(member) = self.members.get(&shard) {
+            for replica in &member.record.descriptor.replicas {
+                self.liveness.ask(replica.store);
+            }
+        }
+    }
+
+    /// Whether all replicas of one voter lead, and all that was committed is applied.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.members.values().all(|member| {
+            member.committed_to.is_none()
+                && (!member.is_alone() || member.ground.is_some_and(|ground| ground.granted))
         })
     }
 
-    pub(crate) fn apply_in_batches_of(&mut self, writes: usize) {
-        self.batch_writes = writes.max(1);
-    }
-
-    pub(crate) fn skip_sync(&mut self) {
-        self.skip_sync = true;
-    }
-
-    /// The newest commit timestamp that is applied.
-    pub fn commit_ts(&self) -> Timestamp {
-        self.commit_ts
-    }
-
-    /// A whole turn: writes, syncs and applies. Without work: finishes what is left of earlier turns,
-    /// and wins the election if this replica does not lead yet.
+    /// A whole turn: writes, syncs, sends and applies. Without work: finishes what is left of earlier turns.
     pub fn turn(&mut self, work: Work) -> Outcome {
         let mut outcome = Outcome::default();
         self.write(work, &mut outcome);
@@ -139,13 +216,12 @@ impl LogWriter {
 
     /// The first half of a turn: what is proposed is written and synced, or refused.
     fn write(&mut self, work: Work, outcome: &mut Outcome) {
-        let timestamps: Vec<Timestamp> = work.commands.iter().map(|c| c.commit_ts).collect();
-        if self.committed_to.is_some() {
+        if self.is_behind() {
             // Left by an earlier turn, on a full disk.
             self.apply(outcome);
             if outcome.blocked {
                 let error = storage::Error::DiskFull("no space to apply commits".to_owned());
-                outcome.refused = Some((timestamps, error.into()));
+                self.refuse(&work.proposals, &error.into());
                 return;
             }
         }
@@ -156,164 +232,250 @@ impl LogWriter {
             outcome.failure = Some(error.into());
             return;
         }
-        match self.append(work.commands) {
-            Ok(()) => {}
-            Err(AppendError::Failed(error)) => outcome.failure = Some(error),
-            Err(AppendError::Refused(error)) => {
-                outcome.refused = Some((timestamps, error.into()));
-                if let Err(error) = self.start_anew() {
-                    outcome.failure = Some(error);
-                }
+        self.take_liveness(work.liveness);
+        for (from, shard, message) in work.messages {
+            self.step(from, shard, message);
+        }
+        for request in work.requests {
+            if let Err(error) = self.handle(request) {
+                outcome.failure = Some(error);
+                return;
             }
+        }
+        self.stand_for_elections();
+        self.propose(work.proposals);
+        if let Err(error) = self.write_effects() {
+            outcome.failure = Some(error);
         }
     }
 
-    /// Proposes, and carries out what the group asks for until it is silent.
-    fn append(&mut self, commands: Vec<Command>) -> std::result::Result<(), AppendError> {
-        if !self.group.is_leader() {
-            self.group.campaign().map_err(AppendError::Failed)?;
+    fn is_behind(&self) -> bool {
+        let mut touched = self.touched.iter();
+        touched.any(|shard| {
+            let member = self.members.get(shard);
+            member.is_some_and(|member| member.committed_to.is_some())
+        })
+    }
+
+    fn take_liveness(&mut self, messages: Vec<liveness::Message>) {
+        let now = self.clock.peek();
+        let due = self.liveness.next_wake().is_some_and(|at| at <= now);
+        if messages.is_empty() && !due {
+            return;
         }
-        if !commands.is_empty() {
-            let count = commands.len();
+        let mut effects = self.liveness.step(messages);
+        if due {
+            // After the messages: what they extend is not withdrawn.
+            let ticked = self.liveness.tick(self.clock.now());
+            effects.messages.extend(ticked.messages);
+            effects.record = ticked.record;
+        }
+        self.support.messages.extend(effects.messages);
+        self.support.record = effects.record;
+        // Leases stand on it, and so does who may be elected.
+        let concerned = self.members.iter().filter(|(_, member)| !member.is_alone());
+        self.touched.extend(concerned.map(|(shard, _)| *shard));
+    }
+
+    fn step(&mut self, from: StoreId, shard: ShardId, message: consensus::Message) {
+        let now = self.clock.peek();
+        let lead = wire::kind(&message) == wire::Kind::Lead;
+        if lead && self.is_unknown(shard, ReplicaId(message.to)) {
+            // It joins the group; the answer will be that it has nothing yet.
+            if let Err(error) = self.create_joining(shard, ReplicaId(message.to)) {
+                tracing::warn!(%error, shard = shard.0, "cannot make a replica");
+            }
+        }
+        let Some(member) = self.members.get_mut(&shard) else {
+            return;
+        };
+        member.met(ReplicaId(message.from), from);
+        if member.admits(self.store, from, &message, &self.liveness, now) {
+            if wire::is_invitation(&message) {
+                tracing::info!(shard = shard.0, from = from.0, "takes over a lease");
+            }
+            member.group.step(message);
+            self.touched.insert(shard);
+        }
+    }
+
+    fn propose(&mut self, proposals: Vec<Proposal>) {
+        let mut by_shard: BTreeMap<ShardId, Vec<Command>> = BTreeMap::new();
+        let mut late = Vec::new();
+        for proposal in proposals {
+            let member = self.members.get(&proposal.shard);
+            if member.is_some_and(|member| member.takes_proposals_of(proposal.lease)) {
+                let commands = by_shard.entry(proposal.shard).or_default();
+                commands.push(proposal.command);
+            } else {
+                late.push(proposal);
+            }
+        }
+        self.refuse(&late, &leads_no_more());
+        for (shard, commands) in by_shard {
+            let Some(member) = self.members.get_mut(&shard) else {
+                continue;
+            };
             let encoded: Vec<Bytes> = commands.iter().map(|c| c.encode().into()).collect();
             let bytes: usize = encoded.iter().map(Bytes::len).sum();
-            let first = self.group.propose(encoded).ok_or_else(|| {
-                AppendError::Failed(Error::internal("a group of one voter does not lead itself"))
-            })?;
+            self.metrics.batch_commits.record(commands.len() as f64);
+            self.metrics.batch_bytes.record(bytes as f64);
+            let Some(first) = member.group.propose(encoded) else {
+                let now = self.env.clock.monotonic_nanos();
+                let refused: Vec<Timestamp> = commands.iter().map(|c| c.commit_ts).collect();
+                member.replica.refuse(&refused, &leads_no_more(), now);
+                continue;
+            };
             let positions = (first.index..).map(|index| Position {
                 index,
                 term: first.term,
             });
-            self.proposed.extend(positions.zip(commands));
-            self.metrics.batch_commits.record(count as f64);
-            self.metrics.batch_bytes.record(bytes as f64);
+            member.proposed.extend(positions.zip(commands));
+            self.touched.insert(shard);
         }
-        let mut written = false;
-        while self.group.has_effects() {
-            let mut batch = WriteBatch::default();
-            let effects = self.group.effects(&mut batch);
-            debug_assert!(effects.messages.is_empty() && effects.snapshot.is_none());
-            if !batch.is_empty() {
-                // Applying writes about as much again.
-                batch.promised_bytes = batch.bytes();
-                self.engine.write(batch).map_err(|error| match error {
-                    storage::Error::DiskFull(_) if !written => AppendError::Refused(error),
-                    error => AppendError::Failed(error.into()),
-                })?;
-                written = true;
+    }
+
+    fn refuse(&self, proposals: &[Proposal], error: &Error) {
+        let now = self.env.clock.monotonic_nanos();
+        for proposal in proposals {
+            if let Some(replica) = self.registry.get(proposal.shard) {
+                replica.refuse(&[proposal.command.commit_ts], error, now);
             }
-            if effects.must_sync && !self.skip_sync {
-                self.sync().map_err(AppendError::Failed)?;
-            }
-            let persisted = self.group.persisted();
-            for entry in persisted.committed {
-                self.committed_to = Some(entry.position);
-                if let Some(command) = self.command_of(entry).map_err(AppendError::Failed)? {
-                    self.committed.push(command);
+        }
+    }
+
+    /// Carries out what the groups ask for until they are silent.
+    fn write_effects(&mut self) -> Result<()> {
+        loop {
+            match self.write_round() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(WriteError::Failed(error)) => return Err(error),
+                Err(WriteError::Refused(error)) => {
+                    self.start_anew(&error.into())?;
+                    break;
                 }
             }
         }
+        self.flush();
         Ok(())
+    }
+
+    /// One batch and its sync. `false`: there was nothing to write or send.
+    fn write_round(&mut self) -> std::result::Result<bool, WriteError> {
+        let mut batch = WriteBatch::default();
+        let mut must_sync = false;
+        let mut busy = Vec::new();
+        let mut early = Vec::new();
+        for shard in &self.touched {
+            let Some(member) = self.members.get_mut(shard) else {
+                continue;
+            };
+            if !member.group.has_effects() {
+                continue;
+            }
+            let effects = member.group.effects(&mut batch);
+            must_sync |= effects.must_sync;
+            if effects.snapshot.is_some() {
+                // The rows are in place, and now the log is.
+                member.record.presence = Presence::Whole;
+                member.record.put(&mut batch);
+            }
+            early.push((*shard, effects.messages));
+            busy.push(*shard);
+        }
+        let support = std::mem::take(&mut self.support);
+        if let Some(record) = &support.record {
+            liveness_record::put(record, &mut batch);
+            must_sync = true;
+        }
+        if busy.is_empty() && support.record.is_none() && support.messages.is_empty() {
+            return Ok(false);
+        }
+        if !batch.is_empty() {
+            // Applying writes about as much again.
+            batch.promised_bytes = batch.bytes();
+            self.engine.write(batch).map_err(|error| match error {
+                storage::Error::DiskFull(_) => WriteError::Refused(error),
+                error => WriteError::Failed(error.into()),
+            })?;
+        }
+        for (shard, messages) in early {
+            self.post(shard, messages);
+        }
+        if must_sync {
+            // Followers write at the same time.
+            self.flush();
+            self.sync().map_err(WriteError::Failed)?;
+        }
+        if let Some(record) = support.record {
+            self.liveness.persisted(record);
+        }
+        support
+            .messages
+            .into_iter()
+            .for_each(|message| self.outbox.liveness(message));
+        for shard in busy {
+            self.after_sync(shard).map_err(WriteError::Failed)?;
+        }
+        Ok(true)
+    }
+
+    fn after_sync(&mut self, shard: ShardId) -> Result<()> {
+        let Some(member) = self.members.get_mut(&shard) else {
+            return Ok(());
+        };
+        let persisted = member.group.persisted()?;
+        let applied = member.group.log().applied();
+        member.commit_ts = member.commit_ts.max(applied.commit_ts);
+        let mut lost = Vec::new();
+        for entry in persisted.committed {
+            member.take_committed(entry, &mut lost)?;
+        }
+        if !lost.is_empty() {
+            let now = self.env.clock.monotonic_nanos();
+            member.replica.refuse(&lost, &leads_no_more(), now);
+        }
+        self.post(shard, persisted.messages);
+        Ok(())
+    }
+
+    /// Puts messages of a group into the outbox; a snapshot goes its own way.
+    fn post(&mut self, shard: ShardId, messages: Vec<consensus::Message>) {
+        let Some(member) = self.members.get(&shard) else {
+            return;
+        };
+        let mut full = false;
+        for message in messages {
+            let Some(to) = member.home(ReplicaId(message.to)) else {
+                continue;
+            };
+            if wire::kind(&message) == wire::Kind::Snapshot {
+                self.snapshots.send(shard, to, message);
+            } else {
+                full |= self.outbox.raft(to, shard, &message);
+            }
+        }
+        if full {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.outbox.flush(&*self.transport, self.clock.peek());
     }
 
     fn sync(&mut self) -> Result<()> {
-        let started = self.clock.monotonic_nanos();
+        if self.options.skip_sync {
+            return Ok(());
+        }
+        let started = self.env.clock.monotonic_nanos();
         // Whatever a failed sync says of its reason: nobody knows what is on disk now.
         self.engine.sync()?;
-        let took = self.clock.monotonic_nanos().saturating_sub(started);
+        let took = self.env.clock.monotonic_nanos().saturating_sub(started);
         self.metrics.syncs.increment(1);
         self.metrics.sync_seconds.record(seconds(took));
         Ok(())
-    }
-
-    fn command_of(&mut self, entry: LogEntry) -> Result<Option<Command>> {
-        while let Some((position, command)) = self.proposed.pop_front() {
-            if position == entry.position {
-                return Ok(Some(command));
-            }
-            if position.index > entry.position.index {
-                self.proposed.push_front((position, command));
-                break;
-            }
-        }
-        if entry.data.is_empty() {
-            return Ok(None);
-        }
-        Command::decode(&entry.data).map(Some)
-    }
-
-    /// The second half: applies all that is committed, then the applied position in one batch with
-    /// the last of it.
-    fn apply(&mut self, outcome: &mut Outcome) {
-        if outcome.blocked || outcome.failure.is_some() {
-            return;
-        }
-        let Some(position) = self.committed_to else {
-            return;
-        };
-        let started = self.clock.monotonic_nanos();
-        match self.write_applied(position) {
-            Ok(()) => {}
-            Err(storage::Error::DiskFull(_)) => {
-                outcome.blocked = true;
-                return;
-            }
-            Err(error) => {
-                outcome.failure = Some(error.into());
-                return;
-            }
-        }
-        self.committed_to = None;
-        outcome
-            .done
-            .extend(self.committed.drain(..).map(|command| command.commit_ts));
-        let took = self.clock.monotonic_nanos().saturating_sub(started);
-        self.metrics.apply_seconds.record(seconds(took));
-        self.metrics.applied_index.set(position.index as f64);
-        self.metrics.log_bytes.set(self.group.log().bytes() as f64);
-    }
-
-    fn write_applied(&mut self, position: Position) -> storage::Result<()> {
-        let mut batch = WriteBatch::default();
-        let small = self.batch_writes.saturating_mul(2);
-        let is_large = |command: &Command| command.writes.len() > small;
-        for group in self.committed.chunk_by(|a, b| !is_large(a) && !is_large(b)) {
-            match group {
-                [command] if is_large(command) => {
-                    for part in command.writes.chunks(self.batch_writes) {
-                        if !batch.is_empty() {
-                            self.write_promised(std::mem::take(&mut batch))?;
-                        }
-                        mvcc::apply_sorted(&*self.engine, &mut batch, part, command.commit_ts)?;
-                    }
-                }
-                _ => {
-                    let mut applier = Applier::new(&*self.engine, &mut batch);
-                    for command in group {
-                        for (key, value) in &command.writes {
-                            applier.write(key, value.as_ref(), command.commit_ts)?;
-                        }
-                    }
-                }
-            }
-        }
-        let newest = self.committed.last().map(|command| command.commit_ts);
-        let commit_ts = self.commit_ts.max(newest.unwrap_or_default());
-        let applied = Applied {
-            position,
-            commit_ts,
-        };
-        let record = self.group.put_applied(applied, &mut batch)?;
-        self.write_promised(batch)?;
-        self.group.applied(record);
-        self.commit_ts = commit_ts;
-        Ok(())
-    }
-
-    /// Writes effects of log entries: of what is committed, so a part of the disk is kept for it.
-    fn write_promised(&self, mut batch: WriteBatch) -> storage::Result<()> {
-        batch.keeps_promise = true;
-        self.engine.write(batch)
     }
 
     /// In a batch of their own, before later writes of the same keys.
@@ -334,79 +496,43 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Forgets proposals whose entries could not be written.
-    fn start_anew(&mut self) -> Result<()> {
-        self.proposed.clear();
-        let log = load(&*self.engine, self.group_id)?;
-        self.group = Group::new(self.replica, log, self.options)?;
+    /// Forgets what could not be written: the replicas concerned begin again from what is on disk.
+    fn start_anew(&mut self, error: &Error) -> Result<()> {
+        let now = self.env.clock.monotonic_nanos();
+        self.support = liveness::Effects::default();
+        for shard in self.touched.clone() {
+            let Some(member) = self.members.get(&shard) else {
+                continue;
+            };
+            if !member.group.has_pending() {
+                continue;
+            }
+            let group = self.load_group(&member.record)?;
+            let Some(member) = self.members.get_mut(&shard) else {
+                continue;
+            };
+            let written = group.last_index();
+            member.group = group;
+            member.ground = None;
+            if !member.is_alone() {
+                member.replica.revoke();
+            }
+            // What is written may be committed yet.
+            let first_lost = member
+                .proposed
+                .partition_point(|(position, _)| position.index <= written);
+            let lost = member.proposed.drain(first_lost..);
+            let lost: Vec<Timestamp> = lost.map(|(_, command)| command.commit_ts).collect();
+            member.replica.refuse(&lost, error, now);
+        }
         Ok(())
     }
 }
 
-fn load(engine: &dyn Engine, group: GroupId) -> Result<LogStore> {
-    LogStore::load(group, engine)?
-        .ok_or_else(|| Error::corrupt(format!("the store has no records of its group {}", group.0)))
-}
-
-/// Drives the writer until the store closes or fails.
-pub(crate) async fn run(mut writer: LogWriter, pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) {
-    let end = End(Arc::clone(&pipeline));
-    while let Some(work) = pipeline.next_work().await {
-        let mut blocked = turn(&mut writer, work, &pipeline, &*clock).await;
-        while blocked && !pipeline.is_closing() {
-            clock.sleep(FULL_DISK_PAUSE).await;
-            let work = pipeline.take_work();
-            blocked = turn(&mut writer, work, &pipeline, &*clock).await;
-        }
-    }
-    // Nothing new was acknowledged since the last sync, but a clean stop saves the replay.
-    if let Err(error) = writer.engine.sync() {
-        tracing::warn!(%error, "the last sync of the store failed");
-    }
-    // The engine first: who waits for the end may want to open it again.
-    drop(writer);
-    drop(end);
-}
-
-/// Says that the writer is gone, also if a broken assertion ends it: nobody may wait for ever.
-struct End(Arc<Pipeline>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.writer_ended();
-    }
-}
-
-/// One turn, and tells the committers. Returns whether the writer is blocked.
-async fn turn(writer: &mut LogWriter, work: Work, pipeline: &Pipeline, clock: &dyn Clock) -> bool {
-    let mut outcome = Outcome::default();
-    writer.write(work, &mut outcome);
-    breathe().await;
-    writer.apply(&mut outcome);
-    breathe().await;
-    let now = clock.monotonic_nanos();
-    if !outcome.done.is_empty() {
-        pipeline.complete(&outcome.done, now);
-    }
-    if let Some((commits, error)) = outcome.refused {
-        pipeline.refuse(&commits, &error, now);
-    }
-    if let Some(error) = outcome.failure {
-        pipeline.fail(error);
-    }
-    outcome.blocked
-}
-
-/// Lets others run between the parts of a turn, where there is one thread for all; on a thread of its
-/// own it costs some nanoseconds. The sessions of a real node run there, too, so the simulator must.
-async fn breathe() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+fn leads_no_more() -> Error {
+    Error::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access because the shard's lease has moved",
+    )
+    .hint("The transaction might succeed if retried.")
 }

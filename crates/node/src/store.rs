@@ -1,28 +1,42 @@
-//! The storage side of one node: an engine with a Raft group upon it.
+//! The storage side of one node: an engine with Raft groups upon it.
 //!
-//! Opening recovers: the group's log is read, the replica wins its election, and entries that were
-//! committed but not applied when the process died are applied, before anybody can read. So a store
-//! that is open holds everything it ever acknowledged.
+//! Opening recovers: the groups' logs are read; replicas that are alone win their election, and entries that
+//! were committed but not applied when the process died are applied, before anybody can read. So a store
+//! that is open and alone holds everything it ever acknowledged. Replicas in larger groups find their
+//! leader once peers can be reached.
 
+use crate::gateway::Gateway;
 use crate::gc::Collector;
 use crate::identity::Identity;
+use crate::inbox::{Ended, Inbox, Work};
+use crate::liveness_record;
 use crate::local_shards::LocalShards;
 use crate::lock_manager::LockManager;
-use crate::log_writer::{self, LogWriter};
+use crate::log_writer::{self, LogWriter, Parts, WriterOptions};
+use crate::manager::{self, Addresses, ClusterState, Manager, ManagerOptions, NodeRow, Report};
 use crate::metrics::Metrics;
-use crate::pipeline::{Ended, Pipeline, Work};
+use crate::node_clock::NodeClock;
+use crate::peer::StorePeer;
+use crate::registry::Registry;
+use crate::replica::Shared;
+use crate::replica_record::{Presence, ReplicaRecord};
+use crate::rpc::RemoteShards;
+use crate::shard_server::ShardServer;
+use crate::snapshots::Snapshots;
 use consensus::{GroupId, GroupOptions, LogStore, Membership, ReplicaId};
+use membership::liveness::{self, Liveness};
+use membership::service::Intent;
 use parking_lot::Mutex;
-use sharding::shard_map::FIRST_SHARD;
-use sharding::{Replica, Router, ShardMap};
+use sharding::{Replica, ShardMap};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use storage::{Engine, WriteBatch};
 use tokio::sync::watch;
 use txn::{Coordinator, Limits, LockLimits, Shards};
-use types::env::Env;
-use types::{Error, Result, Timestamp};
+use types::env::{Env, Peer, Transport};
+use types::{Error, Result, StoreId, Timestamp};
 
 /// The first replica of the first shard.
 const FIRST_REPLICA: ReplicaId = ReplicaId(1);
@@ -31,6 +45,9 @@ const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 /// memory of one batch serves the next.
 const BATCH_WRITES: usize = 2048;
 
+/// Turns that opening a store takes, at most: one to win the elections, one to apply.
+const RECOVERY_TURNS: usize = 4;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long superseded versions are kept: the age of the oldest snapshot that may be asked for.
@@ -38,6 +55,10 @@ pub struct Options {
     /// Bounds of the Raft log that is kept after apply.
     pub log: GroupOptions,
     pub locks: LockLimits,
+    pub liveness: liveness::Options,
+    pub manager: ManagerOptions,
+    /// By how much the clocks of two nodes may differ.
+    pub max_clock_offset: Duration,
     /// A commit of more than twice as many writes is applied in several batches of this many.
     pub batch_writes: usize,
     /// A known bug, acknowledging what is not on disk, to prove that the simulator finds it.
@@ -50,6 +71,9 @@ impl Default for Options {
             gc_ttl: Duration::from_secs(4 * 3600),
             log: GroupOptions::default(),
             locks: LockLimits::default(),
+            liveness: liveness::Options::default(),
+            manager: ManagerOptions::default(),
+            max_clock_offset: Duration::from_millis(500),
             batch_writes: BATCH_WRITES,
             broken_skip_sync: false,
         }
@@ -58,52 +82,99 @@ impl Default for Options {
 
 /// See the module. Dropping it stops its loops after what is queued; [`Store::shutdown`] waits.
 pub struct Store {
-    identity: Identity,
-    router: Router,
-    shards: Arc<LocalShards>,
+    pub(crate) identity: Identity,
+    pub(crate) shards: Arc<LocalShards>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) peer: Arc<StorePeer>,
+    manager: Arc<Manager>,
     collector: Arc<Collector>,
-    env: Env,
+    pub(crate) env: Env,
 }
 
 impl Store {
     /// Opens the store on this engine; on an empty one, founds a new cluster. Returns once all that
-    /// was ever acknowledged can be read.
-    pub fn open(engine: Arc<dyn Engine>, env: Env, options: Options) -> Result<Arc<Self>> {
-        let group = GroupId(FIRST_SHARD.0);
-        let identity = match Identity::load(&*engine)? {
-            Some(identity) => identity,
-            None => found(&*engine, &env, group)?,
-        };
-        let metrics = Arc::new(Metrics::new());
-        let mut writer = LogWriter::open(
-            Arc::clone(&engine),
-            group,
-            FIRST_REPLICA,
-            options.log,
-            Arc::clone(&env.clock),
-            Arc::clone(&metrics),
-        )?;
-        writer.apply_in_batches_of(options.batch_writes);
-        if options.broken_skip_sync {
-            writer.skip_sync();
+    /// was ever acknowledged by replicas that are alone can be read.
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        env: Env,
+        transport: Arc<dyn Transport>,
+        options: Options,
+    ) -> Result<Arc<Self>> {
+        if Identity::load(&*engine)?.is_none() {
+            found(&*engine, &env)?;
         }
-        recover(&mut writer)?;
+        Self::open_known(engine, env, transport, options)
+    }
 
+    /// Makes an empty engine the store of `identity`, in a cluster that exists already.
+    pub fn join(engine: &dyn Engine, identity: Identity) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        identity.put(&mut batch);
+        engine.write(batch)?;
+        engine.sync()?;
+        Ok(())
+    }
+
+    fn open_known(
+        engine: Arc<dyn Engine>,
+        env: Env,
+        transport: Arc<dyn Transport>,
+        options: Options,
+    ) -> Result<Arc<Self>> {
+        let identity = Identity::load(&*engine)?
+            .ok_or_else(|| Error::corrupt("the store does not know which one it is"))?;
+        let metrics = Arc::new(Metrics::new());
+        let promises = liveness_record::load(&*engine)?;
+        let time = Arc::new(NodeClock::new(
+            Arc::clone(&env.clock),
+            promises.clock_floor(),
+        ));
+        let liveness = Liveness::new(identity.store, promises, options.liveness, time.now());
         let locks = Arc::new(LockManager::new(
             options.locks,
             Arc::clone(&env.clock),
             Arc::clone(&metrics),
         ));
-        let pipeline = Arc::new(Pipeline::new(
-            writer.commit_ts(),
-            Arc::clone(&locks),
-            Arc::clone(&metrics),
-        ));
+        let registry = Arc::new(Registry::new(Arc::new(Shared {
+            inbox: Inbox::new(),
+            locks: Arc::clone(&locks),
+            metrics: Arc::clone(&metrics),
+            time: Arc::clone(&time),
+            newest_commit: AtomicU64::new(0),
+        })));
+        let snapshots = Snapshots::new(
+            Arc::clone(&engine),
+            env.clone(),
+            Arc::clone(&transport),
+            &registry,
+        );
+        let mut writer = LogWriter::open(Parts {
+            engine: Arc::clone(&engine),
+            store: identity.store,
+            liveness,
+            clock: Arc::clone(&time),
+            env: env.clone(),
+            transport: Arc::clone(&transport),
+            registry: Arc::clone(&registry),
+            snapshots: Arc::clone(&snapshots),
+            options: WriterOptions {
+                log: options.log,
+                batch_writes: options.batch_writes.max(1),
+                offset_millis: u64::try_from(options.max_clock_offset.as_millis())
+                    .unwrap_or(u64::MAX),
+                skip_sync: options.broken_skip_sync,
+            },
+            metrics: Arc::clone(&metrics),
+        })?;
+        recover(&mut writer)?;
+
         let shards = Arc::new(LocalShards {
-            engine,
-            pipeline: Arc::clone(&pipeline),
+            engine: Arc::clone(&engine),
+            store: identity.store,
+            registry: Arc::clone(&registry),
             locks,
             clock: Arc::clone(&env.clock),
+            time: Arc::clone(&time),
             gc_threshold: AtomicU64::new(0),
         });
         let collector = Arc::new(Collector {
@@ -112,46 +183,105 @@ impl Store {
             snapshots: Mutex::default(),
             metrics,
         });
+        let gateway = open_gateway(&env, &shards, &transport);
+        let own: Arc<dyn Shards> = Arc::clone(&gateway) as Arc<dyn Shards>;
+        let manager = Arc::new(Manager::new(manager::Parts {
+            identity,
+            options: options.manager,
+            registry: Arc::clone(&registry),
+            shards: Arc::clone(&shards),
+            gateway: Arc::clone(&gateway),
+            coordinator: Coordinator::new(own, env.clone(), Limits::default()),
+            transport,
+            env: env.clone(),
+        }));
+        let peer = Arc::new(StorePeer::new(
+            identity,
+            Arc::clone(&shards),
+            Arc::clone(&registry),
+            snapshots,
+            Arc::clone(&manager),
+            options.max_clock_offset,
+        ));
         env.spawn.spawn_thread(
             "log-writer",
-            Box::pin(log_writer::run(
-                writer,
-                Arc::clone(&pipeline),
-                Arc::clone(&env.clock),
-            )),
+            Box::pin(log_writer::run(writer, Arc::clone(&registry))),
         );
         env.spawn.spawn("gc", {
             let collector = Arc::clone(&collector);
             Box::pin(async move {
-                collector.run(pipeline.ended()).await;
+                let inbox = &registry.shared.inbox;
+                collector.run(inbox.ended()).await;
                 drop(collector);
-                pipeline.collector_ended();
+                inbox.set_ended(Ended::All);
             })
         });
         Ok(Arc::new(Store {
             identity,
-            router: Router::new(ShardMap::single(Replica {
-                store: identity.store,
-                id: FIRST_REPLICA.0,
-            })),
             shards,
+            gateway,
+            peer,
+            manager,
             collector,
             env,
         }))
+    }
+
+    /// Which store an engine is of. `None`: it is new.
+    pub fn identity_in(engine: &dyn Engine) -> Result<Option<Identity>> {
+        Ok(Identity::load(engine)?)
+    }
+
+    /// Hands all leases to other stores, where there are any, so that a stop is not noticed.
+    pub async fn give_up_leases(&self) {
+        self.manager.give_up_leases().await;
     }
 
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    pub fn router(&self) -> &Router {
-        &self.router
+    /// Finds the other nodes: those it knew when it stopped, and whoever answers at `targets`. Returns once
+    /// it knows which shards there are; a store that has all of them, at once.
+    pub async fn find_cluster(&self, targets: &[String]) -> Result<()> {
+        self.manager.find_cluster(targets).await
+    }
+
+    /// Takes part in the cluster: tells it the node's addresses, and manages it when it is this store's turn.
+    /// The answer is `false` if the node was removed from the cluster for good and must stop.
+    pub fn take_part(&self, addresses: Addresses) -> impl Future<Output = bool> + use<> {
+        self.gateway.start();
+        let manager = Arc::clone(&self.manager);
+        self.env
+            .spawn
+            .spawn("cluster-manager", Box::pin(Arc::clone(&manager).run()));
+        manager.register(addresses)
+    }
+
+    /// How the cluster stands, asked now.
+    pub async fn cluster_state(&self) -> Result<ClusterState> {
+        self.manager.status().await
+    }
+
+    /// Has a node drained, decommissioned, or serve again. `None`: there is no such node.
+    pub async fn intend(&self, node: StoreId, intent: Intent) -> Result<Option<NodeRow>> {
+        self.manager.intend(node, intent).await
+    }
+
+    /// How this store and its replicas stand.
+    pub async fn report(&self) -> Report {
+        self.manager.report().await
+    }
+
+    /// What the host hands in that peers send.
+    pub fn peer(&self) -> Arc<dyn Peer> {
+        Arc::clone(&self.peer) as Arc<dyn Peer>
     }
 
     /// The seam for coordinators made elsewhere. Garbage collection does not know their snapshots;
     /// use [`Store::coordinator`] for those that must outlive `gc_ttl`.
     pub fn shards(&self) -> Arc<dyn Shards> {
-        Arc::clone(&self.shards) as Arc<dyn Shards>
+        Arc::clone(&self.gateway) as Arc<dyn Shards>
     }
 
     /// A gateway's coordinator, whose open snapshots garbage collection respects.
@@ -166,11 +296,11 @@ impl Store {
 
     /// Becomes `Some` when the store has failed: reads go on, no write will succeed any more.
     pub fn failed(&self) -> watch::Receiver<Option<Error>> {
-        self.shards.pipeline.failed()
+        self.inbox().failed()
     }
 
-    pub fn read_timestamp(&self) -> Timestamp {
-        self.shards.pipeline.safe_timestamp()
+    fn inbox(&self) -> &Inbox {
+        &self.shards.registry.shared.inbox
     }
 
     /// Keys locked, and transactions that wait for a lock.
@@ -184,14 +314,14 @@ impl Store {
 
     /// One sweep of history now. Returns its threshold.
     pub async fn collect_garbage(&self) -> Result<Timestamp> {
-        self.collector.sweep(&self.shards.pipeline.ended()).await
+        self.collector.sweep(&self.inbox().ended()).await
     }
 
     /// Refuses new commits, finishes those in hand, syncs, and stops the loops. Once this store and
     /// its coordinators are dropped, the engine can be opened again.
     pub async fn shutdown(&self) {
-        let mut ended = self.shards.pipeline.ended();
-        self.shards.pipeline.close();
+        let mut ended = self.inbox().ended();
+        self.shards.registry.close();
         // Fails only if the sender is gone, and this store holds it.
         let _ = ended.wait_for(|ended| *ended == Ended::All).await;
     }
@@ -199,34 +329,85 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.shards.pipeline.close();
+        self.shards.registry.close();
     }
 }
 
-fn found(engine: &dyn Engine, env: &Env, group: GroupId) -> Result<Identity> {
+/// The gateway, with the map that this store's replicas make if they make one.
+fn open_gateway(
+    env: &Env,
+    shards: &Arc<LocalShards>,
+    transport: &Arc<dyn Transport>,
+) -> Arc<Gateway> {
+    let replicas = shards.registry.all();
+    let descriptors = replicas
+        .iter()
+        .map(|replica| (*replica.descriptor()).clone());
+    let map = ShardMap::new(descriptors.collect()).unwrap_or_else(|_| ShardMap::unknown());
+    let connect = {
+        let (transport, time) = (Arc::clone(transport), Arc::clone(&shards.time));
+        let clock = Arc::clone(&env.clock);
+        Box::new(move |to: StoreId| {
+            let remote = RemoteShards::new(
+                Arc::clone(&transport),
+                to,
+                Arc::clone(&time),
+                Arc::clone(&clock),
+            );
+            Arc::new(remote) as Arc<dyn ShardServer>
+        })
+    };
+    let local = Arc::clone(shards) as Arc<dyn ShardServer>;
+    let time = Arc::clone(&shards.time);
+    Arc::new(Gateway::new(
+        shards.store,
+        local,
+        map,
+        connect,
+        time,
+        env.clone(),
+    ))
+}
+
+/// A new cluster: one store, and on it the one replica of the one shard.
+fn found(engine: &dyn Engine, env: &Env) -> Result<()> {
     let identity = Identity::found(&*env.rng);
-    let membership = Membership::of_voters([FIRST_REPLICA]);
+    let map = ShardMap::single(Replica {
+        store: identity.store,
+        id: FIRST_REPLICA.0,
+    });
     let mut batch = WriteBatch::default();
     identity.put(&mut batch);
-    LogStore::create(group, membership, &mut batch);
+    for shard in map.shards() {
+        let membership = Membership::of_voters([FIRST_REPLICA]);
+        LogStore::create(GroupId(shard.id.0), membership, &mut batch);
+        ReplicaRecord {
+            id: FIRST_REPLICA,
+            presence: Presence::Whole,
+            descriptor: shard.clone(),
+        }
+        .put(&mut batch);
+    }
     engine.write(batch)?;
     engine.sync()?;
-    Ok(identity)
+    Ok(())
 }
 
-/// The election, and the entries that were not applied. A full disk delays neither: a store that
-/// cannot finish its recovery cannot serve reads either, so it says so and does not open.
+/// The elections of replicas that are alone, and the entries that were not applied. A full disk delays neither:
+/// a store that cannot finish its recovery cannot serve reads either, so it says so and does not open.
 fn recover(writer: &mut LogWriter) -> Result<()> {
-    let outcome = writer.turn(Work::default());
-    if let Some(error) = outcome.failure {
-        return Err(error);
+    for _ in 0..RECOVERY_TURNS {
+        let outcome = writer.turn(Work::default());
+        if let Some(error) = outcome.failure {
+            return Err(error);
+        }
+        if outcome.blocked {
+            let error = storage::Error::DiskFull("no space to finish the recovery".to_owned());
+            return Err(error.into());
+        }
+        if writer.is_recovered() {
+            return Ok(());
+        }
     }
-    if let Some((_, error)) = outcome.refused {
-        return Err(error);
-    }
-    if outcome.blocked {
-        let error = storage::Error::DiskFull("no space to finish the recovery".to_owned());
-        return Err(error.into());
-    }
-    Ok(())
+    Err(storage::Error::DiskFull("no space to open the log".to_owned()).into())
 }

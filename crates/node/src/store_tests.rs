@@ -5,12 +5,12 @@
 )]
 
 use crate::store::{Options, Store};
-use crate::testing::real_env;
+use crate::testing::{open_alone, real_env};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::{FjallEngine, FjallOptions, SimDisk};
-use txn::kv::{Isolation, LockMode, Span, WaitPolicy};
+use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, Limits, LockedRow, Transaction};
 use types::{Result, SqlState};
 
@@ -19,13 +19,21 @@ const FOREVER: WaitPolicy = WaitPolicy::Wait {
 };
 
 fn open_with(disk: &SimDisk, options: Options) -> (Arc<Store>, Coordinator) {
-    let store = Store::open(Arc::new(disk.clone()), real_env(), options).expect("the store opens");
+    let store = open_alone(Arc::new(disk.clone()), real_env(), options).expect("the store opens");
     let coordinator = store.coordinator(Limits::default());
     (store, coordinator)
 }
 
 fn open(disk: &SimDisk) -> (Arc<Store>, Coordinator) {
     open_with(disk, Options::default())
+}
+
+/// In its first statement.
+async fn begun(c: &Coordinator, isolation: Isolation) -> Transaction {
+    let mut txn = c.begin(isolation, false);
+    let snapshot = txn.begin_statement(ReadScope::All).await;
+    snapshot.expect("a snapshot");
+    txn
 }
 
 async fn read(txn: &mut Transaction, key: &str) -> Option<String> {
@@ -41,7 +49,7 @@ async fn set(c: &Coordinator, key: &'static str, value: &'static str) -> Result<
 }
 
 async fn get(c: &Coordinator, key: &str) -> Option<String> {
-    read(&mut c.begin(Isolation::ReadCommitted, true), key).await
+    read(&mut begun(c, Isolation::ReadCommitted).await, key).await
 }
 
 #[tokio::test]
@@ -52,7 +60,7 @@ async fn commits_are_read_and_survive_a_restart() {
     set(&c, "a", "1").await.unwrap();
     set(&c, "b", "2").await.unwrap();
     assert_eq!(get(&c, "a").await.as_deref(), Some("1"));
-    let old = c.read_timestamp();
+    let old = c.read_timestamp(ReadScope::All).await.unwrap();
     set(&c, "a", "3").await.unwrap();
     let at_old = store.shards().get(b"a", old).await.unwrap();
     assert_eq!(at_old.map(|(value, _)| value), Some("1".into()));
@@ -65,8 +73,8 @@ async fn commits_are_read_and_survive_a_restart() {
     disk.crash(|| 0);
     let (store, c) = open(&disk);
     assert_eq!(store.identity(), identity);
-    assert!(c.read_timestamp() > old);
-    let mut txn = c.begin(Isolation::ReadCommitted, true);
+    assert!(c.read_timestamp(ReadScope::All).await.unwrap() > old);
+    let mut txn = begun(&c, Isolation::ReadCommitted).await;
     let all = Span {
         start: "a".into(),
         end: "z".into(),
@@ -101,8 +109,7 @@ async fn a_waiter_gets_the_lock_and_the_newest_row() {
         .await
         .unwrap();
     first.put("a", "2").unwrap();
-    let mut second = c.begin(Isolation::ReadCommitted, false);
-    second.begin_statement();
+    let mut second = begun(&c, Isolation::ReadCommitted).await;
     let waiting = second.lock_and_get(b"a", LockMode::NoKeyUpdate, FOREVER);
     let mut third = c.begin(Isolation::ReadCommitted, false);
     let error = third.lock(b"a", LockMode::Share, WaitPolicy::NoWait).await;
@@ -143,8 +150,8 @@ async fn write_skew_is_refused_under_serializable_only() {
         (Isolation::Serializable, true),
     ] {
         let (_store, c) = open(&SimDisk::new());
-        let mut a = c.begin(isolation, false);
-        let mut b = c.begin(isolation, false);
+        let mut a = begun(&c, isolation).await;
+        let mut b = begun(&c, isolation).await;
         read(&mut a, "x").await;
         read(&mut b, "y").await;
         a.put("y", "1").unwrap();
@@ -161,8 +168,8 @@ async fn write_skew_is_refused_under_serializable_only() {
 #[tokio::test]
 async fn validation_of_an_old_snapshot_asks_the_disk() {
     let (_store, c) = open(&SimDisk::new());
-    let mut clean = c.begin(Isolation::Serializable, false);
-    let mut stale = c.begin(Isolation::Serializable, false);
+    let mut clean = begun(&c, Isolation::Serializable).await;
+    let mut stale = begun(&c, Isolation::Serializable).await;
     read(&mut clean, "unwritten").await;
     read(&mut stale, "k0").await;
     set(&c, "k0", "1").await.unwrap();
@@ -220,9 +227,8 @@ async fn garbage_collection_respects_open_snapshots() {
     let (store, c) = open_with(&SimDisk::new(), options);
     set(&c, "a", "1").await.unwrap();
     set(&c, "b", "1").await.unwrap();
-    let before = c.read_timestamp();
-    let mut old = c.begin(Isolation::RepeatableRead, true);
-    old.begin_statement();
+    let before = c.read_timestamp(ReadScope::All).await.unwrap();
+    let mut old = begun(&c, Isolation::RepeatableRead).await;
     set(&c, "a", "2").await.unwrap();
     let mut txn = c.begin(Isolation::ReadCommitted, false);
     txn.delete("b").unwrap();
@@ -257,8 +263,7 @@ async fn increments_are_never_lost() {
             let c = c.clone();
             tokio::spawn(async move {
                 for _ in 0..50 {
-                    let mut txn = c.begin(Isolation::ReadCommitted, false);
-                    txn.begin_statement();
+                    let mut txn = begun(&c, Isolation::ReadCommitted).await;
                     let row = txn.lock_and_get(b"n", LockMode::NoKeyUpdate, FOREVER).await;
                     let (LockedRow::Changed(value) | LockedRow::Unchanged(value)) = row.unwrap()
                     else {
@@ -267,8 +272,8 @@ async fn increments_are_never_lost() {
                     let text = String::from_utf8(value.unwrap().to_vec()).unwrap();
                     let next = text.parse::<u64>().unwrap() + 1;
                     txn.put("n", next.to_string()).unwrap();
-                    let at = txn.commit().await.unwrap();
-                    assert!(c.read_timestamp() >= at);
+                    let at = txn.commit().await.unwrap().at;
+                    assert!(c.read_timestamp(ReadScope::All).await.unwrap() >= at);
                 }
             })
         })
@@ -298,7 +303,7 @@ async fn the_real_disk_can_be_opened_again_after_a_shutdown() {
     let mut identity = None;
     for round in ["0", "1", "2"] {
         let engine = FjallEngine::open(folder.path(), FjallOptions::default()).unwrap();
-        let store = Store::open(Arc::new(engine), real_env(), Options::default()).unwrap();
+        let store = open_alone(Arc::new(engine), real_env(), Options::default()).unwrap();
         let c = store.coordinator(Limits::default());
         assert_eq!(*identity.get_or_insert(store.identity()), store.identity());
         let before = get(&c, "n").await;

@@ -1,0 +1,281 @@
+//! What others ask of the loop.
+
+use super::LogWriter;
+use crate::inbox::{Inspection, Request};
+use crate::replica_record::{Presence, ReplicaRecord};
+use bytes::Bytes;
+use consensus::{Change, GroupId, LogStore, ReplicaId};
+use futures::channel::oneshot;
+use sharding::{ShardDescriptor, ShardId};
+use storage::WriteBatch;
+use types::{Error, Result, SqlState, StoreId};
+
+impl LogWriter {
+    pub(super) fn handle(&mut self, request: Request) -> Result<()> {
+        match request {
+            Request::TransferLease { shard, to } => self.transfer(shard, to),
+            Request::ChangeMembers {
+                shard,
+                changes,
+                descriptor,
+                reply,
+            } => {
+                let _ = reply.send(self.change_members(shard, &changes, &descriptor));
+            }
+            Request::Survey { reply } => {
+                let now = self.clock.peek();
+                let members = self.members.values();
+                let _ = reply.send(members.map(|member| member.report(now)).collect());
+            }
+            Request::Inspect { shard, reply } => {
+                let _ = reply.send(self.inspect(shard));
+            }
+            Request::Connected { peer, connected } => self.set_connected(peer, connected),
+            Request::SnapshotSent { shard, to, arrived } => {
+                if let Some(member) = self.members.get_mut(&shard) {
+                    member.group.snapshot_sent(to, arrived);
+                    self.touched.insert(shard);
+                }
+            }
+            Request::PrepareSnapshot {
+                record,
+                index,
+                reply,
+            } => {
+                let ready = self.prepare_snapshot(record, index)?;
+                let _ = reply.send(ready);
+            }
+            Request::SnapshotArrived {
+                shard,
+                from,
+                head,
+                reply,
+            } => self.install(shard, from, head, reply),
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, shard: ShardId, to: StoreId) {
+        let Some(member) = self.members.get_mut(&shard) else {
+            return;
+        };
+        let Some(target) = member.record.descriptor.replica_on(to) else {
+            return;
+        };
+        if !member.group.is_leader() || to == self.store {
+            return;
+        }
+        // From now on nothing is read or committed here in this term, whatever becomes of it. What is in flight
+        // is finished by the successor.
+        if let Some(ground) = &mut member.ground {
+            ground.given_away = true;
+        }
+        member.replica.revoke();
+        member.group.transfer_leader(ReplicaId(target.id));
+        self.touched.insert(shard);
+    }
+
+    fn change_members(
+        &mut self,
+        shard: ShardId,
+        changes: &[Change],
+        descriptor: &ShardDescriptor,
+    ) -> Result<()> {
+        let refused = |why: &str| {
+            Error::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the members of shard {} cannot be changed: {why}", shard.0),
+            )
+        };
+        let Some(member) = self.members.get_mut(&shard) else {
+            return Err(refused("it is not on this store"));
+        };
+        if member.record.descriptor.generation + 1 != descriptor.generation {
+            return Err(refused("its descriptor has changed meanwhile"));
+        }
+        let mut attached = Vec::new();
+        descriptor.put(&mut attached);
+        for replica in &descriptor.replicas {
+            member.met(ReplicaId(replica.id), replica.store);
+        }
+        if member
+            .group
+            .propose_membership(changes, &attached)
+            .is_none()
+        {
+            return Err(refused(
+                "this store does not lead it, or a change is under way",
+            ));
+        }
+        self.touched.insert(shard);
+        Ok(())
+    }
+
+    fn inspect(&self, shard: ShardId) -> Result<Inspection> {
+        let member = self.members.get(&shard).ok_or_else(|| {
+            let message = format!("there is no replica of shard {} here", shard.0);
+            Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        })?;
+        let descriptor = member.record.descriptor.clone();
+        let ids = descriptor.replicas.iter().map(|r| ReplicaId(r.id));
+        Ok(Inspection {
+            leads: member.group.is_leader(),
+            membership: member.group.membership().clone(),
+            committed: member.group.committed(),
+            matched: ids
+                .filter_map(|id| Some((id, member.group.matched(id)?)))
+                .collect(),
+            descriptor,
+        })
+    }
+
+    fn set_connected(&mut self, peer: StoreId, connected: bool) {
+        let known = match connected {
+            true => !self.connected.insert(peer),
+            false => !self.connected.remove(&peer),
+        };
+        if known {
+            return;
+        }
+        for (shard, member) in &mut self.members {
+            if !member.group.is_leader() || member.is_alone() {
+                continue;
+            }
+            let Some(replica) = member.record.descriptor.replica_on(peer) else {
+                continue;
+            };
+            match connected {
+                true => member.group.ping(),
+                false => member.group.unreachable(ReplicaId(replica.id)),
+            }
+            self.touched.insert(*shard);
+        }
+    }
+
+    /// Makes room for a snapshot up to `index`, whose descriptor is that of `record`. `false`: it is not wanted.
+    ///
+    /// The replica forgets its log. That loses nothing: all of it lies below `index`, and what lies there and is
+    /// committed is on the disks of a quorum that does without this replica, because its log does not reach
+    /// up to the committed entry at `index`.
+    fn prepare_snapshot(&mut self, record: ReplicaRecord, index: u64) -> Result<bool> {
+        let shard = record.descriptor.id;
+        if self.is_unknown(shard, record.id) {
+            self.create_joining(shard, record.id)?;
+        }
+        let Some(member) = self.members.get_mut(&shard) else {
+            return Ok(false);
+        };
+        let wanted = member.record.id == record.id
+            && index > member.group.last_index()
+            && member.committed_to.is_none()
+            && !member.group.is_leader();
+        if !wanted {
+            return Ok(false);
+        }
+        member.record.presence = Presence::Partial;
+        member.record.descriptor = record.descriptor;
+        let mut batch = WriteBatch::default();
+        member.record.put(&mut batch);
+        member.group.log().put_reset(&mut batch);
+        self.engine.write(batch)?;
+        // The rows that are about to be written may reach the disk before this does.
+        self.engine.sync()?;
+        let record = member.record.clone();
+        let group = self.load_group(&record)?;
+        if let Some(member) = self.members.get_mut(&shard) {
+            member.group = group;
+            member.proposed.clear();
+            member.replica.revoke();
+            member.replica.set_descriptor(record.descriptor);
+        }
+        self.touched.insert(shard);
+        self.ask_for_support(shard);
+        Ok(true)
+    }
+
+    /// Whether a message to this replica is the first that the store hears of it.
+    pub(super) fn is_unknown(&mut self, shard: ShardId, replica: ReplicaId) -> bool {
+        match self.members.get(&shard) {
+            // An earlier replica that has not heard that it was removed: it goes, and the next message finds
+            // nothing here.
+            Some(member) if member.record.id < replica => {
+                self.leave(shard);
+                false
+            }
+            Some(_) => false,
+            None => {
+                self.former.get(&shard).is_none_or(|id| *id < replica)
+                    && !self.snapshots.is_removing(shard)
+            }
+        }
+    }
+
+    /// A replica without anything, of no keys, until a snapshot comes.
+    pub(super) fn create_joining(&mut self, shard: ShardId, id: ReplicaId) -> Result<()> {
+        let record = ReplicaRecord {
+            id,
+            presence: Presence::Partial,
+            descriptor: ShardDescriptor {
+                id: shard,
+                start: Bytes::new(),
+                end: Some(Bytes::new()),
+                replicas: Vec::new(),
+                next_replica: 0,
+                generation: 0,
+            },
+        };
+        let mut batch = WriteBatch::default();
+        record.put(&mut batch);
+        LogStore::create_joining(GroupId(shard.0), &mut batch);
+        self.engine.write(batch)?;
+        self.open_member(record)
+    }
+
+    /// This store's replica is no member of its group any more.
+    fn leave(&mut self, shard: ShardId) {
+        if let Some(member) = self.members.get_mut(&shard) {
+            member.record.presence = Presence::Leaving;
+            self.touched.insert(shard);
+        }
+    }
+
+    fn install(
+        &mut self,
+        shard: ShardId,
+        from: StoreId,
+        head: consensus::Message,
+        reply: oneshot::Sender<bool>,
+    ) {
+        let Some(member) = self.members.get_mut(&shard) else {
+            let _ = reply.send(false);
+            return;
+        };
+        if member.record.presence != Presence::Partial || head.to != member.record.id.0 {
+            let _ = reply.send(false);
+            return;
+        }
+        member.met(ReplicaId(head.from), from);
+        member.group.step(head);
+        self.touched.insert(shard);
+        let _ = reply.send(true);
+    }
+
+    /// A replica that has left its group: its log goes now, its rows are removed in the background.
+    pub(super) fn remove_member(&mut self, shard: ShardId) {
+        self.forget_wake(shard);
+        let Some(member) = self.members.remove(&shard) else {
+            return;
+        };
+        self.registry.remove(shard);
+        member.replica.loop_ended();
+        self.former.insert(shard, member.record.id);
+        let mut batch = WriteBatch::default();
+        member.record.put(&mut batch);
+        member.group.log().put_removal(&mut batch);
+        if let Err(error) = self.engine.write(batch) {
+            // Its records are in nobody's way.
+            tracing::warn!(%error, shard = shard.0, "the log of a removed replica stays");
+        }
+        self.snapshots.remove_rows(member.record);
+    }
+}

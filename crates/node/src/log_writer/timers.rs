@@ -1,0 +1,115 @@
+//! What the loop does when time passes: elections, missing answers, commits whose fate stays unknown.
+
+use super::LogWriter;
+use sharding::ShardId;
+use std::time::Duration;
+
+/// A replica that finds itself without a leader waits a random time below this before it stands, so that one
+/// stands first: a round trip and a sync or two.
+const STAGGER: Duration = Duration::from_millis(20);
+/// After an election that nobody won, twice as long each time, up to the second.
+const RETRY: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(1);
+/// A leader that has had no answer for so long asks again.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
+/// A handover that has not come about in this time has failed.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
+/// Commits whose fate is not known for so long are answered as of unknown outcome.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl LogWriter {
+    /// How long nothing is to be done without work. `None`: for ever.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let now = self.env.clock.monotonic_nanos();
+        let member = self.wakes.first().map(|(at, _)| at.saturating_sub(now));
+        let member = member.map(Duration::from_nanos);
+        let liveness = self.liveness.next_wake().map(|at| {
+            let millis = at.millis().saturating_sub(self.clock.peek().millis());
+            // One more: a wake within this millisecond would turn in circles until it is over.
+            Duration::from_millis(millis + 1)
+        });
+        [member, liveness].into_iter().flatten().min()
+    }
+
+    /// Sets when a replica is to be looked at next, if at all.
+    pub(super) fn plan_wake(&mut self, shard: ShardId) {
+        let now = self.env.clock.monotonic_nanos();
+        let Some(member) = self.members.get_mut(&shard) else {
+            return;
+        };
+        let connected = &self.connected;
+        let wait = if member.should_campaign(self.store, &self.liveness) {
+            if member.is_alone() {
+                Some(Duration::ZERO)
+            } else if member.wake_at.is_some() {
+                return;
+            } else {
+                let most = match member.attempts {
+                    0 => STAGGER,
+                    n => RETRY.saturating_mul(1 << n.min(8)).min(RETRY_MOST),
+                };
+                let least = most / 2 * u32::from(member.attempts > 0);
+                let spread = (most - least).as_nanos() as u64;
+                Some(least + Duration::from_nanos(self.env.rng.next_u64() % spread.max(1)))
+            }
+        } else {
+            member.attempts = 0;
+            if member.group.is_transferring() {
+                Some(TRANSFER_PATIENCE)
+            } else if member.lacks_answers(|store| connected.contains(&store)) {
+                Some(ANSWER_PATIENCE)
+            } else if member.replica.has_orphans() {
+                Some(ORPHAN_PATIENCE)
+            } else {
+                None
+            }
+        };
+        let at = wait.map(|wait| now + wait.as_nanos() as u64);
+        self.set_wake(shard, at);
+    }
+
+    fn set_wake(&mut self, shard: ShardId, at: Option<u64>) {
+        let Some(member) = self.members.get_mut(&shard) else {
+            return;
+        };
+        if let Some(before) = member.wake_at {
+            self.wakes.remove(&(before, shard));
+        }
+        member.wake_at = at;
+        if let Some(at) = at {
+            self.wakes.insert((at, shard));
+        }
+    }
+
+    /// Looks at the replicas whose time has come.
+    pub(super) fn stand_for_elections(&mut self) {
+        let now = self.env.clock.monotonic_nanos();
+        while let Some((at, shard)) = self.wakes.first().copied()
+            && at <= now
+        {
+            self.set_wake(shard, None);
+            self.touched.insert(shard);
+            let Some(member) = self.members.get_mut(&shard) else {
+                continue;
+            };
+            let patience = ORPHAN_PATIENCE.as_nanos() as u64;
+            member.replica.give_up_orphans(now.saturating_sub(patience));
+            if member.should_campaign(self.store, &self.liveness) {
+                member.attempts += 1;
+                // It fails only for a replica that has no vote.
+                let _ = member.group.campaign();
+            } else if member.group.is_transferring() {
+                member.group.abort_transfer();
+                // Nobody knows whether the other one leads: begin a term in which there is no doubt.
+                member.group.step_down();
+                let _ = member.group.campaign();
+            } else if member.group.is_leader() {
+                member.group.ping();
+            }
+        }
+    }
+
+    pub(super) fn forget_wake(&mut self, shard: ShardId) {
+        self.set_wake(shard, None);
+    }
+}

@@ -1,0 +1,124 @@
+//! The cluster as a whole: who belongs to it, where replicas and leases should be, and who sees to it.
+//!
+//! - `system`: what the cluster remembers of itself, as rows in the system shard.
+//! - `wire`: what nodes ask each other about it.
+//! - `service`: the answers, on every node.
+//! - `rounds`: the cluster manager: it runs on the store that holds the system shard's lease, and fails over
+//!   with it.
+//! - `status`: how all of it stands, for people.
+//! - `joining`: how a node without a name becomes a member, and finds the others again when it restarts.
+
+mod joining;
+mod rounds;
+mod service;
+mod status;
+mod system;
+mod wire;
+
+pub use joining::{JoinError, join};
+pub use status::ClusterState;
+pub use system::{Addresses, MoveRow, NodeRow};
+pub use wire::{ReplicaReport, Report};
+
+use crate::gateway::Gateway;
+use crate::local_shards::LocalShards;
+use crate::mover::Mover;
+use crate::node_clock::NodeClock;
+use crate::registry::Registry;
+use membership::service::MembershipService;
+use parking_lot::Mutex;
+use sharding::ShardId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use system::SystemRows;
+use tokio::sync::Notify;
+use txn::Coordinator;
+use types::env::{Env, Transport};
+
+#[derive(Clone, Copy, Debug)]
+pub struct ManagerOptions {
+    /// Between two rounds of the manager.
+    pub round: Duration,
+    /// Silence and what follows from it.
+    pub membership: membership::service::Options,
+    /// Copies of each shard, once there are as many nodes.
+    pub replication_factor: usize,
+}
+
+impl Default for ManagerOptions {
+    fn default() -> Self {
+        ManagerOptions {
+            round: Duration::from_secs(1),
+            membership: membership::service::Options::default(),
+            replication_factor: 3,
+        }
+    }
+}
+
+/// See the module. One per node.
+pub(crate) struct Manager {
+    identity: crate::Identity,
+    options: ManagerOptions,
+    registry: Arc<Registry>,
+    shards: Arc<LocalShards>,
+    gateway: Arc<Gateway>,
+    rows: SystemRows,
+    transport: Arc<dyn Transport>,
+    env: Env,
+    time: Arc<NodeClock>,
+    mover: Mover,
+    members: Mutex<MembershipService>,
+    /// Shards that are being moved by this manager.
+    moving: Mutex<BTreeSet<ShardId>>,
+    /// The number of the last move; `None` until it was read.
+    last_move: Mutex<Option<u64>>,
+    /// This node gives up its leases and takes no new sessions.
+    draining: AtomicBool,
+    /// Something has changed: do not wait for the next round.
+    wake: Notify,
+}
+
+/// What a manager works with.
+pub(crate) struct Parts {
+    pub(crate) identity: crate::Identity,
+    pub(crate) options: ManagerOptions,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) shards: Arc<LocalShards>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) env: Env,
+}
+
+impl Manager {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let clock = Arc::clone(&parts.env.clock);
+        Manager {
+            mover: Mover::new(Arc::clone(&parts.registry), clock, parts.identity.store),
+            time: Arc::clone(&parts.shards.time),
+            members: Mutex::new(MembershipService::new(parts.options.membership)),
+            rows: SystemRows::new(parts.coordinator),
+            identity: parts.identity,
+            options: parts.options,
+            registry: parts.registry,
+            shards: parts.shards,
+            gateway: parts.gateway,
+            transport: parts.transport,
+            env: parts.env,
+            moving: Mutex::default(),
+            last_move: Mutex::new(None),
+            draining: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.registry.shared.inbox.is_open()
+    }
+
+    fn now_millis(&self) -> u64 {
+        self.env.clock.monotonic_nanos() / 1_000_000
+    }
+}

@@ -1,0 +1,300 @@
+//! The cluster manager's rounds: see how everything stands, plan, and have the moves carried out.
+
+use super::Manager;
+use super::system::{MoveRow, NodeRow};
+use super::wire::{Call, ReplicaReport, Reply, Report};
+use cluster::rebalance::{Move, Planned, Policy, plan_moves};
+use cluster::view::{ClusterView, ShardView, StoreState, StoreView};
+use futures::future::{Either, join_all, select};
+use membership::service::{Intent, State};
+use sharding::ShardId;
+use sharding::shard_map::FIRST_SHARD;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use types::{Result, StoreId};
+
+/// How long a store may take to say how it stands.
+const REPORT_PATIENCE: Duration = Duration::from_secs(1);
+/// Every so many rounds each node looks up the others' addresses.
+const REFRESH_ROUNDS: u32 = 5;
+
+impl Manager {
+    /// Until the store closes.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut rounds = 0u32;
+        while self.is_open() {
+            if self.is_in_charge() {
+                if let Err(error) = self.round().await {
+                    tracing::debug!(%error, "a round of the cluster manager failed");
+                }
+            } else {
+                *self.last_move.lock() = None;
+            }
+            if rounds.is_multiple_of(REFRESH_ROUNDS)
+                && let Ok(nodes) = self.rows.nodes().await
+            {
+                self.meet(&nodes);
+            }
+            rounds = rounds.wrapping_add(1);
+            let woken = pin!(self.wake.notified());
+            select(woken, self.env.clock.sleep(self.options.round)).await;
+        }
+    }
+
+    /// Whether this store holds the lease of the system shard.
+    fn is_in_charge(&self) -> bool {
+        let system = self.registry.get(FIRST_SHARD);
+        system.is_some_and(|replica| self.time.peek() <= replica.lease_end())
+    }
+
+    /// Learns the addresses of other nodes, and remembers them for the next start.
+    pub(super) fn meet(&self, nodes: &[NodeRow]) {
+        let others: BTreeMap<StoreId, String> = nodes
+            .iter()
+            .filter(|node| node.store != self.identity.store && node.intent != Intent::Gone)
+            .map(|node| (node.store, node.addresses.rpc.clone()))
+            .collect();
+        for (store, address) in &others {
+            self.transport.learn(*store, address);
+        }
+        if let Err(error) = super::joining::remember_peers(&*self.shards.engine, &others) {
+            tracing::warn!(%error, "the addresses of the other nodes cannot be noted");
+        }
+    }
+
+    async fn round(self: &Arc<Self>) -> Result<()> {
+        let nodes = self.rows.nodes().await?;
+        self.meet(&nodes);
+        let reports = self.reports(&nodes).await;
+        let states = self.judge(&nodes, &reports);
+        let view = self.view(&nodes, &reports, &states);
+        let factor = self.factor(&view).await?;
+        let policy = Policy {
+            replication_factor: factor,
+            ..Policy::default()
+        };
+        for planned in plan_moves(&view, &policy) {
+            self.start(planned, &reports).await?;
+        }
+        self.bid_farewell(&view).await
+    }
+
+    pub(super) async fn reports(&self, nodes: &[NodeRow]) -> BTreeMap<StoreId, Report> {
+        let asked = nodes.iter().filter(|node| node.intent != Intent::Gone);
+        let asked = asked.map(|node| async {
+            if node.store == self.identity.store {
+                return Some((node.store, self.report().await));
+            }
+            let call = self.transport.call(node.store, Call::Report.encode());
+            match select(call, self.env.clock.sleep(REPORT_PATIENCE)).await {
+                Either::Left((Ok(answer), _)) => match Reply::decode(answer) {
+                    Some(Reply::Report(report)) => Some((node.store, report)),
+                    _ => None,
+                },
+                _ => None,
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn judge(
+        &self,
+        nodes: &[NodeRow],
+        reports: &BTreeMap<StoreId, Report>,
+    ) -> BTreeMap<StoreId, State> {
+        let now = self.now_millis();
+        let mut members = self.members.lock();
+        let mut events = Vec::new();
+        // Who has just answered was not silent.
+        for store in reports.keys() {
+            events.extend(members.heard(*store, now));
+        }
+        for node in nodes {
+            events.extend(members.decided(node.store, node.intent, now));
+        }
+        events.extend(members.tick(now));
+        for event in events {
+            let from = event.from.map_or("unknown", State::name);
+            tracing::info!(store = %event.store, from, to = event.to.name(), "a node changed its state");
+        }
+        members.states().collect()
+    }
+
+    fn view(
+        &self,
+        nodes: &[NodeRow],
+        reports: &BTreeMap<StoreId, Report>,
+        states: &BTreeMap<StoreId, State>,
+    ) -> ClusterView {
+        let stores = nodes.iter().filter_map(|node| {
+            let state = match states.get(&node.store)? {
+                State::Live => StoreState::Live,
+                State::Joining | State::Suspect => StoreState::Suspect,
+                State::Dead => StoreState::Dead,
+                State::Draining => StoreState::Draining,
+                State::Decommissioning => StoreState::Decommissioning,
+                State::Decommissioned => return None,
+            };
+            let report = reports.get(&node.store);
+            let view = StoreView {
+                id: node.store,
+                state,
+                // What a newer program may say and this one does not understand, counts as nowhere.
+                locality: node.addresses.locality.parse().unwrap_or_default(),
+                disk_bytes: u64::MAX,
+                used_bytes: report.map_or(0, |report| report.used_bytes),
+                slow: false,
+            };
+            Some((node.store, view))
+        });
+        let moving = self.moving.lock();
+        let shards = leaders(reports).into_values().map(|(store, leader)| {
+            let voters = &leader.voters;
+            let replicas = leader.descriptor.replicas.iter();
+            ShardView {
+                id: leader.descriptor.id,
+                replicas: replicas
+                    .filter(|replica| voters.contains(&replica.id))
+                    .map(|replica| replica.store)
+                    .collect(),
+                lease: leader.holds_lease.then_some(store),
+                bytes: 0,
+                changing: leader.changing || moving.contains(&leader.descriptor.id),
+            }
+        });
+        ClusterView {
+            stores: stores.collect(),
+            shards: shards.collect(),
+        }
+    }
+
+    /// It grows by itself once there are as many nodes, and is never lowered because some are missing.
+    async fn factor(&self, view: &ClusterView) -> Result<usize> {
+        let reached = self.rows.replication_factor().await?;
+        let wanted = self.options.replication_factor;
+        let live = view.stores.values();
+        let live = live.filter(|store| store.state.takes_replicas()).count();
+        if reached < wanted && live >= wanted {
+            self.rows.set_replication_factor(wanted).await?;
+            return Ok(wanted);
+        }
+        Ok(reached)
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        planned: Planned,
+        reports: &BTreeMap<StoreId, Report>,
+    ) -> Result<()> {
+        let shard = planned.step.shard();
+        let Some((leader, _)) = leaders(reports).remove(&shard) else {
+            return Ok(());
+        };
+        let mut row = MoveRow {
+            number: self.next_move().await?,
+            shard: shard.0,
+            what: describe(&planned.step),
+            reason: planned.reason,
+            state: "running".to_owned(),
+            begun: self.time.now(),
+            ended: None,
+        };
+        tracing::info!(
+            shard = shard.0,
+            what = row.what,
+            reason = row.reason,
+            "a move begins"
+        );
+        self.rows.put_move(&row).await?;
+        self.moving.lock().insert(shard);
+        let manager = Arc::clone(self);
+        let task = async move {
+            let result = manager.have_carried_out(leader, planned.step).await;
+            manager.moving.lock().remove(&shard);
+            row.state = result.err().unwrap_or_else(|| "done".to_owned());
+            row.ended = Some(manager.time.now());
+            tracing::info!(
+                shard = shard.0,
+                what = row.what,
+                state = row.state,
+                "a move has ended"
+            );
+            if let Err(error) = manager.rows.put_move(&row).await {
+                tracing::warn!(%error, "the end of a move cannot be noted");
+            }
+            manager.wake.notify_one();
+        };
+        self.env.spawn.spawn("move", Box::pin(task));
+        Ok(())
+    }
+
+    async fn have_carried_out(
+        &self,
+        leader: StoreId,
+        step: Move,
+    ) -> std::result::Result<(), String> {
+        if leader == self.identity.store {
+            return self.carry_out(step).await.map_err(|e| e.to_string());
+        }
+        let call = Call::Move(step).encode();
+        match self.transport.call(leader, call).await {
+            Ok(answer) => match Reply::decode(answer) {
+                Some(Reply::Done) => Ok(()),
+                Some(Reply::Refused(why)) => Err(why),
+                _ => Err("the answer makes no sense".to_owned()),
+            },
+            Err(error) => Err(format!("store {leader} cannot be reached: {error:?}")),
+        }
+    }
+
+    async fn next_move(&self) -> Result<u64> {
+        let known = *self.last_move.lock();
+        let last = match known {
+            Some(last) => last,
+            None => {
+                let moves = self.rows.moves().await?;
+                moves.iter().map(|row| row.number).max().unwrap_or(0)
+            }
+        };
+        *self.last_move.lock() = Some(last + 1);
+        Ok(last + 1)
+    }
+
+    /// A node that was to leave and holds nothing any more has left.
+    async fn bid_farewell(&self, view: &ClusterView) -> Result<()> {
+        for store in view.stores.values() {
+            let holds = view.shards.iter().any(|s| s.replicas.contains(&store.id));
+            if store.state == StoreState::Decommissioning && !holds && !view.shards.is_empty() {
+                self.rows.intend(store.id, Intent::Gone).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The leader of every shard that has one, by the highest term.
+fn leaders(reports: &BTreeMap<StoreId, Report>) -> BTreeMap<ShardId, (StoreId, &ReplicaReport)> {
+    let mut leaders: BTreeMap<ShardId, (StoreId, &ReplicaReport)> = BTreeMap::new();
+    for (store, report) in reports {
+        for replica in report.replicas.iter().filter(|replica| replica.leads) {
+            let known = leaders.get(&replica.descriptor.id);
+            if known.is_none_or(|(_, other)| other.term < replica.term) {
+                leaders.insert(replica.descriptor.id, (*store, replica));
+            }
+        }
+    }
+    leaders
+}
+
+fn describe(step: &Move) -> String {
+    match step {
+        Move::AddReplica { to, .. } => format!("add a replica on store {to}"),
+        Move::RemoveReplica { from, .. } => format!("remove the replica on store {from}"),
+        Move::MoveReplica { from, to, .. } => {
+            format!("move the replica on store {from} to store {to}")
+        }
+        Move::TransferLease { to, .. } => format!("hand the lease to store {to}"),
+    }
+}

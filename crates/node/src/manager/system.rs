@@ -1,0 +1,376 @@
+//! What the cluster remembers of itself: rows in the system shard, versioned and replicated as all others.
+//!
+//! | key: table 0, index, then          | row                                              |
+//! | ---------------------------------- | ------------------------------------------------ |
+//! | 1 · store (8)                      | a node: [`NodeRow`]                              |
+//! | 2                                  | the name of the next store                       |
+//! | 3 · number (8)                     | a move that was decided: [`MoveRow`]             |
+//! | 4                                  | the replication factor that has been reached     |
+
+use bytes::Bytes;
+use membership::service::Intent;
+use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
+use txn::{Coordinator, LockedRow, Transaction};
+use types::codec::{Reader, put_bytes, put_varint};
+use types::key::table_prefix;
+use types::{Error, Result, StoreId, Timestamp};
+
+const SYSTEM_TABLE: u32 = 0;
+const NODES: u16 = 1;
+const NEXT_STORE: u16 = 2;
+const MOVES: u16 = 3;
+const FACTOR: u16 = 4;
+
+const VERSION: u8 = 1;
+/// How often a transaction on these rows is tried again that was refused for others' sake.
+const ATTEMPTS: usize = 20;
+/// Rows read at once.
+const PAGE_ROWS: usize = 1000;
+const PAGE_BYTES: usize = 1 << 20;
+/// Moves that are remembered; older ones go.
+pub(crate) const MOVES_KEPT: u64 = 1000;
+
+const WAIT: WaitPolicy = WaitPolicy::Wait {
+    deadline_nanos: None,
+};
+
+/// What a node says of itself when it joins and when it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// `host:port` for other nodes.
+    pub rpc: String,
+    /// `host:port` for PostgreSQL clients.
+    pub sql: String,
+    /// `host:port` of metrics and health; empty: none.
+    pub http: String,
+    /// Such as `region=eu,zone=eu-1`.
+    pub locality: String,
+    /// Of the program.
+    pub version: String,
+}
+
+/// A node as the cluster remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    pub store: StoreId,
+    pub intent: Intent,
+    pub addresses: Addresses,
+}
+
+impl Addresses {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        for text in [
+            &self.rpc,
+            &self.sql,
+            &self.http,
+            &self.locality,
+            &self.version,
+        ] {
+            put_bytes(out, text.as_bytes());
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
+        let mut text = || String::from_utf8(reader.bytes()?.to_vec()).ok();
+        Some(Addresses {
+            rpc: text()?,
+            sql: text()?,
+            http: text()?,
+            locality: text()?,
+            version: text()?,
+        })
+    }
+}
+
+impl NodeRow {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.store.0);
+        out.push(match self.intent {
+            Intent::Serve => 0,
+            Intent::Drain => 1,
+            Intent::Decommission => 2,
+            Intent::Gone => 3,
+        });
+        self.addresses.put(out);
+    }
+
+    pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
+        Some(NodeRow {
+            store: StoreId(reader.varint()?),
+            intent: match reader.u8()? {
+                0 => Intent::Serve,
+                1 => Intent::Drain,
+                2 => Intent::Decommission,
+                3 => Intent::Gone,
+                _ => return None,
+            },
+            addresses: Addresses::read(reader)?,
+        })
+    }
+}
+
+/// A move that the manager has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveRow {
+    pub number: u64,
+    pub shard: u64,
+    /// Such as `add replica on 3`.
+    pub what: String,
+    pub reason: String,
+    /// `running`, `done`, or why it failed.
+    pub state: String,
+    pub begun: Timestamp,
+    pub ended: Option<Timestamp>,
+}
+
+impl MoveRow {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.number);
+        put_varint(out, self.shard);
+        for text in [&self.what, &self.reason, &self.state] {
+            put_bytes(out, text.as_bytes());
+        }
+        put_varint(out, self.begun.0);
+        put_varint(out, self.ended.unwrap_or_default().0);
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let number = reader.varint()?;
+        let shard = reader.varint()?;
+        let mut text = || String::from_utf8(reader.bytes()?.to_vec()).ok();
+        let (what, reason, state) = (text()?, text()?, text()?);
+        Some(MoveRow {
+            number,
+            shard,
+            what,
+            reason,
+            state,
+            begun: Timestamp(reader.varint()?),
+            ended: Some(Timestamp(reader.varint()?)).filter(|at| *at > Timestamp::ZERO),
+        })
+    }
+}
+
+/// The rows, through any node's gateway.
+#[derive(Clone)]
+pub(crate) struct SystemRows {
+    coordinator: Coordinator,
+}
+
+impl SystemRows {
+    pub(crate) fn new(coordinator: Coordinator) -> Self {
+        SystemRows { coordinator }
+    }
+
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeRow>> {
+        self.all(NODES, NodeRow::read).await
+    }
+
+    pub(crate) async fn moves(&self) -> Result<Vec<MoveRow>> {
+        self.all(MOVES, MoveRow::read).await
+    }
+
+    /// Admits a node: gives it a name that no other had or will have.
+    pub(crate) async fn admit(&self, addresses: &Addresses) -> Result<StoreId> {
+        self.change(NEXT_STORE, None, |before| {
+            let next = match before {
+                Some(bytes) => Reader::new(bytes).varint().ok_or_else(damaged)?,
+                None => 2,
+            };
+            let mut after = Vec::new();
+            put_varint(&mut after, next + 1);
+            let store = StoreId(next);
+            let row = NodeRow {
+                store,
+                intent: Intent::Serve,
+                addresses: addresses.clone(),
+            };
+            Ok((store, Some(after), Some(row)))
+        })
+        .await
+    }
+
+    /// A node has started: its addresses are these now. Its intent stays. `None`: it was removed for good.
+    pub(crate) async fn register(
+        &self,
+        store: StoreId,
+        addresses: &Addresses,
+    ) -> Result<Option<NodeRow>> {
+        self.change(NODES, Some(store.0), |before| {
+            let known = before.map(row(NodeRow::read)).transpose()?;
+            let intent = known.as_ref().map_or(Intent::Serve, |row| row.intent);
+            if intent == Intent::Gone {
+                return Ok((None, None, None));
+            }
+            let now = NodeRow {
+                store,
+                // Whoever starts a node that was drained wants it to serve.
+                intent: match intent {
+                    Intent::Drain => Intent::Serve,
+                    other => other,
+                },
+                addresses: addresses.clone(),
+            };
+            let changed = known.as_ref() != Some(&now);
+            let after = changed.then(|| encode(|out| now.put(out)));
+            Ok((Some(now), after, None))
+        })
+        .await
+    }
+
+    /// What the cluster wants of a node. `None`: there is no such node.
+    pub(crate) async fn intend(&self, store: StoreId, intent: Intent) -> Result<Option<NodeRow>> {
+        self.change(NODES, Some(store.0), |before| {
+            let Some(mut node) = before.map(row(NodeRow::read)).transpose()? else {
+                return Ok((None, None, None));
+            };
+            if node.intent == Intent::Gone {
+                return Ok((Some(node), None, None));
+            }
+            node.intent = intent;
+            let after = encode(|out| node.put(out));
+            Ok((Some(node), Some(after), None))
+        })
+        .await
+    }
+
+    /// How many copies each shard has had at least, so how many it shall have. Never lowered by itself.
+    pub(crate) async fn replication_factor(&self) -> Result<usize> {
+        let mut txn = self.coordinator.begin(Isolation::ReadCommitted, true);
+        txn.begin_statement(ReadScope::All).await?;
+        match txn.get(&key(FACTOR, None)).await? {
+            Some(bytes) => {
+                let factor = Reader::new(bytes).varint().ok_or_else(damaged)?;
+                Ok(usize::try_from(factor).unwrap_or(1))
+            }
+            None => Ok(1),
+        }
+    }
+
+    pub(crate) async fn set_replication_factor(&self, factor: usize) -> Result<()> {
+        self.change(FACTOR, None, |_| {
+            let mut after = Vec::new();
+            put_varint(&mut after, factor as u64);
+            Ok(((), Some(after), None))
+        })
+        .await
+    }
+
+    pub(crate) async fn put_move(&self, planned: &MoveRow) -> Result<()> {
+        let forget = planned.number.checked_sub(MOVES_KEPT);
+        self.change(MOVES, Some(planned.number), |_| {
+            Ok(((), Some(encode(|out| planned.put(out))), None))
+        })
+        .await?;
+        match forget {
+            Some(old) => self.delete(MOVES, old).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete(&self, index: u16, number: u64) -> Result<()> {
+        let key = key(index, Some(number));
+        let mut txn = self.coordinator.begin(Isolation::ReadCommitted, false);
+        txn.begin_statement(ReadScope::All).await?;
+        txn.lock(&key, LockMode::Update, WAIT).await?;
+        txn.delete(key)?;
+        txn.commit().await.map(drop)
+    }
+
+    async fn all<T>(&self, index: u16, read: fn(&mut Reader) -> Option<T>) -> Result<Vec<T>> {
+        let mut txn = self.coordinator.begin(Isolation::RepeatableRead, true);
+        txn.begin_statement(ReadScope::All).await?;
+        let mut span = Span {
+            start: key(index, None),
+            end: key(index + 1, None),
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = txn.scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES).await?;
+            for (_, bytes, _) in page.rows {
+                found.push(row(read)(bytes)?);
+            }
+            match page.resume {
+                Some(resume) => span.start = resume,
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Reads a row under its lock and writes what `decide` says: the row anew, and perhaps a node's row beside
+    /// it. Tried again when others come between.
+    async fn change<T>(
+        &self,
+        index: u16,
+        number: Option<u64>,
+        decide: impl Fn(Option<Bytes>) -> Result<(T, Option<Vec<u8>>, Option<NodeRow>)>,
+    ) -> Result<T> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut txn = self.coordinator.begin(Isolation::ReadCommitted, false);
+            match self.try_change(&mut txn, index, number, &decide).await {
+                Err(error) if error.is_retryable() && attempt < ATTEMPTS => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_change<T>(
+        &self,
+        txn: &mut Transaction,
+        index: u16,
+        number: Option<u64>,
+        decide: &impl Fn(Option<Bytes>) -> Result<(T, Option<Vec<u8>>, Option<NodeRow>)>,
+    ) -> Result<T> {
+        txn.begin_statement(ReadScope::All).await?;
+        let key = key(index, number);
+        let before = txn.lock_and_get(&key, LockMode::Update, WAIT).await?;
+        let before = match before {
+            LockedRow::Unchanged(value) | LockedRow::Changed(value) => value,
+            LockedRow::Skipped => None,
+        };
+        let (value, after, node) = decide(before)?;
+        if let Some(after) = after {
+            txn.put(key, after)?;
+        }
+        if let Some(node) = node {
+            txn.put(
+                self::key(NODES, Some(node.store.0)),
+                encode(|out| node.put(out)),
+            )?;
+        }
+        txn.commit().await?;
+        Ok(value)
+    }
+}
+
+fn key(index: u16, number: Option<u64>) -> Bytes {
+    let mut key = table_prefix(SYSTEM_TABLE).to_vec();
+    key.extend_from_slice(&index.to_be_bytes());
+    if let Some(number) = number {
+        key.extend_from_slice(&number.to_be_bytes());
+    }
+    key.into()
+}
+
+fn encode(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put(&mut out);
+    out
+}
+
+fn row<T>(read: fn(&mut Reader) -> Option<T>) -> impl Fn(Bytes) -> Result<T> {
+    move |bytes| {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8();
+        let row = (version == Some(VERSION))
+            .then(|| read(&mut reader))
+            .flatten();
+        row.filter(|_| reader.left() == 0).ok_or_else(damaged)
+    }
+}
+
+fn damaged() -> Error {
+    Error::corrupt("a row of the system shard cannot be read")
+}

@@ -1,0 +1,339 @@
+//! What nodes ask each other beside data: to be let in, how their shards stand, to move one.
+
+use super::system::{Addresses, NodeRow};
+use crate::rpc::Part;
+use bytes::Bytes;
+use cluster::rebalance::Move;
+use sharding::{ShardDescriptor, ShardId};
+use types::StoreId;
+use types::codec::{Reader, put_bytes, put_varint};
+
+const JOIN: u8 = Part::Manager as u8;
+const DIRECTORY: u8 = Part::Manager as u8 + 1;
+const REPORT: u8 = Part::Manager as u8 + 2;
+const MOVE: u8 = Part::Manager as u8 + 3;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    /// A node without a name wants to become a member.
+    Join {
+        /// Of the cluster that it was told to join, if it knows.
+        cluster: Option<u128>,
+        addresses: Addresses,
+    },
+    /// Who belongs to the cluster, and the shards as the asked node knows them.
+    Directory,
+    /// How the asked store and its shards stand.
+    Report,
+    /// Carry out a move of a shard that the asked store leads. Answered when it is done.
+    Move(Move),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    Admitted {
+        cluster: u128,
+        store: StoreId,
+    },
+    Directory {
+        cluster: u128,
+        store: StoreId,
+        nodes: Vec<NodeRow>,
+        shards: Vec<ShardDescriptor>,
+    },
+    Report(Report),
+    Done,
+    /// Why not.
+    Refused(String),
+}
+
+/// How a store stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub store: u64,
+    pub draining: bool,
+    pub used_bytes: u64,
+    pub replicas: Vec<ReplicaReport>,
+}
+
+/// How one of its replicas stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaReport {
+    pub descriptor: ShardDescriptor,
+    pub replica: u64,
+    /// It leads its group.
+    pub leads: bool,
+    /// It holds the lease, and the lease's time is not over.
+    pub holds_lease: bool,
+    pub term: u64,
+    pub applied: u64,
+    pub log_entries: u64,
+    /// Of the leader only: replicas that vote.
+    pub voters: Vec<u64>,
+    /// A change of the members is under way.
+    pub changing: bool,
+}
+
+impl Call {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::new();
+        match self {
+            Call::Join { cluster, addresses } => {
+                out.push(JOIN);
+                put_cluster(&mut out, cluster.unwrap_or(0));
+                addresses.put(&mut out);
+            }
+            Call::Directory => out.push(DIRECTORY),
+            Call::Report => out.push(REPORT),
+            Call::Move(step) => {
+                out.push(MOVE);
+                let (kind, shard, from, to) = match step {
+                    Move::AddReplica { shard, to } => (0, shard, None, Some(to)),
+                    Move::RemoveReplica { shard, from } => (1, shard, Some(from), None),
+                    Move::MoveReplica { shard, from, to } => (2, shard, Some(from), Some(to)),
+                    Move::TransferLease { shard, to } => (3, shard, None, Some(to)),
+                };
+                out.push(kind);
+                put_varint(&mut out, shard.0);
+                put_varint(&mut out, from.map_or(0, |store| store.0));
+                put_varint(&mut out, to.map_or(0, |store| store.0));
+            }
+        }
+        out.into()
+    }
+
+    /// `None`: malformed, or of a newer version.
+    pub(crate) fn decode(frame: Bytes) -> Option<Self> {
+        let mut reader = Reader::new(frame);
+        let call = match reader.u8()? {
+            JOIN => Call::Join {
+                cluster: Some(read_cluster(&mut reader)?).filter(|id| *id != 0),
+                addresses: Addresses::read(&mut reader)?,
+            },
+            DIRECTORY => Call::Directory,
+            REPORT => Call::Report,
+            MOVE => {
+                let kind = reader.u8()?;
+                let shard = ShardId(reader.varint()?);
+                let from = StoreId(reader.varint()?);
+                let to = StoreId(reader.varint()?);
+                Call::Move(match kind {
+                    0 => Move::AddReplica { shard, to },
+                    1 => Move::RemoveReplica { shard, from },
+                    2 => Move::MoveReplica { shard, from, to },
+                    3 => Move::TransferLease { shard, to },
+                    _ => return None,
+                })
+            }
+            _ => return None,
+        };
+        (reader.left() == 0).then_some(call)
+    }
+}
+
+impl Reply {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::new();
+        match self {
+            Reply::Admitted { cluster, store } => {
+                out.push(0);
+                put_cluster(&mut out, *cluster);
+                put_varint(&mut out, store.0);
+            }
+            Reply::Directory {
+                cluster,
+                store,
+                nodes,
+                shards,
+            } => {
+                out.push(1);
+                put_cluster(&mut out, *cluster);
+                put_varint(&mut out, store.0);
+                put_varint(&mut out, nodes.len() as u64);
+                nodes.iter().for_each(|node| node.put(&mut out));
+                put_varint(&mut out, shards.len() as u64);
+                shards.iter().for_each(|shard| shard.put(&mut out));
+            }
+            Reply::Report(report) => {
+                out.push(2);
+                report.put(&mut out);
+            }
+            Reply::Done => out.push(3),
+            Reply::Refused(why) => {
+                out.push(4);
+                put_bytes(&mut out, why.as_bytes());
+            }
+        }
+        out.into()
+    }
+
+    pub(crate) fn decode(frame: Bytes) -> Option<Self> {
+        let mut reader = Reader::new(frame);
+        let reply = match reader.u8()? {
+            0 => Reply::Admitted {
+                cluster: read_cluster(&mut reader)?,
+                store: StoreId(reader.varint()?),
+            },
+            1 => Reply::Directory {
+                cluster: read_cluster(&mut reader)?,
+                store: StoreId(reader.varint()?),
+                nodes: many(&mut reader, NodeRow::read)?,
+                shards: many(&mut reader, ShardDescriptor::read)?,
+            },
+            2 => Reply::Report(Report::read(&mut reader)?),
+            3 => Reply::Done,
+            4 => Reply::Refused(String::from_utf8(reader.bytes()?.to_vec()).ok()?),
+            _ => return None,
+        };
+        (reader.left() == 0).then_some(reply)
+    }
+}
+
+impl Report {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.store);
+        out.push(u8::from(self.draining));
+        put_varint(out, self.used_bytes);
+        put_varint(out, self.replicas.len() as u64);
+        for replica in &self.replicas {
+            replica.descriptor.put(out);
+            put_varint(out, replica.replica);
+            let flags = [replica.leads, replica.holds_lease, replica.changing];
+            flags.iter().for_each(|flag| out.push(u8::from(*flag)));
+            put_varint(out, replica.term);
+            put_varint(out, replica.applied);
+            put_varint(out, replica.log_entries);
+            put_varint(out, replica.voters.len() as u64);
+            replica.voters.iter().for_each(|id| put_varint(out, *id));
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        Some(Report {
+            store: reader.varint()?,
+            draining: reader.u8()? == 1,
+            used_bytes: reader.varint()?,
+            replicas: many(reader, |reader| {
+                let descriptor = ShardDescriptor::read(reader)?;
+                let replica = reader.varint()?;
+                let leads = reader.u8()? == 1;
+                let holds_lease = reader.u8()? == 1;
+                let changing = reader.u8()? == 1;
+                Some(ReplicaReport {
+                    descriptor,
+                    replica,
+                    leads,
+                    holds_lease,
+                    changing,
+                    term: reader.varint()?,
+                    applied: reader.varint()?,
+                    log_entries: reader.varint()?,
+                    voters: many(reader, Reader::varint)?,
+                })
+            })?,
+        })
+    }
+}
+
+fn many<T>(reader: &mut Reader, read: impl Fn(&mut Reader) -> Option<T>) -> Option<Vec<T>> {
+    let count = reader.varint()?;
+    (0..count).map(|_| read(reader)).collect()
+}
+
+fn put_cluster(out: &mut Vec<u8>, cluster: u128) {
+    out.extend_from_slice(&cluster.to_le_bytes());
+}
+
+fn read_cluster(reader: &mut Reader) -> Option<u128> {
+    let low = reader.u64()?;
+    let high = reader.u64()?;
+    Some(u128::from(high) << 64 | u128::from(low))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use membership::service::Intent;
+    use proptest::prelude::*;
+    use sharding::{Replica, ShardMap};
+
+    fn descriptor() -> ShardDescriptor {
+        let replica = Replica {
+            store: StoreId(3),
+            id: 9,
+        };
+        ShardMap::single(replica).shards()[0].clone()
+    }
+
+    #[test]
+    fn calls_and_replies_come_back_as_they_were() {
+        let addresses = Addresses {
+            rpc: "a:1".to_owned(),
+            sql: "b:2".to_owned(),
+            http: String::new(),
+            locality: "region=eu".to_owned(),
+            version: "0.1.0".to_owned(),
+        };
+        let (shard, from, to) = (ShardId(7), StoreId(1), StoreId(2));
+        for call in [
+            Call::Join {
+                cluster: Some(u128::MAX - 5),
+                addresses: addresses.clone(),
+            },
+            Call::Directory,
+            Call::Report,
+            Call::Move(Move::AddReplica { shard, to }),
+            Call::Move(Move::RemoveReplica { shard, from }),
+            Call::Move(Move::MoveReplica { shard, from, to }),
+            Call::Move(Move::TransferLease { shard, to }),
+        ] {
+            assert_eq!(Call::decode(call.encode()), Some(call));
+        }
+        let report = Report {
+            store: 5,
+            draining: true,
+            used_bytes: 1 << 40,
+            replicas: vec![ReplicaReport {
+                descriptor: descriptor(),
+                replica: 9,
+                leads: true,
+                holds_lease: false,
+                term: 4,
+                applied: 77,
+                log_entries: 3,
+                voters: vec![9, 10],
+                changing: true,
+            }],
+        };
+        let node = NodeRow {
+            store: StoreId(5),
+            intent: Intent::Decommission,
+            addresses,
+        };
+        for reply in [
+            Reply::Admitted {
+                cluster: 8 << 100,
+                store: StoreId(4),
+            },
+            Reply::Directory {
+                cluster: 1,
+                store: StoreId(5),
+                nodes: vec![node],
+                shards: vec![descriptor()],
+            },
+            Reply::Report(report),
+            Reply::Done,
+            Reply::Refused("no".to_owned()),
+        ] {
+            assert_eq!(Reply::decode(reply.encode()), Some(reply));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_decoded(frame in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Call::decode(Bytes::from(frame.clone()));
+            let _ = Reply::decode(Bytes::from(frame));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A replica as the store's loop drives it: its Raft group, what is proposed and committed, and on what its
+//! lease stands.
+
+use crate::manager::ReplicaReport;
+use crate::replica::Replica;
+use crate::replica_record::{Presence, ReplicaRecord};
+use crate::shard_server::LeaseId;
+use consensus::{Command, Group, LogEntry, Position, ReplicaId, wire};
+use membership::liveness::{Epoch, Liveness};
+use sharding::ShardDescriptor;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use types::codec::Reader;
+use types::{Error, Result, StoreId, Timestamp};
+
+/// What a leader's lease stands on: an entry of its term, proposed while its store asked for support in
+/// `epoch`, that is committed and applied here. Who acknowledged it knew who leads the term, and is bound by
+/// its support for as long as that lasts. A new epoch means that a supporter has withdrawn, and may have
+/// voted for somebody else before it gave support again: so the term must be confirmed anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ground {
+    pub(crate) term: u64,
+    pub(crate) epoch: Epoch,
+    /// The entry.
+    pub(crate) index: u64,
+    /// The lease is granted.
+    pub(crate) granted: bool,
+    /// Another replica was asked to take over. Whether it did is not known, so there is no lease in this
+    /// term any more.
+    pub(crate) given_away: bool,
+}
+
+/// What a committed entry asks for.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Write(Command),
+    Members(ShardDescriptor),
+}
+
+/// See the module.
+pub(crate) struct Member {
+    pub(crate) group: Group,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) record: ReplicaRecord,
+    /// Proposed here and not committed yet, so that they need not be decoded.
+    pub(crate) proposed: VecDeque<(Position, Command)>,
+    /// Committed and not applied yet, and the position up to which.
+    pub(crate) committed: Vec<Effect>,
+    pub(crate) committed_to: Option<Position>,
+    pub(crate) commit_ts: Timestamp,
+    pub(crate) ground: Option<Ground>,
+    /// Where replicas are that the descriptor does not know (yet).
+    homes: BTreeMap<ReplicaId, StoreId>,
+    /// When to stand for election, or to look whether answers are missing; monotonic nanoseconds.
+    pub(crate) wake_at: Option<u64>,
+    /// Elections lost or stuck in a row.
+    pub(crate) attempts: u32,
+}
+
+impl Member {
+    pub(crate) fn new(group: Group, replica: Arc<Replica>, record: ReplicaRecord) -> Self {
+        let commit_ts = group.log().applied().commit_ts;
+        Member {
+            group,
+            replica,
+            record,
+            proposed: VecDeque::new(),
+            committed: Vec::new(),
+            committed_to: None,
+            commit_ts,
+            ground: None,
+            homes: BTreeMap::new(),
+            wake_at: None,
+            attempts: 0,
+        }
+    }
+
+    pub(crate) fn home(&self, replica: ReplicaId) -> Option<StoreId> {
+        let replicas = &self.record.descriptor.replicas;
+        let known = replicas.iter().find(|known| known.id == replica.0);
+        known
+            .map(|known| known.store)
+            .or_else(|| self.homes.get(&replica).copied())
+    }
+
+    pub(crate) fn met(&mut self, replica: ReplicaId, store: StoreId) {
+        if self.home(replica).is_none() {
+            self.homes.insert(replica, store);
+        }
+    }
+
+    /// The store of the replica that leads, as far as known.
+    pub(crate) fn leader_store(&self) -> Option<StoreId> {
+        self.group.leader().and_then(|leader| self.home(leader))
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        let membership = self.group.membership();
+        !membership.is_joint() && membership.voters == [self.record.id]
+    }
+
+    /// Until when the stores of a majority of voters support this one.
+    fn supported_until(&self, liveness: &Liveness) -> Timestamp {
+        let membership = self.group.membership();
+        let of = |voters: &[ReplicaId]| -> Timestamp {
+            let stores: Option<Vec<StoreId>> = voters.iter().map(|id| self.home(*id)).collect();
+            let until = stores.and_then(|stores| liveness.supported_by_majority(&stores));
+            until.unwrap_or(Timestamp::ZERO)
+        };
+        let mut until = of(&membership.voters);
+        if membership.is_joint() {
+            until = until.min(of(&membership.outgoing));
+        }
+        until
+    }
+
+    /// Where a lease of this replica ends, if it has one: what a majority supports, less what their clocks may
+    /// be ahead of this one.
+    pub(crate) fn lease_end(&self, liveness: &Liveness, offset_millis: u64) -> Timestamp {
+        if self.is_alone() {
+            return Timestamp::MAX;
+        }
+        self.supported_until(liveness).minus_millis(offset_millis)
+    }
+
+    /// Brings the lease in line with the group and with who supports this store. `true`: an entry was proposed
+    /// to confirm the term.
+    pub(crate) fn update_lease(
+        &mut self,
+        liveness: &Liveness,
+        offset_millis: u64,
+        start: impl FnOnce() -> Timestamp,
+    ) -> bool {
+        if !self.group.is_leader() {
+            if self.ground.take().is_some() {
+                self.replica.revoke();
+            }
+            return false;
+        }
+        let term = self.group.term();
+        let epoch = liveness.epoch();
+        if self.ground.is_some_and(|ground| ground.term != term) && !self.is_alone() {
+            // Deposed and elected again since the last look; others may have led in between.
+            self.replica.revoke();
+        }
+        let ground = match self.ground {
+            Some(ground) if ground.term == term => ground,
+            _ => Ground {
+                term,
+                epoch,
+                // The entry that opens the term.
+                index: self.group.last_index(),
+                granted: false,
+                given_away: false,
+            },
+        };
+        self.ground = Some(ground);
+        if ground.given_away {
+            return false;
+        }
+        if ground.epoch != epoch && !self.is_alone() {
+            self.replica.revoke();
+            let Some(at) = self.group.propose([bytes::Bytes::new()]) else {
+                return false;
+            };
+            self.ground = Some(Ground {
+                epoch,
+                index: at.index,
+                granted: false,
+                ..ground
+            });
+            return true;
+        }
+        let end = self.lease_end(liveness, offset_millis);
+        let lease = LeaseId {
+            term,
+            confirmed: ground.epoch.0,
+        };
+        let held = self.replica.lease();
+        // A group of one voter has nobody else who could have held the lease meanwhile.
+        if held == Some(lease) || (held.is_some() && self.is_alone()) {
+            self.replica.extend(end);
+        } else if self.group.log().applied().position.index >= ground.index {
+            self.replica.grant(lease, start(), end);
+        } else {
+            return false;
+        }
+        self.ground = Some(Ground {
+            granted: true,
+            ..ground
+        });
+        false
+    }
+
+    /// Whether what was sequenced under this lease may go into the log now. After another replica has led, it
+    /// would be below what that one committed.
+    pub(crate) fn takes_proposals_of(&self, lease: LeaseId) -> bool {
+        if !self.group.is_leader() || self.group.is_transferring() {
+            return false;
+        }
+        let stands = self.ground.is_some_and(|ground| {
+            ground.granted
+                && !ground.given_away
+                && ground.term == self.group.term()
+                && ground.term == lease.term
+                && ground.epoch.0 == lease.confirmed
+        });
+        stands || self.is_alone()
+    }
+
+    /// Whether a message may be handed to the group. A vote against a leader whose store this one supports
+    /// would break the promise that its lease stands on.
+    pub(crate) fn admits(
+        &self,
+        me: StoreId,
+        from: StoreId,
+        message: &consensus::Message,
+        liveness: &Liveness,
+        now: Timestamp,
+    ) -> bool {
+        if message.to != self.record.id.0 || self.record.presence == Presence::Leaving {
+            return false;
+        }
+        match wire::kind(message) {
+            wire::Kind::Vote { invited: true } => true,
+            wire::Kind::Vote { invited: false } => match self.leader_store() {
+                Some(leader) if leader == me && self.group.is_leader() => {
+                    !self.is_alone() && now > self.replica.lease_end()
+                }
+                Some(leader) => {
+                    leader == from || leader == me || liveness.supports(leader).is_none()
+                }
+                None => true,
+            },
+            // The rows that belong to it are streamed apart.
+            wire::Kind::Snapshot => false,
+            wire::Kind::Lead | wire::Kind::Other => true,
+        }
+    }
+
+    /// Whether this replica should lead, because nobody else does whom its store supports.
+    pub(crate) fn should_campaign(&self, me: StoreId, liveness: &Liveness) -> bool {
+        if self.group.is_leader()
+            || self.record.presence != Presence::Whole
+            || !self.group.membership().voters.contains(&self.record.id)
+        {
+            return false;
+        }
+        match self.leader_store() {
+            // An earlier life of this very replica.
+            Some(leader) => leader == me || liveness.supports(leader).is_none(),
+            None => true,
+        }
+    }
+
+    /// What a committed entry asks for, and proposals that it has taken the place of.
+    pub(crate) fn take_committed(
+        &mut self,
+        entry: LogEntry,
+        lost: &mut Vec<Timestamp>,
+    ) -> Result<()> {
+        self.committed_to = Some(entry.position);
+        let mut own = None;
+        while let Some((position, _)) = self.proposed.front()
+            && position.index <= entry.position.index
+            && let Some((position, command)) = self.proposed.pop_front()
+        {
+            if position == entry.position {
+                own = Some(command);
+            } else {
+                lost.push(command.commit_ts);
+            }
+        }
+        if entry.is_change {
+            if !entry.data.is_empty() {
+                let mut reader = Reader::new(entry.data);
+                let descriptor = ShardDescriptor::read(&mut reader)
+                    .ok_or_else(|| Error::corrupt("a shard's descriptor in its log is damaged"))?;
+                self.committed.push(Effect::Members(descriptor));
+            }
+        } else if let Some(command) = own {
+            self.committed.push(Effect::Write(command));
+        } else if !entry.data.is_empty() {
+            let command = Command::decode(&entry.data)?;
+            self.committed.push(Effect::Write(command));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn report(&self, now: Timestamp) -> ReplicaReport {
+        let log = self.group.log();
+        let membership = self.group.membership();
+        ReplicaReport {
+            descriptor: self.record.descriptor.clone(),
+            replica: self.record.id.0,
+            leads: self.group.is_leader(),
+            holds_lease: now <= self.replica.lease_end(),
+            term: self.group.term(),
+            applied: log.applied().position.index,
+            log_entries: log.entry_count() as u64,
+            voters: membership.voters.iter().map(|id| id.0).collect(),
+            changing: membership.is_joint(),
+        }
+    }
+
+    /// Whether entries of this leader are not yet acknowledged by all whose stores can be reached.
+    pub(crate) fn lacks_answers(&self, reachable: impl Fn(StoreId) -> bool) -> bool {
+        if !self.group.is_leader() || self.is_alone() {
+            return false;
+        }
+        let last = self.group.last_index();
+        let membership = self.group.membership();
+        membership
+            .voters
+            .iter()
+            .chain(&membership.learners)
+            .chain(&membership.outgoing)
+            .filter(|id| **id != self.record.id && self.home(**id).is_some_and(&reachable))
+            .any(|id| self.group.matched(*id).is_none_or(|matched| matched < last))
+    }
+}

@@ -1,0 +1,196 @@
+//! Carries out changes of a shard's members and of its lease, on the store that leads it.
+//!
+//! A replica is added in steps, each of which the group must have applied before the next is proposed:
+//!
+//! ```text
+//!   learner added ──► it has the log (perhaps by a snapshot) ──► it votes; another one leaves in the same step
+//! ```
+//! So a shard never counts on a replica that is not up to date. A sequence that ends half way (its store dies,
+//! or leads no more) leaves a learner behind, which the next plan either promotes or removes.
+
+use crate::inbox::{Inspection, Request};
+use crate::registry::Registry;
+use consensus::{Change, ReplicaId};
+use futures::channel::oneshot;
+use sharding::{Replica, ShardDescriptor, ShardId};
+use std::sync::Arc;
+use std::time::Duration;
+use types::env::Clock;
+use types::{Error, Result, SqlState, StoreId};
+
+/// Between two looks at how far the group is.
+const POLL: Duration = Duration::from_millis(20);
+/// A step that takes longer than this without progress has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Entries that a learner may lack when it becomes a voter: what it gets with the next messages.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+
+/// See the module.
+pub(crate) struct Mover {
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    store: StoreId,
+}
+
+impl Mover {
+    pub(crate) fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>, store: StoreId) -> Self {
+        Mover {
+            registry,
+            clock,
+            store,
+        }
+    }
+
+    /// Gives the shard a replica on `to`, in the place of that on `from` if one is named.
+    pub(crate) async fn add(
+        &self,
+        shard: ShardId,
+        to: StoreId,
+        from: Option<StoreId>,
+    ) -> Result<()> {
+        let seen = self.inspect(shard).await?;
+        let replica = match seen.descriptor.replica_on(to) {
+            // Left by an earlier attempt.
+            Some(replica) => replica,
+            None => self.add_learner(shard, to, &seen).await?,
+        };
+        let id = ReplicaId(replica.id);
+        self.until_caught_up(shard, id).await?;
+        let seen = self.inspect(shard).await?;
+        let mut changes = Vec::new();
+        if !seen.membership.voters.contains(&id) {
+            changes.push(Change::AddVoter(id));
+        }
+        let mut descriptor = seen.descriptor.clone();
+        if let Some(leaver) = from.and_then(|from| descriptor.replica_on(from)) {
+            changes.push(Change::Remove(ReplicaId(leaver.id)));
+            descriptor.replicas.retain(|replica| *replica != leaver);
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.change(shard, changes, descriptor).await
+    }
+
+    async fn add_learner(&self, shard: ShardId, to: StoreId, seen: &Inspection) -> Result<Replica> {
+        let mut descriptor = seen.descriptor.clone();
+        let replica = Replica {
+            store: to,
+            id: descriptor.next_replica,
+        };
+        descriptor.next_replica += 1;
+        descriptor.replicas.push(replica);
+        let learner = Change::AddLearner(ReplicaId(replica.id));
+        self.change(shard, vec![learner], descriptor).await?;
+        Ok(replica)
+    }
+
+    /// Removes the replica on `from`.
+    pub(crate) async fn remove(&self, shard: ShardId, from: StoreId) -> Result<()> {
+        let mut descriptor = self.inspect(shard).await?.descriptor;
+        let Some(leaver) = descriptor.replica_on(from) else {
+            return Ok(());
+        };
+        descriptor.replicas.retain(|replica| *replica != leaver);
+        let leave = Change::Remove(ReplicaId(leaver.id));
+        self.change(shard, vec![leave], descriptor).await
+    }
+
+    /// Hands the lease to the replica on `to`, and waits until it leads.
+    pub(crate) async fn transfer_lease(&self, shard: ShardId, to: StoreId) -> Result<()> {
+        let request = Request::TransferLease { shard, to };
+        self.registry.shared.inbox.request(request);
+        self.until("the lease has moved", || {
+            let replica = self.registry.get(shard)?;
+            (replica.leader() == Some(to)).then_some(())
+        })
+        .await
+    }
+
+    /// Makes a change and waits until it is applied and, if it was joint, left.
+    async fn change(
+        &self,
+        shard: ShardId,
+        changes: Vec<Change>,
+        mut descriptor: ShardDescriptor,
+    ) -> Result<()> {
+        descriptor.generation += 1;
+        let generation = descriptor.generation;
+        let (reply, answer) = oneshot::channel();
+        self.registry.shared.inbox.request(Request::ChangeMembers {
+            shard,
+            changes,
+            descriptor,
+            reply,
+        });
+        answer.await.unwrap_or_else(|_| Err(gone()))?;
+        let mut waited = Duration::ZERO;
+        loop {
+            let seen = self.inspect(shard).await?;
+            if seen.descriptor.generation >= generation && !seen.membership.is_joint() {
+                return Ok(());
+            }
+            self.pause(&mut waited, "its members change").await?;
+        }
+    }
+
+    async fn until_caught_up(&self, shard: ShardId, id: ReplicaId) -> Result<()> {
+        let mut waited = Duration::ZERO;
+        let mut best = 0;
+        loop {
+            let seen = self.inspect(shard).await?;
+            let matched = seen.matched.get(&id).copied().unwrap_or(0);
+            if matched > 0 && matched + CAUGHT_UP_ENTRIES >= seen.committed {
+                return Ok(());
+            }
+            if matched > best {
+                best = matched;
+                waited = Duration::ZERO;
+            }
+            self.pause(&mut waited, "its new replica has the log")
+                .await?;
+        }
+    }
+
+    async fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T> {
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(answer) = ask() {
+                return Ok(answer);
+            }
+            self.pause(&mut waited, what).await?;
+        }
+    }
+
+    async fn pause(&self, waited: &mut Duration, what: &str) -> Result<()> {
+        if *waited >= PATIENCE {
+            return Err(not_now(format!("it took too long until {what}")));
+        }
+        self.clock.sleep(POLL).await;
+        *waited += POLL;
+        Ok(())
+    }
+
+    /// How a shard that is led here stands.
+    pub(crate) async fn inspect(&self, shard: ShardId) -> Result<Inspection> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Inspect { shard, reply };
+        self.registry.shared.inbox.request(request);
+        let seen = answer.await.unwrap_or_else(|_| Err(gone()))?;
+        if !seen.leads {
+            return Err(not_now(format!("store {} does not lead it", self.store)));
+        }
+        Ok(seen)
+    }
+}
+
+fn not_now(why: String) -> Error {
+    Error::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the shard's replicas cannot be moved: {why}"),
+    )
+}
+
+fn gone() -> Error {
+    Error::new(SqlState::CANNOT_CONNECT_NOW, "the store is shutting down")
+}

@@ -1,0 +1,115 @@
+//! Messages for peers, gathered over a turn of the store's loop and sent as one parcel a peer.
+//!
+//! | field                | bytes                                                          |
+//! | -------------------- | -------------------------------------------------------------- |
+//! | part                 | 1: [`Part::Raft`]                                              |
+//! | time                 | varint: the sender's clock, a hybrid timestamp                 |
+//! | liveness             | count varint, then each: kind 1, epoch varint, expiry varint   |
+//! | messages, to the end | each: shard varint, length varint, message (`consensus::wire`) |
+
+use crate::rpc::Part;
+use bytes::Bytes;
+use consensus::{Message, wire};
+use membership::liveness::{self, Epoch, Kind, Support};
+use sharding::ShardId;
+use std::collections::BTreeMap;
+use types::codec::{Reader, put_bytes, put_varint};
+use types::env::Transport;
+use types::{StoreId, Timestamp};
+
+/// A parcel is sent when it has grown to so many bytes.
+const PARCEL_BYTES: usize = 1 << 20;
+
+/// What one peer is sent.
+#[derive(Debug, Default)]
+struct Parcel {
+    liveness: Vec<liveness::Message>,
+    messages: Vec<u8>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    parcels: BTreeMap<StoreId, Parcel>,
+}
+
+impl Outbox {
+    pub(crate) fn liveness(&mut self, message: liveness::Message) {
+        let parcel = self.parcels.entry(message.to).or_default();
+        parcel.liveness.push(message);
+    }
+
+    /// `true`: the parcel is large enough to be sent now.
+    pub(crate) fn raft(&mut self, to: StoreId, shard: ShardId, message: &Message) -> bool {
+        let mut encoded = Vec::new();
+        if !wire::encode(message, &mut encoded) {
+            return false;
+        }
+        let parcel = self.parcels.entry(to).or_default();
+        put_varint(&mut parcel.messages, shard.0);
+        put_bytes(&mut parcel.messages, &encoded);
+        parcel.messages.len() >= PARCEL_BYTES
+    }
+
+    /// Sends all that has gathered.
+    pub(crate) fn flush(&mut self, transport: &dyn Transport, now: Timestamp) {
+        for (to, parcel) in std::mem::take(&mut self.parcels) {
+            let mut out =
+                Vec::with_capacity(parcel.messages.len() + 32 * (1 + parcel.liveness.len()));
+            out.push(Part::Raft as u8);
+            put_varint(&mut out, now.0);
+            put_varint(&mut out, parcel.liveness.len() as u64);
+            for message in parcel.liveness {
+                out.push(match message.kind {
+                    Kind::Heartbeat => 0,
+                    Kind::Reply => 1,
+                });
+                put_varint(&mut out, message.support.epoch.0);
+                put_varint(&mut out, message.support.expiry.0);
+            }
+            out.extend_from_slice(&parcel.messages);
+            transport.send(to, Bytes::from(out));
+        }
+    }
+}
+
+/// What a peer has sent.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) time: Timestamp,
+    pub(crate) liveness: Vec<liveness::Message>,
+    pub(crate) messages: Vec<(ShardId, Message)>,
+}
+
+/// Reads a parcel without its kind. `None`: malformed.
+pub(crate) fn read(from: StoreId, to: StoreId, body: Bytes) -> Option<Received> {
+    let mut reader = Reader::new(body);
+    let time = Timestamp(reader.varint()?);
+    let count = reader.varint()?;
+    let mut liveness = Vec::new();
+    for _ in 0..count {
+        liveness.push(liveness::Message {
+            from,
+            to,
+            kind: match reader.u8()? {
+                0 => Kind::Heartbeat,
+                1 => Kind::Reply,
+                _ => return None,
+            },
+            support: Support {
+                epoch: Epoch(reader.varint()?),
+                expiry: Timestamp(reader.varint()?),
+            },
+        });
+    }
+    let mut messages = Vec::new();
+    while reader.left() > 0 {
+        let shard = ShardId(reader.varint()?);
+        messages.push((shard, wire::decode(reader.bytes()?)?));
+    }
+    Some(Received {
+        time,
+        liveness,
+        messages,
+    })
+}

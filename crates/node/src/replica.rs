@@ -1,0 +1,512 @@
+//! A replica as sessions see it: its lease, the sequencer of its commits, and who waits for them.
+//!
+//! The store's loop owns the Raft group; this is what it shares with the tasks that read and commit. While the
+//! lease is here, a commit is validated, given its timestamp and queued in one step under one lock.
+//!
+//! # Why a lease is safe
+//! The loop grants a lease and extends it (`lease.rs`). No timestamp above the lease's end is ever given to a
+//! commit, and whoever holds the next lease gives only higher ones. So a read at or below both the end of the
+//! lease and the safe timestamp sees all that can ever be committed below it, whenever it runs and whoever
+//! holds the lease meanwhile. Only the question "what is the newest?" needs the lease to be valid at the
+//! moment: it looks at the clock after it has looked at the data.
+
+use crate::inbox::{Inbox, Proposal};
+use crate::lock_manager::LockManager;
+use crate::metrics::{Metrics, seconds};
+use crate::node_clock::NodeClock;
+use crate::shard_server::{Failure, LeaseId, Refusal};
+use crate::table_changes::TableChanges;
+use consensus::Command;
+use futures::channel::oneshot;
+use parking_lot::{Mutex, RwLock};
+use sharding::{ShardDescriptor, ShardId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use txn::kv::{Changes, CommitRequest, Committed, Span, TxnId};
+use txn::{Footprint, Sequencer};
+use types::{Error, SqlState, StoreId, Timestamp};
+
+/// What a committer waits for.
+pub(crate) type Reply = oneshot::Receiver<Result<Committed, Error>>;
+
+struct Committer {
+    txn: TxnId,
+    catalog_before: Timestamp,
+    reply: oneshot::Sender<Result<Committed, Error>>,
+    since_nanos: u64,
+}
+
+/// What all replicas of a store share.
+pub(crate) struct Shared {
+    pub(crate) inbox: Inbox,
+    pub(crate) locks: Arc<LockManager>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) time: Arc<NodeClock>,
+    /// The newest commit that is applied here, in any shard.
+    pub(crate) newest_commit: AtomicU64,
+}
+
+struct State {
+    lease: Option<LeaseId>,
+    sequencer: Sequencer<Committer>,
+    table_changes: TableChanges,
+    /// Of the commits in the sequencer, the newest that writes the catalog.
+    catalog_at: Timestamp,
+    /// Commits of earlier leases whose fate is not known yet, by timestamp.
+    orphans: BTreeMap<Timestamp, Committer>,
+    /// Reads that wait for commits in flight below them, by timestamp.
+    readers: BTreeMap<Timestamp, Vec<oneshot::Sender<()>>>,
+    closed: Option<Closed>,
+}
+
+/// Why nothing can be committed any more.
+#[derive(Clone, Debug)]
+pub(crate) enum Closed {
+    Failed(Error),
+    Closing,
+}
+
+/// See the module.
+pub(crate) struct Replica {
+    pub(crate) shard: ShardId,
+    descriptor: RwLock<Arc<ShardDescriptor>>,
+    state: Mutex<State>,
+    shared: Arc<Shared>,
+    /// The sequencer's safe timestamp, readable without the lock.
+    safe: AtomicU64,
+    /// Where the lease ends; zero: no lease.
+    lease_end: AtomicU64,
+    /// The store whose replica leads, as far as known; 0: none.
+    leader: AtomicU64,
+}
+
+/// How a SERIALIZABLE transaction stands before it has asked the disk.
+pub(crate) enum Submit {
+    Queued(Reply),
+    /// Its snapshot is older than what is remembered here: the disk must be asked about commits up
+    /// to this timestamp, then submit again.
+    AskDisk(Timestamp, CommitRequest),
+}
+
+impl Replica {
+    pub(crate) fn new(descriptor: ShardDescriptor, shared: Arc<Shared>) -> Self {
+        Replica {
+            shard: descriptor.id,
+            descriptor: RwLock::new(Arc::new(descriptor)),
+            state: Mutex::new(State {
+                lease: None,
+                sequencer: Sequencer::new(Timestamp::ZERO),
+                table_changes: TableChanges::new(Timestamp::ZERO),
+                catalog_at: Timestamp::ZERO,
+                orphans: BTreeMap::new(),
+                readers: BTreeMap::new(),
+                closed: None,
+            }),
+            shared,
+            safe: AtomicU64::new(0),
+            lease_end: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> Arc<ShardDescriptor> {
+        Arc::clone(&self.descriptor.read())
+    }
+
+    pub(crate) fn set_descriptor(&self, descriptor: ShardDescriptor) {
+        *self.descriptor.write() = Arc::new(descriptor);
+    }
+
+    pub(crate) fn set_leader(&self, leader: Option<StoreId>) {
+        self.leader
+            .store(leader.map_or(0, |store| store.0), Ordering::Relaxed);
+    }
+
+    pub(crate) fn leader(&self) -> Option<StoreId> {
+        Some(self.leader.load(Ordering::Relaxed))
+            .filter(|store| *store != 0)
+            .map(StoreId)
+    }
+
+    pub(crate) fn lease_end(&self) -> Timestamp {
+        Timestamp(self.lease_end.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn safe_timestamp(&self) -> Timestamp {
+        Timestamp(self.safe.load(Ordering::SeqCst))
+    }
+
+    /// The lease that is held here, whether or not its time is over.
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
+        self.state.lock().lease
+    }
+
+    pub(crate) fn not_holder(&self) -> Failure {
+        Failure::Refused(Refusal::NotLeaseHolder {
+            hint: self.leader(),
+        })
+    }
+
+    /// Whether `start..end` (a key and what follows it, or a span) lies in this shard.
+    pub(crate) fn check_span(&self, start: &[u8], end: &[u8]) -> Result<(), Failure> {
+        let descriptor = self.descriptor.read();
+        let inside =
+            descriptor.holds(start) && descriptor.end.as_ref().is_none_or(|last| end <= &last[..]);
+        if inside {
+            return Ok(());
+        }
+        Err(Failure::Refused(Refusal::Mismatch {
+            newer: vec![(**descriptor).clone()],
+        }))
+    }
+
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Failure> {
+        let descriptor = self.descriptor.read();
+        if descriptor.holds(key) {
+            return Ok(());
+        }
+        Err(Failure::Refused(Refusal::Mismatch {
+            newer: vec![(**descriptor).clone()],
+        }))
+    }
+
+    /// A lease begins: all that was ever acknowledged is applied, and `start` is above it.
+    pub(crate) fn grant(&self, lease: LeaseId, start: Timestamp, end: Timestamp) {
+        let mut state = self.state.lock();
+        state.put_aside();
+        state.lease = Some(lease);
+        state.sequencer = Sequencer::new(start);
+        state.table_changes = TableChanges::new(start);
+        state.catalog_at = Timestamp::ZERO;
+        if self.descriptor.read().start.is_empty() {
+            // What was committed before may have changed the catalog; readers find out once.
+            state.catalog_at = start;
+            self.shared.time.catalog_changes_at(start);
+        }
+        self.publish(&state);
+        self.lease_end.store(end.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn extend(&self, end: Timestamp) {
+        self.lease_end.store(end.0, Ordering::SeqCst);
+    }
+
+    /// The lease is over before its time. Commits in flight stay open until their fate is known.
+    pub(crate) fn revoke(&self) {
+        self.lease_end.store(0, Ordering::SeqCst);
+        let mut state = self.state.lock();
+        if state.lease.take().is_some() {
+            state.put_aside();
+            // Who waits for the commits below asks somebody else.
+            state.readers.clear();
+        }
+    }
+
+    /// Moves all later commits above `at`, and waits for those in flight below it. `None`: no need to.
+    pub(crate) fn raise(&self, at: Timestamp) -> Option<oneshot::Receiver<()>> {
+        if at <= self.safe_timestamp() {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        if state.lease.is_none() {
+            // It went just now: nobody will ever send.
+            return Some(receiver);
+        }
+        self.observe(&mut state, at);
+        if state.sequencer.safe_timestamp() >= at {
+            return None;
+        }
+        state.readers.entry(at).or_default().push(sender);
+        Some(receiver)
+    }
+
+    /// Moves all later commits above `at`. Up to the answer no commit is in flight here.
+    pub(crate) fn settle(&self, at: Timestamp) -> Timestamp {
+        let mut state = self.state.lock();
+        if state.lease.is_none() {
+            return Timestamp::MAX;
+        }
+        self.observe(&mut state, at);
+        state.sequencer.safe_timestamp()
+    }
+
+    fn observe(&self, state: &mut State, at: Timestamp) {
+        self.shared.time.observe(at);
+        state.sequencer.observe(at);
+        self.publish(state);
+    }
+
+    /// See [`txn::kv::Shards::changes`].
+    pub(crate) fn changes(&self, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
+        let mut state = self.state.lock();
+        if state.lease.is_none() {
+            return Changes::Unknown;
+        }
+        state.table_changes.between(span, after, upto)
+    }
+
+    /// Validates, gives the timestamp and queues, in one step. The disk has been asked about commits
+    /// up to `checked`.
+    pub(crate) fn submit(
+        &self,
+        request: CommitRequest,
+        locked_under: Option<LeaseId>,
+        checked: Timestamp,
+        now: impl FnOnce() -> Timestamp,
+        now_nanos: u64,
+    ) -> Result<Submit, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let footprint = Footprint::of(&request.writes);
+        let mut state = self.state.lock();
+        match &state.closed {
+            Some(Closed::Failed(error)) => return Err(refused(error).into()),
+            Some(Closed::Closing) => return Err(shutting_down().into()),
+            None => {}
+        }
+        let Some(lease) = state.lease else {
+            return Err(self.not_holder());
+        };
+        if locked_under.is_some_and(|under| under != lease) {
+            return Err(lease_moved().into());
+        }
+        if !request.read_spans.is_empty() {
+            if state.sequencer.remembers_since() > checked {
+                return Ok(Submit::AskDisk(state.sequencer.safe_timestamp(), request));
+            }
+            let conflict = state.sequencer.conflict(&request.read_spans, checked);
+            if conflict.is_some() {
+                self.shared.metrics.validation_failures.increment(1);
+                return Err(not_serializable().into());
+            }
+        }
+        let at = now();
+        if at > self.lease_end() {
+            return Err(self.not_holder());
+        }
+        let mut catalog_before = Timestamp::ZERO;
+        if request.writes_catalog() {
+            catalog_before = std::mem::replace(&mut state.catalog_at, at);
+        }
+        let committer = Committer {
+            txn: request.txn,
+            catalog_before,
+            reply,
+            since_nanos: now_nanos,
+        };
+        state.sequencer.begin(at, footprint, committer);
+        // Before the commit can be visible: a reader that sees it must find it here.
+        let keys = request.writes.iter().map(|(key, _)| key);
+        state.table_changes.note(keys, at);
+        // The safe timestamp does not move: it was below this commit's and stays so. But a store
+        // without open commits says "the last one given", which is still the right answer.
+        self.shared.inbox.propose(Proposal {
+            shard: self.shard,
+            lease,
+            command: Command {
+                commit_ts: at,
+                writes: request.writes,
+            },
+        });
+        Ok(Submit::Queued(answer))
+    }
+
+    /// These commits are durable and applied: acknowledges in timestamp order.
+    pub(crate) fn complete(&self, commits: &[Timestamp], now_nanos: u64) {
+        let mut acknowledged = Vec::with_capacity(commits.len());
+        {
+            let mut state = self.state.lock();
+            for at in commits {
+                match state.orphans.remove(at) {
+                    Some(committer) => acknowledged.push((*at, committer)),
+                    None => acknowledged.extend(state.sequencer.complete(*at)),
+                }
+            }
+            for (at, committer) in &acknowledged {
+                if committer.catalog_before > Timestamp::ZERO {
+                    self.shared.time.catalog_changes_at(*at);
+                }
+            }
+            self.publish(&state);
+            state.wake_readers();
+        }
+        self.acknowledge(acknowledged, now_nanos);
+    }
+
+    /// These commits were never written, or will never be committed.
+    pub(crate) fn refuse(&self, commits: &[Timestamp], error: &Error, now_nanos: u64) {
+        let mut aborted = Vec::with_capacity(commits.len());
+        let mut acknowledged = Vec::new();
+        {
+            let mut state = self.state.lock();
+            for at in commits {
+                if let Some(committer) = state.orphans.remove(at) {
+                    aborted.push(committer);
+                    continue;
+                }
+                let (committer, others) = state.sequencer.abort(*at);
+                aborted.extend(committer);
+                acknowledged.extend(others);
+            }
+            self.publish(&state);
+            state.wake_readers();
+        }
+        self.shared.locks.unlock_all(aborted.iter().map(|c| c.txn));
+        for committer in aborted {
+            let _ = committer.reply.send(Err(error.clone()));
+        }
+        self.acknowledge(acknowledged, now_nanos);
+    }
+
+    /// Commits of earlier leases that were proposed before `before_nanos` are answered: nobody knows how
+    /// they end. Returns how many are left.
+    pub(crate) fn give_up_orphans(&self, before_nanos: u64) -> usize {
+        let mut given_up = Vec::new();
+        let left = {
+            let mut state = self.state.lock();
+            let old: Vec<Timestamp> = state
+                .orphans
+                .iter()
+                .filter(|(_, committer)| committer.since_nanos < before_nanos)
+                .map(|(at, _)| *at)
+                .collect();
+            for at in old {
+                given_up.extend(state.orphans.remove(&at));
+            }
+            state.orphans.len()
+        };
+        self.answer_unknown(given_up, &no_quorum(self.shard));
+        left
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.state.lock().orphans.is_empty()
+    }
+
+    /// Refuses new commits from now on. With a failure, the outcome of the open ones is unknown.
+    pub(crate) fn close(&self, closed: Closed) {
+        let open = {
+            let mut state = self.state.lock();
+            let open = match &closed {
+                Closed::Failed(_) => state.abandon(),
+                Closed::Closing => Vec::new(),
+            };
+            state.closed = Some(closed.clone());
+            open
+        };
+        if let Closed::Failed(error) = &closed {
+            self.answer_unknown(open, error);
+        }
+    }
+
+    /// The loop is gone: what it leaves open is unknown.
+    pub(crate) fn loop_ended(&self) {
+        let open = {
+            let mut state = self.state.lock();
+            state.closed.get_or_insert(Closed::Closing);
+            state.readers.clear();
+            state.abandon()
+        };
+        self.answer_unknown(open, &Error::internal("the store's loop has ended"));
+    }
+
+    fn answer_unknown(&self, open: Vec<Committer>, cause: &Error) {
+        self.shared.locks.unlock_all(open.iter().map(|c| c.txn));
+        for committer in open {
+            let _ = committer.reply.send(Err(unknown_outcome(cause)));
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        let safe = state.sequencer.safe_timestamp();
+        self.safe.store(safe.0, Ordering::SeqCst);
+    }
+
+    fn acknowledge(&self, acknowledged: Vec<(Timestamp, Committer)>, now_nanos: u64) {
+        let shared = &self.shared;
+        // Locks first: the next transaction in a queue can start while the reply travels.
+        shared
+            .locks
+            .unlock_all(acknowledged.iter().map(|(_, committer)| committer.txn));
+        shared.metrics.commits.increment(acknowledged.len() as u64);
+        for (at, committer) in acknowledged {
+            let waited = now_nanos.saturating_sub(committer.since_nanos);
+            shared.metrics.commit_seconds.record(seconds(waited));
+            // A session that is gone has committed all the same.
+            let _ = committer.reply.send(Ok(Committed {
+                at,
+                catalog_before: committer.catalog_before,
+            }));
+        }
+    }
+}
+
+impl State {
+    /// Keeps the open commits of a lease that ends.
+    fn put_aside(&mut self) {
+        let open = self.sequencer.abandon();
+        self.orphans.extend(open);
+    }
+
+    fn abandon(&mut self) -> Vec<Committer> {
+        self.put_aside();
+        std::mem::take(&mut self.orphans).into_values().collect()
+    }
+
+    fn wake_readers(&mut self) {
+        let safe = self.sequencer.safe_timestamp();
+        while let Some(first) = self.readers.first_entry()
+            && *first.key() <= safe
+        {
+            for reader in first.remove() {
+                let _ = reader.send(());
+            }
+        }
+    }
+}
+
+pub(crate) fn not_serializable() -> Error {
+    Error::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access due to read/write dependencies among transactions",
+    )
+    .hint("The transaction might succeed if retried.")
+}
+
+pub(crate) fn lease_moved() -> Error {
+    Error::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access because the shard's lease has moved",
+    )
+    .detail("The locks of this transaction were in the memory of the node that held the lease.")
+    .hint("The transaction might succeed if retried.")
+}
+
+pub(crate) fn unknown_outcome(cause: &Error) -> Error {
+    Error::new(
+        SqlState::STATEMENT_COMPLETION_UNKNOWN,
+        "it is unknown whether the transaction is committed",
+    )
+    .detail(cause.message.clone())
+}
+
+fn no_quorum(shard: ShardId) -> Error {
+    Error::new(
+        SqlState::CANNOT_CONNECT_NOW,
+        format!("shard {} has no quorum", shard.0),
+    )
+}
+
+fn shutting_down() -> Error {
+    Error::new(SqlState::CANNOT_CONNECT_NOW, "the store is shutting down")
+}
+
+fn refused(failure: &Error) -> Error {
+    Error::new(
+        SqlState::IO_ERROR,
+        "the store refuses writes after a failure of its disk",
+    )
+    .detail(failure.message.clone())
+    .hint("Restart the node once the disk is sound again.")
+}

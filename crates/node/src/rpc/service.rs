@@ -1,0 +1,306 @@
+//! The answering end: requests of other nodes' gateways, carried out on this node's store.
+//!
+//! # Gateways that go away
+//! A lock request may wait for long. It ends early when its gateway says that nobody waits for it any more
+//! ([`Notice::Leave`]), or when the connection to the gateway breaks ([`Service::connected`]).
+//!
+//! A release that is lost on the way would leave a lock behind for ever. So the service remembers which
+//! transactions of which gateway hold locks here, and each gateway calls the roll of its live ones now and
+//! then ([`Request::RollCall`], one at a time). A transaction that was here at one roll call already, and
+//! is not named in the next, has ended: its gateway had noted it before it asked for its first lock, that was
+//! before the first roll call was answered, and the second list was written after that.
+//! A transaction whose commit has arrived is the shard's, and not remembered any longer.
+
+use super::ANSWER_BYTES;
+use super::wire::{
+    Notice, Outcome, Request, Response, Stamp, decode_notice, decode_request, encode_answer,
+};
+use crate::node_clock::NodeClock;
+use crate::shard_server::{Answer, Failure, ShardServer};
+use bytes::Bytes;
+use futures::future::{AbortHandle, Abortable};
+use parking_lot::Mutex;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use txn::kv::{ScanRequest, TxnId};
+use types::env::{BoxFuture, Clock};
+use types::{Error, MaybeReady, SqlState, StoreId};
+
+/// Rows of a page that is sent: what they cost beside keys and values (18 bytes each) stays below a
+/// quarter of [`ANSWER_BYTES`].
+const PAGE_ROWS: usize = 100_000;
+/// Bytes of keys and values of a page that is sent.
+const PAGE_BYTES: usize = ANSWER_BYTES - ANSWER_BYTES / 4;
+
+/// See the module. One per node.
+pub struct Service {
+    shards: Arc<dyn ShardServer>,
+    node: Arc<NodeClock>,
+    clock: Arc<dyn Clock>,
+    gateways: Mutex<BTreeMap<StoreId, Gateway>>,
+}
+
+/// What another node's sessions have here.
+#[derive(Default)]
+struct Gateway {
+    /// Lock requests that wait, by their names.
+    waiting: FxHashMap<u64, AbortHandle>,
+    /// Transactions that may hold locks; `true`: since before the last roll call.
+    holding: FxHashMap<TxnId, bool>,
+}
+
+impl Service {
+    /// `clock`: the one that `shards` takes deadlines in.
+    pub fn new(
+        shards: Arc<dyn ShardServer>,
+        node: Arc<NodeClock>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Service {
+            shards,
+            node,
+            clock,
+            gateways: Mutex::default(),
+        })
+    }
+
+    /// Answers a call of [`super::Part::Kv`], for [`types::env::Peer::call`]. Lock requests have their place in the
+    /// queue when this returns.
+    pub fn call(self: &Arc<Self>, from: Option<StoreId>, frame: Bytes) -> BoxFuture<Bytes> {
+        let (Some(from), Some((now, request))) = (from, decode_request(frame)) else {
+            return Box::pin(std::future::ready(self.answer(&Err(malformed()))));
+        };
+        self.node.observe(now);
+        let service = Arc::clone(self);
+        if matches!(request, Request::Lock { .. }) {
+            let outcome = service.carry_out(from, request);
+            return Box::pin(async move { service.answer(&outcome.await) });
+        }
+        Box::pin(async move {
+            let outcome = service.carry_out(from, request).await;
+            service.answer(&outcome)
+        })
+    }
+
+    /// Takes in a message of [`super::Part::Kv`], for [`types::env::Peer::message`]. What it does not understand, it
+    /// passes over.
+    pub fn message(&self, from: StoreId, frame: Bytes) {
+        match decode_notice(frame) {
+            Some(Notice::Unlock { shard, txn, keys }) => self.shards.unlock(shard, txn, &keys),
+            Some(Notice::UnlockAll { txn }) => {
+                self.forget(from, txn);
+                self.shards.unlock_all(txn);
+            }
+            Some(Notice::Leave { call }) => self.leave(from, call),
+            None => tracing::warn!(store = %from, "a store sent a message that is none"),
+        }
+    }
+
+    /// For [`types::env::Peer::connected`]: the requests of a gateway that is out of reach wait for
+    /// nobody. Its locks stay: its sessions may be well, and come back.
+    pub fn connected(&self, peer: StoreId, connected: bool) {
+        if connected {
+            return;
+        }
+        let waiting = match self.gateways.lock().get_mut(&peer) {
+            Some(gateway) => std::mem::take(&mut gateway.waiting),
+            None => return,
+        };
+        for handle in waiting.values() {
+            handle.abort();
+        }
+    }
+
+    /// A gateway will never come back under this name: releases what its sessions have here.
+    pub fn lost(&self, peer: StoreId) {
+        let Some(gateway) = self.gateways.lock().remove(&peer) else {
+            return;
+        };
+        for handle in gateway.waiting.values() {
+            handle.abort();
+        }
+        for txn in gateway.holding.keys() {
+            self.shards.unlock_all(*txn);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> &NodeClock {
+        &self.node
+    }
+
+    fn answer(&self, outcome: &Outcome) -> Bytes {
+        // The clock first: nothing that it gave before was taken back since.
+        let stamp = Stamp {
+            now: self.node.now(),
+            catalog_changed: self.node.catalog_changed(),
+        };
+        encode_answer(stamp, outcome)
+    }
+
+    fn carry_out(self: &Arc<Self>, from: StoreId, request: Request) -> MaybeReady<Outcome> {
+        let shards = &*self.shards;
+        match request {
+            Request::ReadTimestamp { shards: of } => {
+                respond(shards.read_timestamp(&of), Response::Timestamp)
+            }
+            Request::Get { shard, key, at } => {
+                respond(shards.get(shard, &key, at), Response::Version)
+            }
+            Request::NewestVersion { shard, key } => {
+                respond(shards.newest_version(shard, &key), Response::Newest)
+            }
+            Request::Scan { shard, request } => {
+                let request = ScanRequest {
+                    limit: request.limit.min(PAGE_ROWS),
+                    limit_bytes: request.limit_bytes.min(PAGE_BYTES),
+                    ..request
+                };
+                respond(shards.scan(shard, request), Response::Page)
+            }
+            Request::Lock {
+                call,
+                shard,
+                txn,
+                key,
+                mode,
+                patience,
+            } => {
+                self.remember(from, txn);
+                let policy = patience.policy(self.clock.monotonic_nanos());
+                let answer = shards.lock(shard, from, txn, &key, mode, policy);
+                self.wait(from, call, respond(answer, Response::Granted))
+            }
+            Request::LockFresh { shard, txn, keys } => {
+                self.remember(from, txn);
+                respond(
+                    shards.lock_fresh(shard, from, txn, &keys),
+                    Response::Granted,
+                )
+            }
+            Request::StillLocked { shard, txn, lease } => {
+                respond(shards.still_locked(shard, txn, lease), Response::Confirmed)
+            }
+            Request::Commit {
+                shard,
+                request,
+                locked_under,
+            } => {
+                self.forget(from, request.txn);
+                let answer = shards.commit(shard, from, request, locked_under);
+                respond(answer, Response::Committed)
+            }
+            Request::RollCall { live } => {
+                self.roll_call(from, live);
+                MaybeReady::ready(Ok(Response::Done))
+            }
+        }
+    }
+
+    /// An outcome that its gateway may give up.
+    fn wait(
+        self: &Arc<Self>,
+        from: StoreId,
+        call: u64,
+        outcome: MaybeReady<Outcome>,
+    ) -> MaybeReady<Outcome> {
+        let MaybeReady::Pending(outcome) = outcome else {
+            return outcome;
+        };
+        let (handle, registration) = AbortHandle::new_pair();
+        let mut gateways = self.gateways.lock();
+        let waiting = &mut gateways.entry(from).or_default().waiting;
+        waiting.insert(call, handle.clone());
+        drop(gateways);
+        let place = Place {
+            service: Arc::clone(self),
+            from,
+            call,
+            handle,
+        };
+        let outcome = Abortable::new(outcome, registration);
+        MaybeReady::pending(async move {
+            let outcome = outcome.await.unwrap_or_else(|_| Err(given_up()));
+            drop(place);
+            outcome
+        })
+    }
+
+    fn leave(&self, from: StoreId, call: u64) {
+        if let Some(gateway) = self.gateways.lock().get_mut(&from)
+            && let Some(handle) = gateway.waiting.remove(&call)
+        {
+            handle.abort();
+        }
+    }
+
+    fn remember(&self, from: StoreId, txn: TxnId) {
+        let mut gateways = self.gateways.lock();
+        let holding = &mut gateways.entry(from).or_default().holding;
+        holding.entry(txn).or_insert(false);
+    }
+
+    fn forget(&self, from: StoreId, txn: TxnId) {
+        if let Some(gateway) = self.gateways.lock().get_mut(&from) {
+            gateway.holding.remove(&txn);
+        }
+    }
+
+    fn roll_call(&self, from: StoreId, live: Vec<TxnId>) {
+        let live: FxHashSet<TxnId> = live.into_iter().collect();
+        let mut ended = Vec::new();
+        if let Some(gateway) = self.gateways.lock().get_mut(&from) {
+            gateway.holding.retain(|txn, seen| {
+                let stays = !*seen || live.contains(txn);
+                if !stays {
+                    ended.push(*txn);
+                }
+                *seen = true;
+                stays
+            });
+        }
+        ended.sort_unstable();
+        for txn in ended {
+            self.shards.unlock_all(txn);
+        }
+    }
+}
+
+/// A waiting request's entry, removed when its call is over, however it ends.
+struct Place {
+    service: Arc<Service>,
+    from: StoreId,
+    call: u64,
+    handle: AbortHandle,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whoever aborts has removed it, and a gateway that came back may use the name again.
+        if !self.handle.is_aborted()
+            && let Some(gateway) = self.service.gateways.lock().get_mut(&self.from)
+        {
+            gateway.waiting.remove(&self.call);
+        }
+    }
+}
+
+fn respond<T: 'static>(answer: Answer<T>, response: fn(T) -> Response) -> MaybeReady<Outcome> {
+    answer.map(move |result| result.map(response))
+}
+
+fn malformed() -> Failure {
+    Failure::Failed(Error::new(
+        SqlState::PROTOCOL_VIOLATION,
+        "a node does not understand what another one asks",
+    ))
+}
+
+/// Nobody reads it.
+fn given_up() -> Failure {
+    Failure::Failed(Error::new(
+        SqlState::QUERY_CANCELED,
+        "the request was given up",
+    ))
+}
