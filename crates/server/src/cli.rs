@@ -1,7 +1,10 @@
 //! The command line.
 
 use crate::config::{Address, Bytes, Period};
-use clap::{Args, Parser, Subcommand};
+use crate::discovery::settings::ClusterArgs;
+use crate::proxy::limits::MAX_SESSIONS;
+use crate::proxy::node_tls::NodeTlsMode;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Debug, Parser)]
@@ -14,7 +17,8 @@ use std::path::PathBuf;
   phantomdb demo                          a node with sample data, and a SQL shell on it
   phantomdb start --data ./data           a node; connect with any PostgreSQL client
   phantomdb sql                           a SQL shell on the node of this machine
-  phantomdb sql -e 'SELECT version()'     one statement, then exit"
+  phantomdb sql -e 'SELECT version()'     one statement, then exit
+  phantomdb proxy --join db1:5452         one address in front of a cluster"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -29,6 +33,11 @@ pub enum Command {
     Demo(DemoArgs),
     /// Open a SQL shell, or run statements
     Sql(SqlArgs),
+    /// Make certificates for the nodes of a cluster and for clients
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Run a load balancer in front of a cluster
+    Proxy(Box<ProxyArgs>),
     /// Print the version
     Version,
 }
@@ -38,13 +47,22 @@ pub enum Command {
   phantomdb start
   phantomdb start --data /var/lib/phantomdb --cache-size 1GiB
   phantomdb start --sql-addr 0.0.0.0:5450 --tls-cert server.crt --tls-key server.key
+  phantomdb start --sql-addr 0.0.0.0:5450 --rpc-addr 0.0.0.0:5451 --certs-dir certs
   phantomdb start --config phantomdb.toml
+  phantomdb start --join db1,db2:5451 --advertise-addr db3:5451
 
 A configuration file has the same names:
   data = \"/var/lib/phantomdb\"
   sql-addr = \"127.0.0.1:5450\"
   cache-size = \"1GiB\"
   gc-ttl = \"4h\"
+  join = [\"db1\", \"dns:db.example.com\"]
+
+Who founds a cluster, when the data folder is empty:
+  without --join and --discover    this node, at once; others join it
+  with one of them                 never this node: it waits until somebody has a cluster, and joins
+  with one of them and --bootstrap this node, once all addresses have answered and none has a cluster
+A folder that is in use keeps its cluster. Two clusters never become one.
 
 Clients on this machine need no password. Another listen address than a loopback one needs
 TLS and a role with a password (CREATE ROLE ann LOGIN PASSWORD '…'), or --insecure.")]
@@ -57,13 +75,16 @@ pub struct StartArgs {
     #[arg(long, value_name = "ADDR", env = "PHANTOMDB_SQL_ADDR")]
     pub sql_addr: Option<Address>,
 
-    /// Address for other nodes; not opened before there are any [default: 127.0.0.1:5451]
+    /// Address for other nodes [default: 127.0.0.1:5451, or any free port if that is taken]
     #[arg(long, value_name = "ADDR", env = "PHANTOMDB_RPC_ADDR")]
     pub rpc_addr: Option<Address>,
 
     /// Address for /health, /ready and /metrics, or `none` [default: 127.0.0.1:5452]
     #[arg(long, value_name = "ADDR", env = "PHANTOMDB_HTTP_ADDR")]
     pub http_addr: Option<Address>,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// Configuration file (TOML); the command line wins over it
     #[arg(long, value_name = "FILE", env = "PHANTOMDB_CONFIG")]
@@ -90,11 +111,16 @@ pub struct StartArgs {
     #[arg(long, value_name = "TIME", env = "PHANTOMDB_GC_TTL")]
     pub gc_ttl: Option<Period>,
 
-    /// Certificate chain for TLS, a PEM file
+    /// Folder with ca.crt, node.crt and node.key (see `phantomdb cert`): TLS between nodes, and for SQL
+    /// clients unless --tls-cert is given
+    #[arg(long, value_name = "DIR", env = "PHANTOMDB_CERTS_DIR")]
+    pub certs_dir: Option<PathBuf>,
+
+    /// Certificate chain for TLS with SQL clients, a PEM file
     #[arg(long, value_name = "FILE", env = "PHANTOMDB_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Private key for TLS, a PEM file
+    /// Private key for TLS with SQL clients, a PEM file
     #[arg(long, value_name = "FILE", env = "PHANTOMDB_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 
@@ -115,9 +141,10 @@ pub struct StartArgs {
 #[command(after_help = "Examples:
   phantomdb demo
   phantomdb demo --keep
-  echo 'SELECT count(*) FROM orders;' | phantomdb demo")]
+  echo 'SELECT count(*) FROM orders;' | phantomdb demo
+  phantomdb demo --nodes 3")]
 pub struct DemoArgs {
-    /// Number of nodes; more than one is not there yet
+    /// Number of nodes, each a process; with three, any one of them may die
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub nodes: u32,
 
@@ -151,6 +178,226 @@ pub struct SqlArgs {
     /// Run the statements of this file and exit; may be given several times
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
+}
+
+/// The folder of `phantomdb cert` if none is given.
+const DEFAULT_CERTS_DIR: &str = "certs";
+
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "Examples:
+  phantomdb cert create-ca
+  phantomdb cert create-node --host db1.example.com --host 10.0.0.1 --out certs-db1
+  phantomdb cert create-client ann
+
+Make the authority once for a cluster, and keep ca.key off the nodes. A node is started with the folder
+that holds its own node.crt and node.key, and ca.crt: phantomdb start --certs-dir certs-db1")]
+pub enum CertCommand {
+    /// Make a cluster's certificate authority: ca.crt and ca.key
+    CreateCa(CreateCaArgs),
+    /// Make a node's certificate: node.crt and node.key
+    CreateNode(CreateNodeArgs),
+    /// Make a SQL client's certificate: client.ROLE.crt and client.ROLE.key
+    CreateClient(CreateClientArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  phantomdb cert create-ca
+  phantomdb cert create-ca --certs-dir /secure/shop-cluster")]
+pub struct CreateCaArgs {
+    /// Folder to write to; made if it is not there
+    #[arg(long, value_name = "DIR", env = "PHANTOMDB_CERTS_DIR", default_value = DEFAULT_CERTS_DIR)]
+    pub certs_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  phantomdb cert create-node --host localhost --host 127.0.0.1
+  phantomdb cert create-node --host db1.example.com --host 10.0.0.1 --out certs-db1
+  phantomdb cert create-node --host db1.example.com --valid-for 90d --overwrite
+
+Nodes know each other by the authority, whatever their addresses. The hosts are for SQL clients that
+verify whom they talk to (sslmode=verify-full).")]
+pub struct CreateNodeArgs {
+    /// Name or address that SQL clients use for this node; may be given several times
+    #[arg(long, value_name = "HOST", required = true)]
+    pub host: Vec<String>,
+
+    /// Folder of ca.crt and ca.key
+    #[arg(long, value_name = "DIR", env = "PHANTOMDB_CERTS_DIR", default_value = DEFAULT_CERTS_DIR)]
+    pub certs_dir: PathBuf,
+
+    /// Folder to write to, with a copy of ca.crt: all that the node needs [default: the one of --certs-dir]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// How long the certificate is good for [default: 1825d]
+    #[arg(long, value_name = "TIME")]
+    pub valid_for: Option<Period>,
+
+    /// Replace a certificate that is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  phantomdb cert create-client ann
+  phantomdb cert create-client report --valid-for 30d
+
+The server does not ask clients for certificates yet: the role logs in with its password.")]
+pub struct CreateClientArgs {
+    /// The SQL role
+    #[arg(value_name = "ROLE")]
+    pub role: String,
+
+    /// Folder of ca.crt and ca.key, and to write to
+    #[arg(long, value_name = "DIR", env = "PHANTOMDB_CERTS_DIR", default_value = DEFAULT_CERTS_DIR)]
+    pub certs_dir: PathBuf,
+
+    /// How long the certificate is good for [default: 1825d]
+    #[arg(long, value_name = "TIME")]
+    pub valid_for: Option<Period>,
+
+    /// Replace a certificate that is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  phantomdb proxy --join 127.0.0.1:5452
+  phantomdb proxy --nodes 10.0.0.1:5450,10.0.0.2:5450=3 --policy weighted
+  phantomdb proxy --join db1:5452,db2:5452 --listen 0.0.0.0:5440 --tls-cert p.crt --tls-key p.key
+
+Clients connect to it as to a node. It sends each to a node that is well; when a node drains, its sessions
+are ended outside of transactions, so that they come back on another. SIGUSR1 prints a table of the nodes,
+as does the page /stats.
+
+Who may come in:
+  A node lets clients of its own machine in without a password, and the proxy is such a client if it runs
+  there. So the proxy carries clients of other machines only to nodes with addresses that are not loopback
+  ones: those ask for a password. Another listen address than a loopback one needs --tls-cert and --tls-key,
+  --tls-passthrough, or --insecure, which lets everybody in.
+
+TLS:
+  With a certificate, clients' TLS ends at the proxy and begins anew to the nodes (--node-tls, --node-ca).
+  Clients that bind their password to the certificate (channel_binding, the default of libpq) need a proxy
+  with the nodes' own certificate, or channel_binding=disable. Without a certificate, clients get no TLS; with
+  --tls-passthrough it ends at the nodes: such sessions are not moved when a node drains.")]
+pub struct ProxyArgs {
+    /// HTTP addresses of some nodes; the others are found by them
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        env = "PHANTOMDB_PROXY_JOIN",
+        required_unless_present = "nodes"
+    )]
+    pub join: Vec<String>,
+
+    /// SQL addresses of all nodes, each with a weight if wanted, instead of --join
+    #[arg(
+        long,
+        value_name = "HOST:PORT[=WEIGHT]",
+        value_delimiter = ',',
+        env = "PHANTOMDB_PROXY_NODES",
+        conflicts_with = "join"
+    )]
+    pub nodes: Vec<String>,
+
+    /// Address for PostgreSQL clients
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PHANTOMDB_PROXY_LISTEN",
+        default_value = "127.0.0.1:5440"
+    )]
+    pub listen: Address,
+
+    /// Address for /health, /ready, /metrics and /stats, or `none`
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PHANTOMDB_PROXY_HTTP_ADDR",
+        default_value = "127.0.0.1:5442"
+    )]
+    pub http_addr: Address,
+
+    /// How a node is chosen for a new session
+    #[arg(
+        long,
+        value_enum,
+        env = "PHANTOMDB_PROXY_POLICY",
+        default_value = "least-connections"
+    )]
+    pub policy: ProxyPolicy,
+
+    /// Most sessions at a time
+    #[arg(long, value_name = "N", default_value_t = MAX_SESSIONS)]
+    pub max_connections: usize,
+
+    /// Certificate chain for clients' TLS, a PEM file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PHANTOMDB_TLS_CERT",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key for clients' TLS, a PEM file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PHANTOMDB_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// Clients' TLS ends at the nodes
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub tls_passthrough: bool,
+
+    /// When connections to the nodes are encrypted
+    #[arg(long, value_enum, default_value = "auto")]
+    pub node_tls: NodeTlsMode,
+
+    /// Certificates, a PEM file, that nodes' certificates must be signed with; makes TLS a must
+    #[arg(long, value_name = "FILE")]
+    pub node_ca: Option<PathBuf>,
+
+    /// Let everybody in without a password, from any machine
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Stop when the standard input ends: a parent's proxy does not outlive it
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
+
+    /// What to log on stderr: error, warn, info, debug, or a filter
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "PHANTOMDB_LOG",
+        default_value = "warn"
+    )]
+    pub log: String,
+}
+
+/// See `sharding::Policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProxyPolicy {
+    /// The one with the fewest sessions
+    LeastConnections,
+    /// Each in turn
+    RoundRobin,
+    /// Any
+    Random,
+    /// In turn, each as often as its weight says
+    Weighted,
+    /// Of two drawn at random the one that answers sooner
+    Latency,
 }
 
 #[cfg(test)]

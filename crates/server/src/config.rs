@@ -2,12 +2,16 @@
 //! line; the later wins.
 
 use crate::cli::StartArgs;
+use crate::discovery::settings::{
+    Advertised, ClusterFile, ClusterName, ClusterSettings, Discover, JoinList, Text,
+};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
+use types::Locality;
 
 const DEFAULT_DATA: &str = "phantomdb-data";
 const DEFAULT_SQL_ADDR: &str = "127.0.0.1:5450";
@@ -30,8 +34,12 @@ const DEFAULT_LOG: &str = "warn";
 pub struct Config {
     pub data: PathBuf,
     pub sql_addr: SocketAddr,
-    /// Used once there are peers.
+    /// For other nodes.
     pub rpc_addr: SocketAddr,
+    pub rpc_addr_is_given: bool,
+    pub cluster: ClusterSettings,
+    /// `ca.crt`, `node.crt` and `node.key`.
+    pub certs_dir: Option<PathBuf>,
     /// `None`: no HTTP.
     pub http_addr: Option<SocketAddr>,
     pub cache_bytes: u64,
@@ -41,7 +49,7 @@ pub struct Config {
     pub max_connections: usize,
     pub max_message_bytes: usize,
     pub gc_ttl: Duration,
-    /// Certificate and key, PEM files.
+    /// Certificate and key for SQL clients, PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
     pub insecure: bool,
     /// Stop when the standard input ends.
@@ -57,6 +65,7 @@ struct File {
     data: Option<PathBuf>,
     sql_addr: Option<Address>,
     rpc_addr: Option<Address>,
+    certs_dir: Option<PathBuf>,
     http_addr: Option<Address>,
     cache_size: Option<Bytes>,
     column_cache_size: Option<Bytes>,
@@ -68,6 +77,14 @@ struct File {
     tls_key: Option<PathBuf>,
     insecure: Option<bool>,
     log: Option<String>,
+    join: Option<JoinList>,
+    discover: Option<Discover>,
+    cluster_name: Option<ClusterName>,
+    bootstrap: Option<bool>,
+    locality: Option<Text<Locality>>,
+    advertise_addr: Option<Advertised>,
+    advertise_sql_addr: Option<Advertised>,
+    max_clock_offset: Option<Period>,
 }
 
 #[derive(Debug, Error)]
@@ -88,6 +105,8 @@ pub enum ConfigError {
     TooSmall(&'static str, &'static str),
     #[error("--sql-addr must be an address; only --http-addr may be none")]
     NoSqlAddress,
+    #[error("{0}")]
+    Cluster(String),
 }
 
 impl Config {
@@ -99,7 +118,8 @@ impl Config {
         Config::merge(args, file)
     }
 
-    fn merge(args: &StartArgs, file: File) -> Result<Config, ConfigError> {
+    fn merge(args: &StartArgs, mut file: File) -> Result<Config, ConfigError> {
+        let cluster = ClusterSettings::merge(&args.cluster, file.take_cluster());
         let address = |given: &Option<Address>, file: Option<Address>, default: &str| {
             given
                 .clone()
@@ -107,11 +127,12 @@ impl Config {
                 .or_else(|| default.parse().ok())
                 .unwrap_or(Address(None))
         };
+        let certs_dir = args.certs_dir.clone().or(file.certs_dir);
         let tls_cert = args.tls_cert.clone().or(file.tls_cert);
         let tls_key = args.tls_key.clone().or(file.tls_key);
         let tls = match (tls_cert, tls_key) {
             (Some(cert), Some(key)) => Some((cert, key)),
-            (None, None) => None,
+            (None, None) => certs_dir.as_deref().map(crate::rpc::tls::node_files),
             _ => return Err(ConfigError::HalfOfTls),
         };
         let config = Config {
@@ -123,10 +144,13 @@ impl Config {
             sql_addr: address(&args.sql_addr, file.sql_addr, DEFAULT_SQL_ADDR)
                 .0
                 .ok_or(ConfigError::NoSqlAddress)?,
+            rpc_addr_is_given: args.rpc_addr.is_some() || file.rpc_addr.is_some(),
             rpc_addr: address(&args.rpc_addr, file.rpc_addr, DEFAULT_RPC_ADDR)
                 .0
                 .ok_or(ConfigError::NoSqlAddress)?,
+            certs_dir,
             http_addr: address(&args.http_addr, file.http_addr, DEFAULT_HTTP_ADDR).0,
+            cluster: cluster.map_err(ConfigError::Cluster)?,
             cache_bytes: args
                 .cache_size
                 .or(file.cache_size)
@@ -199,6 +223,19 @@ impl Config {
 }
 
 impl File {
+    fn take_cluster(&mut self) -> ClusterFile {
+        ClusterFile {
+            join: self.join.take(),
+            discover: self.discover.take(),
+            cluster_name: self.cluster_name.take(),
+            bootstrap: self.bootstrap.take(),
+            locality: self.locality.take(),
+            advertise_addr: self.advertise_addr.take(),
+            advertise_sql_addr: self.advertise_sql_addr.take(),
+            max_clock_offset: self.max_clock_offset.take(),
+        }
+    }
+
     fn read(path: &Path) -> Result<File, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.display().to_string(),
@@ -364,6 +401,40 @@ mod tests {
     }
 
     #[test]
+    fn the_cluster_may_stand_in_the_file_too() {
+        let file = "join = ['db1', 'dns:db.svc:7']\ncluster-name = 'shop'\nlocality = 'region=eu,zone=a'\n\
+                    discover = 'lan'\nbootstrap = true\nadvertise-addr = 'db3:5451'\n\
+                    advertise-sql-addr = 'db3:5450'\nmax-clock-offset = '250ms'";
+        let config = |args: &StartArgs| {
+            let file = toml::from_str(file).expect("a good file");
+            Config::merge(args, file).expect("good settings").cluster
+        };
+        let cluster = config(&StartArgs::default());
+        let shown: Vec<String> = cluster.join.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["db1:5451", "dns:db.svc:7"]);
+        assert_eq!(cluster.cluster_name, "shop");
+        assert_eq!(cluster.locality.to_string(), "region=eu,zone=a");
+        assert!(cluster.lan && cluster.bootstrap);
+        assert_eq!(cluster.advertise_addr.as_deref(), Some("db3:5451"));
+        assert_eq!(cluster.max_clock_offset, Duration::from_millis(250));
+
+        let mut args = StartArgs::default();
+        args.cluster.join = vec!["db9".parse().expect("an address")];
+        args.cluster.locality = Some("zone=b".parse().expect("a locality"));
+        let cluster = config(&args);
+        assert_eq!(cluster.join.len(), 1);
+        assert_eq!(cluster.locality.to_string(), "zone=b");
+        for bad in [
+            "join = 'a,,b'",
+            "discover = 'wan'",
+            "locality = 'eu'",
+            "advertise-addr = 'a'",
+        ] {
+            assert!(toml::from_str::<File>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_bad_values_are_errors() {
         assert!(toml::from_str::<File>("sqladdr = '127.0.0.1:1'").is_err());
         assert!(toml::from_str::<File>("cache-size = 'big'").is_err());
@@ -375,5 +446,22 @@ mod tests {
             Config::merge(&half, File::default()),
             Err(ConfigError::HalfOfTls)
         ));
+    }
+
+    #[test]
+    fn one_folder_of_certificates_serves_nodes_and_clients() {
+        let file: File = toml::from_str("certs-dir = 'certs'").expect("a good file");
+        let config = Config::merge(&StartArgs::default(), file).expect("good settings");
+        assert_eq!(config.certs_dir, Some("certs".into()));
+        let sql = ("certs/node.crt".into(), "certs/node.key".into());
+        assert_eq!(config.tls, Some(sql));
+        let own = StartArgs {
+            certs_dir: Some("certs".into()),
+            tls_cert: Some("sql.crt".into()),
+            tls_key: Some("sql.key".into()),
+            ..StartArgs::default()
+        };
+        let config = Config::merge(&own, File::default()).expect("good settings");
+        assert_eq!(config.tls, Some(("sql.crt".into(), "sql.key".into())));
     }
 }

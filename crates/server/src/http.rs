@@ -1,6 +1,7 @@
-//! HTTP for operators: `/health`, `/ready`, `/metrics`.
+//! HTTP for operators: `/health`, `/ready`, `/metrics`; of a cluster's node `/nodes`, of a proxy `/stats`.
 
 use crate::metrics::ProcessMetrics;
+use crate::node_list::NodeList;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -14,31 +15,42 @@ use tokio::sync::watch;
 /// Why the node should not get requests now, or nothing.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-struct Http {
-    prometheus: PrometheusHandle,
-    process: ProcessMetrics,
-    ready: Readiness,
+/// Brings metrics up to date that are not counted as things happen.
+pub type Refresh = Arc<dyn Fn() + Send + Sync>;
+
+/// A page of plain text.
+pub type Text = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the pages are made of.
+pub struct Pages {
+    pub prometheus: PrometheusHandle,
+    pub process: ProcessMetrics,
+    pub ready: Readiness,
+    /// Called before metrics are shown.
+    pub refresh: Option<Refresh>,
+    /// `/nodes`: the nodes of the cluster, as JSON ([`crate::node_list`]).
+    pub nodes: Option<NodeList>,
+    /// `/stats`: a table for people.
+    pub stats: Option<Text>,
 }
 
 /// Answers until `stop` turns true.
 pub async fn serve(
     listener: TcpListener,
-    prometheus: PrometheusHandle,
-    process: ProcessMetrics,
-    ready: Readiness,
+    pages: Pages,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let state = Arc::new(Http {
-        prometheus,
-        process,
-        ready,
-    });
-    let router = Router::new()
+    let mut router = Router::new()
         .route("/health", get(health))
         .route("/ready", get(is_ready))
-        .route("/metrics", get(metrics))
-        .with_state(state);
-    axum::serve(listener, router)
+        .route("/metrics", get(metrics));
+    if let Some(list) = pages.nodes.clone() {
+        router = router.route("/nodes", get(move || async move { nodes(&list) }));
+    }
+    if let Some(stats) = pages.stats.clone() {
+        router = router.route("/stats", get(move || async move { stats() }));
+    }
+    axum::serve(listener, router.with_state(Arc::new(pages)))
         .with_graceful_shutdown(async move {
             let _ = stop.wait_for(|stop| *stop).await;
         })
@@ -50,8 +62,8 @@ async fn health() -> &'static str {
     "ok\n"
 }
 
-async fn is_ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
-    match (http.ready)() {
+async fn is_ready(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    match (pages.ready)() {
         Ok(()) => (StatusCode::OK, "ready\n".to_string()),
         Err(why) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -60,12 +72,30 @@ async fn is_ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(http): State<Arc<Http>>) -> impl IntoResponse {
-    http.process.update();
-    http.prometheus.run_upkeep();
+async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    pages.process.update();
+    if let Some(refresh) = &pages.refresh {
+        refresh();
+    }
+    pages.prometheus.run_upkeep();
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (
         [(header::CONTENT_TYPE, content_type)],
-        http.prometheus.render(),
+        pages.prometheus.render(),
     )
+}
+
+fn nodes(list: &NodeList) -> impl IntoResponse + use<> {
+    match serde_json::to_string(&list()) {
+        Ok(json) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, "application/json")],
+            json,
+        ),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            error.to_string(),
+        ),
+    }
 }

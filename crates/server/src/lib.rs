@@ -8,15 +8,22 @@
     reason = "this crate owns the real clocks, sockets, threads and tasks"
 )]
 
+pub mod cert;
 pub mod cli;
+pub mod cluster;
+mod cluster_views;
 pub mod config;
 pub mod demo;
+pub mod discovery;
 pub mod env;
 pub mod http;
 pub mod listener;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod node_list;
+pub mod proxy;
+pub mod rpc;
 pub mod shell;
 pub mod start;
 pub mod tls;

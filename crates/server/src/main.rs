@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         }
         Command::Demo(args) => server::demo::run(&args),
         Command::Sql(args) => server::shell::run(&args),
+        Command::Cert(command) => server::cert::run(&command),
+        Command::Proxy(args) => server::proxy::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("phantomdb: {error}");

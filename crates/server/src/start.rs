@@ -7,10 +7,13 @@
 //! store failed (a disk that lies or breaks) ─► the same, with the reason and exit 1
 //! ```
 
+use crate::cluster::{self, ClusterNode, Listening};
+use crate::cluster_views::ClusterViews;
 use crate::config::Config;
-use crate::http::{self, Readiness};
+use crate::http::{self, Pages, Readiness};
 use crate::listener;
 use crate::metrics::{self, ProcessMetrics, WireMetrics};
+use crate::node_list::NodeList;
 use crate::tls::{Tls, TlsError};
 use crate::wire::{WireServer, is_loopback};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -32,6 +35,11 @@ pub const WORKER_STACK_BYTES: usize = 8 << 20;
 
 /// How long background work may take to notice the end, once all is synced.
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a node that stops may take to hand its leases over.
+const LEASES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks for a quorum.
+const QUORUM_PAUSE: Duration = Duration::from_millis(200);
 
 /// The role and the database that a fresh node has.
 const DEFAULT_USER: &str = "phantom";
@@ -57,6 +65,10 @@ pub enum StartError {
     Exposed(String),
     #[error("the node stops because its store failed: {0}")]
     StoreFailed(types::Error),
+    #[error("TLS between nodes: {0}")]
+    RpcTls(#[from] crate::rpc::tls::RpcTlsError),
+    #[error("{0}")]
+    Cluster(String),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("metrics: {0}")]
@@ -97,6 +109,10 @@ async fn run_node(config: Config) -> Result<(), StartError> {
             )));
         }
     }
+    let secured = config.certs_dir.is_some();
+    if let Some(why) = crate::rpc::exposed(config.rpc_addr, secured, config.insecure) {
+        return Err(StartError::Exposed(why));
+    }
     // Ports first: a second node on the same ports fails before it waits for anything.
     let sql_listener = bind(config.sql_addr).await?;
     let http_listener = match config.http_addr {
@@ -104,7 +120,25 @@ async fn run_node(config: Config) -> Result<(), StartError> {
         None => None,
     };
 
-    let (store, instance) = open(&config).await?;
+    let rpc_listener = bind_rpc(&config).await?;
+    let sql_addr = sql_listener.local_addr()?;
+    let http_addr = match &http_listener {
+        Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+    let listening = Listening {
+        rpc: rpc_listener,
+        sql: sql_addr,
+        http: http_addr,
+    };
+    let (end_rpc, rpc_ends) = watch::channel(false);
+    let opened = tokio::select! {
+        opened = open(&config, listening, rpc_ends) => opened,
+        // While it searches or waits for a quorum there is nothing to lose.
+        () = stop.received() => return Ok(()),
+    };
+    let (node, instance) = opened?;
+    let store = Arc::clone(&node.store);
     if let Some(address) = exposed_addresses(&config).next()
         && !config.insecure
         && !instance.has_login_with_password()
@@ -115,11 +149,6 @@ async fn run_node(config: Config) -> Result<(), StartError> {
             "no role has a password",
         )));
     }
-    let sql_addr = sql_listener.local_addr()?;
-    let http_addr = match &http_listener {
-        Some(listener) => Some(listener.local_addr()?),
-        None => None,
-    };
     let server = Arc::new(WireServer {
         instance: Arc::clone(&instance),
         tls,
@@ -131,16 +160,31 @@ async fn run_node(config: Config) -> Result<(), StartError> {
     let (drain, draining) = watch::channel(false);
     let http = http_listener.map(|listener| {
         let ready = readiness(&store, draining.clone());
-        serve_http(listener, prometheus, started, ready, draining.clone())
+        let nodes = node.list();
+        serve_http(
+            listener,
+            prometheus,
+            started,
+            ready,
+            nodes,
+            draining.clone(),
+        )
     });
     let sql = tokio::spawn(listener::serve(sql_listener, server, draining));
+    let removed = tokio::spawn(store.take_part(node.addresses.clone()));
     announce(sql_addr, http_addr);
 
     let failed = tokio::select! {
         () = stop.received() => None,
         error = store_failure(&store) => Some(error),
+        () = removed_from_cluster(removed) => Some(types::Error::new(
+            types::SqlState::ADMIN_SHUTDOWN,
+            "this node was removed from its cluster for good",
+        )),
     };
     let _ = drain.send(true);
+    // So that nobody has to notice that this node is gone.
+    let _ = tokio::time::timeout(LEASES_TIMEOUT, store.give_up_leases()).await;
     tokio::select! {
         _ = sql => {}
         // A second signal: at once, as after a crash.
@@ -150,13 +194,18 @@ async fn run_node(config: Config) -> Result<(), StartError> {
         http.abort();
     }
     store.shutdown().await;
+    let _ = end_rpc.send(true);
     match failed {
         None => Ok(()),
         Some(error) => Err(StartError::StoreFailed(error)),
     }
 }
 
-async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError> {
+async fn open(
+    config: &Config,
+    listening: Listening,
+    stop: watch::Receiver<bool>,
+) -> Result<(ClusterNode, Arc<Instance>), StartError> {
     let env = crate::env::real();
     let options = FjallOptions {
         cache_bytes: config.cache_bytes,
@@ -174,26 +223,58 @@ async fn open(config: &Config) -> Result<(Arc<Store>, Arc<Instance>), StartError
     };
     let engine = Arc::new(engine);
     tokio::spawn(crate::memory::give_back_when_idle(Arc::downgrade(&engine)));
-    let store = Store::open(
-        engine,
-        env.clone(),
-        node::Options {
-            gc_ttl: config.gc_ttl,
-            ..node::Options::default()
-        },
-    )
-    .map_err(StartError::Open)?;
+    let node = cluster::open(config, engine, &env, listening, stop).await?;
     let options = InstanceOptions {
         query_memory_bytes: config.query_memory_bytes(),
         column_cache_bytes: config.column_cache_bytes(),
         transaction_memory_bytes: config.transaction_memory_bytes(),
         parallelism: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let coordinator = store.coordinator(options.transaction_limits());
-    let instance = Instance::open(coordinator, env, options)
-        .await
-        .map_err(StartError::Open)?;
-    Ok((store, instance))
+    let coordinator = node.store.coordinator(options.transaction_limits());
+    let mut told = false;
+    loop {
+        let opened = Instance::open(coordinator.clone(), env.clone(), options.clone()).await;
+        match opened {
+            Ok(instance) => {
+                // Only here, so it is not set already.
+                let _ = instance.cluster.set(ClusterViews::new(&node.store));
+                return Ok((node, instance));
+            }
+            // Too few nodes are up, or two founded the catalog at once.
+            Err(error) if is_temporary(&error) => {
+                if !std::mem::replace(&mut told, true) {
+                    eprintln!("waiting for more nodes of the cluster: {error}");
+                }
+                tokio::time::sleep(QUORUM_PAUSE).await;
+            }
+            Err(error) => return Err(StartError::Open(error)),
+        }
+    }
+}
+
+fn is_temporary(error: &types::Error) -> bool {
+    error.is_retryable()
+        || matches!(
+            error.state,
+            types::SqlState::CANNOT_CONNECT_NOW | types::SqlState::STATEMENT_COMPLETION_UNKNOWN
+        )
+}
+
+/// Completes when the cluster has removed this node for good.
+async fn removed_from_cluster(registered: tokio::task::JoinHandle<bool>) {
+    match registered.await {
+        Ok(false) => {}
+        _ => std::future::pending().await,
+    }
+}
+
+/// The port for other nodes. If nobody asked for one, another will do when it is taken: nodes tell each other
+/// theirs.
+async fn bind_rpc(config: &Config) -> Result<TcpListener, StartError> {
+    match bind(config.rpc_addr).await {
+        Err(_) if !config.rpc_addr_is_given => bind(SocketAddr::new(config.rpc_addr.ip(), 0)).await,
+        bound => bound,
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -207,11 +288,19 @@ fn serve_http(
     prometheus: PrometheusHandle,
     started: Instant,
     ready: Readiness,
+    nodes: NodeList,
     stop: watch::Receiver<bool>,
 ) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
-        let process = ProcessMetrics::new(started);
-        if let Err(error) = http::serve(listener, prometheus, process, ready, stop).await {
+        let pages = Pages {
+            prometheus,
+            process: ProcessMetrics::new(started),
+            ready,
+            refresh: None,
+            nodes: Some(nodes),
+            stats: None,
+        };
+        if let Err(error) = http::serve(listener, pages, stop).await {
             tracing::error!(%error, "HTTP ended");
         }
     })
@@ -256,7 +345,7 @@ fn announce(sql: SocketAddr, http: Option<SocketAddr>) {
 }
 
 /// An address to connect to: a node that listens on all interfaces is on the loopback one too.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
@@ -281,15 +370,15 @@ fn exposed(address: SocketAddr, lack: &str) -> String {
     )
 }
 
-/// What tells a node to stop.
-struct StopSignals {
+/// What tells a process to stop.
+pub(crate) struct StopSignals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     stdin_ended: Arc<Notify>,
 }
 
 impl StopSignals {
-    fn listen(watch_stdin: bool) -> std::io::Result<Self> {
+    pub(crate) fn listen(watch_stdin: bool) -> std::io::Result<Self> {
         let stdin_ended = Arc::new(Notify::new());
         if watch_stdin {
             let ended = Arc::clone(&stdin_ended);
@@ -308,7 +397,7 @@ impl StopSignals {
         })
     }
 
-    async fn received(&mut self) {
+    pub(crate) async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -1,5 +1,5 @@
-//! `phantomdb demo`: a node with a sample database, and the shell on it. Leaving the shell stops
-//! the node and removes its folder; so do SIGTERM and the end of this process.
+//! `phantomdb demo`: nodes with a sample database, and the shell on the first. Leaving the shell stops
+//! the nodes and removes their folders; so do SIGTERM and the end of this process.
 
 mod node;
 mod shop;
@@ -7,6 +7,7 @@ mod shop;
 use crate::cli::DemoArgs;
 use crate::shell::{Shell, Source};
 use bytes::Bytes;
+use futures::future::join_all;
 use futures::{SinkExt, pin_mut};
 use indicatif::{ProgressBar, ProgressStyle};
 use node::DemoNode;
@@ -23,42 +24,54 @@ const PIECE_BYTES: usize = 64 << 10;
 /// What a shell's exit code is after SIGTERM.
 const EXIT_TERMINATED: i32 = 143;
 
-type Node = Arc<Mutex<Option<DemoNode>>>;
+/// More than this a laptop would not run well.
+const MOST_NODES: u32 = 9;
+
+type Nodes = Arc<Mutex<Vec<DemoNode>>>;
 
 pub fn run(args: &DemoArgs) -> Result<ExitCode, String> {
-    if args.nodes != 1 {
-        return Err(format!(
-            "a demo of {} nodes is not supported yet; --nodes 1 is what there is",
-            args.nodes
-        ));
+    if !(1..=MOST_NODES).contains(&args.nodes) {
+        return Err(format!("--nodes must be 1 to {MOST_NODES}"));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let node: Node = Arc::default();
-    runtime.spawn(stop_on_signal(Arc::clone(&node)));
-    let result = run_with(&runtime, args, &node);
-    runtime.block_on(stop(&node));
+    let nodes: Nodes = Arc::default();
+    runtime.spawn(stop_on_signal(Arc::clone(&nodes)));
+    let result = run_with(&runtime, args, &nodes);
+    runtime.block_on(stop(&nodes));
     result
 }
 
-fn run_with(runtime: &Runtime, args: &DemoArgs, node: &Node) -> Result<ExitCode, String> {
-    let mut started = runtime.block_on(DemoNode::start())?;
-    if args.keep {
-        started.keep_folder();
+async fn start(args: &DemoArgs, nodes: &Nodes) -> Result<(), String> {
+    for _ in 0..args.nodes {
+        let join = nodes.lock().await.first().map(|first| first.rpc.clone());
+        let mut started = DemoNode::start(join.as_deref()).await?;
+        if args.keep {
+            started.keep_folder();
+        }
+        nodes.lock().await.push(started);
     }
-    let url = started.url.clone();
-    let folder = started.folder().map(|path| path.display().to_string());
-    runtime.block_on(async { node.lock().await.replace(started) });
+    Ok(())
+}
+
+fn run_with(runtime: &Runtime, args: &DemoArgs, nodes: &Nodes) -> Result<ExitCode, String> {
+    runtime.block_on(start(args, nodes))?;
+    let shown = runtime.block_on(nodes.lock());
+    let urls: Vec<String> = shown.iter().map(|node| node.url.clone()).collect();
+    let folders = shown.iter().filter_map(|node| node.folder());
+    let folders: Vec<String> = folders.map(|path| path.display().to_string()).collect();
+    drop(shown);
+    let url = urls.first().ok_or("there is no node")?.clone();
     runtime
         .block_on(load(&url))
         .map_err(|error| format!("loading the sample database failed: {}", chain(&error)))?;
 
     let interactive = std::io::stdin().is_terminal();
     if interactive {
-        introduce(&url, folder.as_deref().filter(|_| args.keep));
+        introduce(&urls, if args.keep { &folders } else { &[] });
     }
     let mut shell = Shell::connect(&url).map_err(|error| error.0)?;
     if interactive {
@@ -70,14 +83,15 @@ fn run_with(runtime: &Runtime, args: &DemoArgs, node: &Node) -> Result<ExitCode,
     }
 }
 
-async fn stop(node: &Node) {
-    if let Some(mut node) = node.lock().await.take() {
-        node.stop().await;
-    }
+/// All at once: nobody is left to hand leases to.
+async fn stop(nodes: &Nodes) {
+    let mut nodes = nodes.lock().await;
+    join_all(nodes.iter_mut().map(DemoNode::stop)).await;
+    nodes.clear();
 }
 
 /// The shell's line editor blocks its thread, so the process is ended from here.
-async fn stop_on_signal(node: Node) {
+async fn stop_on_signal(nodes: Nodes) {
     let (Ok(mut terminate), Ok(mut hangup)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::hangup()),
@@ -88,15 +102,19 @@ async fn stop_on_signal(node: Node) {
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
-    stop(&node).await;
+    stop(&nodes).await;
     std::process::exit(EXIT_TERMINATED);
 }
 
-fn introduce(url: &str, kept: Option<&str>) {
+fn introduce(urls: &[String], kept: &[String]) {
     println!("\nA web shop is loaded: customers, products, orders, order_items.");
-    println!("  psql, drivers:  {url}");
-    println!("  another shell:  phantomdb sql {url}");
-    if let Some(folder) = kept {
+    for url in urls {
+        println!("  psql, drivers:  {url}");
+    }
+    if let Some(url) = urls.first() {
+        println!("  another shell:  phantomdb sql {url}");
+    }
+    for folder in kept {
         println!("  kept on exit:   {folder}");
     }
     println!("\nTry:\n");

@@ -1,6 +1,7 @@
-//! The demo's node: this program again, as a child, in a temporary folder.
+//! A node of the demo: this program again, as a child, in a temporary folder.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -15,6 +16,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The ports of `phantomdb start`; any free ones if they are taken.
 const SQL_ADDR: &str = "127.0.0.1:5450";
+const RPC_ADDR: &str = "127.0.0.1:5451";
 const HTTP_ADDR: &str = "127.0.0.1:5452";
 const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -22,15 +24,20 @@ pub struct DemoNode {
     child: Child,
     folder: Option<TempDir>,
     pub url: String,
+    /// Where other nodes reach it.
+    pub rpc: String,
 }
 
 impl DemoNode {
-    pub async fn start() -> Result<DemoNode, String> {
+    /// The first node, or one that joins the node at `join`.
+    pub async fn start(join: Option<&str>) -> Result<DemoNode, String> {
         let folder = tempfile::Builder::new()
             .prefix("phantomdb-demo-")
             .tempdir()
             .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-        let mut child = spawn(folder.path()).map_err(|error| format!("cannot start: {error}"))?;
+        let cannot = |error: io::Error| format!("cannot start: {error}");
+        let rpc = free(RPC_ADDR).map_err(cannot)?;
+        let mut child = spawn(folder.path(), &rpc, join).map_err(cannot)?;
         let Some(stdout) = child.stdout.take() else {
             return Err("the node has no output".to_string());
         };
@@ -53,6 +60,7 @@ impl DemoNode {
             child,
             folder: Some(folder),
             url,
+            rpc,
         })
     }
 
@@ -83,13 +91,16 @@ impl DemoNode {
     }
 }
 
-fn spawn(folder: &Path) -> io::Result<Child> {
+fn spawn(folder: &Path, rpc: &str, join: Option<&str>) -> io::Result<Child> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command
         .arg("start")
         .arg("--data")
         .arg(folder)
-        .args(["--sql-addr", free(SQL_ADDR), "--http-addr", free(HTTP_ADDR)])
+        .args(["--sql-addr", &free(SQL_ADDR)?])
+        .args(["--http-addr", &free(HTTP_ADDR)?])
+        .args(["--rpc-addr", rpc])
+        .args(join.into_iter().flat_map(|join| ["--join", join]))
         .arg("--until-stdin-ends")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -98,10 +109,8 @@ fn spawn(folder: &Path) -> io::Result<Child> {
     Command::from(command).kill_on_drop(true).spawn()
 }
 
-/// The address itself if nobody listens there.
-fn free(address: &'static str) -> &'static str {
-    match std::net::TcpListener::bind(address) {
-        Ok(_) => address,
-        Err(_) => ANY_PORT,
-    }
+/// The address itself if nobody listens there, else one with a port that is free now.
+fn free(address: &str) -> io::Result<String> {
+    let listener = TcpListener::bind(address).or_else(|_| TcpListener::bind(ANY_PORT))?;
+    Ok(listener.local_addr()?.to_string())
 }

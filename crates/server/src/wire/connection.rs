@@ -155,7 +155,7 @@ async fn greet<S: Transport>(
             )
             .hint("Connect with sslmode=require."));
         }
-        let role = server.instance.role_password(&parameters.user);
+        let role = server.instance.role_password(&parameters.user).await?;
         let verifier = role
             .filter(|role| role.can_login)
             .and_then(|role| role.verifier);
@@ -182,10 +182,11 @@ async fn greet<S: Transport>(
         )
         .hint("Raise --max-connections, or close idle connections."));
     };
-    let session = server.instance.connect(StartupParams {
+    let connecting = server.instance.connect(StartupParams {
         client_addr: peer,
         ..parameters
-    })?;
+    });
+    let session = connecting.await?;
     let output = &mut io.output;
     output.authentication_ok();
     for (name, value) in session.startup_parameters() {

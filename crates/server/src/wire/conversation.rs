@@ -204,8 +204,8 @@ impl<'a, S: Transport> Conversation<'a, S> {
                 self.io.output.parse_complete();
                 Ok(())
             }
-            FrontendMessage::Bind(bind) => self.bind(bind),
-            FrontendMessage::Describe(target) => self.describe(target),
+            FrontendMessage::Bind(bind) => self.bind(bind).await,
+            FrontendMessage::Describe(target) => self.describe(target).await,
             FrontendMessage::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
             FrontendMessage::Close(target) => {
                 match target {
@@ -284,23 +284,24 @@ impl<'a, S: Transport> Conversation<'a, S> {
 
     // ---- extended protocol ------------------------------------------------------------------
 
-    fn bind(&mut self, bind: Bind<'_>) -> Result<(), Failure> {
-        self.session.bind(
+    async fn bind(&mut self, bind: Bind<'_>) -> Result<(), Failure> {
+        let bound = self.session.bind(
             bind.portal,
             bind.statement,
             &bind.parameter_formats,
             &bind.parameters,
             &bind.result_formats,
-        )?;
+        );
+        bound.await?;
         self.io.output.bind_complete();
         Ok(())
     }
 
-    fn describe(&mut self, target: Target<'_>) -> Result<(), Failure> {
+    async fn describe(&mut self, target: Target<'_>) -> Result<(), Failure> {
         let output = &mut self.io.output;
         match target {
             Target::Statement(name) => {
-                let (parameters, columns) = self.session.describe_statement(name)?;
+                let (parameters, columns) = self.session.describe_statement(name).await?;
                 output.parameter_description(&parameters);
                 match columns {
                     Some(columns) => output.row_description(&columns, &[]),

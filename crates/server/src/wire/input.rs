@@ -38,6 +38,11 @@ impl Input {
         self.buffer.is_empty()
     }
 
+    /// All that was received and not yet taken.
+    pub fn take_rest(&mut self) -> BytesMut {
+        self.buffer.split()
+    }
+
     /// Whether the client has closed its side of the connection.
     pub fn at_end(&self) -> bool {
         self.at_end

@@ -18,9 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use types::{Error, Result, SqlState};
 
 /// The codes that stand in the version's place of special packets.
-const CANCEL_REQUEST: u32 = 80_877_102;
-const SSL_REQUEST: u32 = 80_877_103;
-const GSSENC_REQUEST: u32 = 80_877_104;
+pub const CANCEL_REQUEST: u32 = 80_877_102;
+pub const SSL_REQUEST: u32 = 80_877_103;
+pub const GSSENC_REQUEST: u32 = 80_877_104;
 
 const PROTOCOL_MAJOR: u32 = 3;
 /// The newest minor version spoken here. 3.2 only adds longer cancel keys.
@@ -92,7 +92,8 @@ pub async fn open<S: Transport>(
     }
 }
 
-async fn encrypt<S: Transport>(
+/// Takes a client's side of TLS after `S` was answered.
+pub async fn encrypt<S: Transport>(
     stream: Stream<S>,
     input: &Input,
     acceptor: &TlsAcceptor,
@@ -109,7 +110,7 @@ async fn encrypt<S: Transport>(
         return Ok(stream);
     };
     match acceptor.accept(plain).await {
-        Ok(encrypted) => Ok(Stream::Tls(Box::new(encrypted))),
+        Ok(encrypted) => Ok(Stream::Tls(Box::new(encrypted.into()))),
         Err(error) => {
             tracing::info!(%error, "TLS handshake failed");
             Err(Refusal::Silent)
@@ -117,7 +118,8 @@ async fn encrypt<S: Transport>(
     }
 }
 
-async fn next_packet<S: Transport>(
+/// The next packet of the startup phase. None: the client is gone.
+pub async fn next_packet<S: Transport>(
     stream: &mut Stream<S>,
     input: &mut Input,
 ) -> Result<Option<Bytes>> {

@@ -1,10 +1,10 @@
-//! A client's byte stream, in the clear or under TLS.
+//! A connection's byte stream, in the clear or under TLS.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// What a connection runs over: a TCP socket, or a pipe in memory in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -8,8 +8,10 @@
     reason = "tests run on the real clock and real sockets"
 )]
 
+mod cluster;
 mod corruption;
 mod full_disk;
 mod lifecycle;
 mod node;
+mod proxy;
 mod refusals;

@@ -134,14 +134,20 @@ impl Node {
         (status, body.to_string())
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric, named with its labels.
     pub fn metric(&self, name: &str) -> f64 {
         let (_, body) = self.get("/metrics");
         let value = body.lines().find_map(|line| {
-            let (found, value) = line.split_once(' ')?;
+            let (found, value) = line.rsplit_once(' ')?;
             (found == name).then(|| value.parse().expect("a number"))
         });
         value.unwrap_or_else(|| panic!("no {name} in\n{body}"))
+    }
+
+    /// The next lines that it says after its ready line.
+    pub fn said(&self, lines: usize) -> Vec<String> {
+        let line = |_| self.stdout.recv_timeout(DEADLINE).expect("a line");
+        (0..lines).map(line).collect()
     }
 
     pub fn signal(&self, name: &str) {

@@ -11,6 +11,7 @@ use crate::wire::WireServer;
 use crate::wire::limits::MAX_MESSAGE_BYTES;
 use client::Client;
 use node::Store;
+use node::testing::open_alone;
 use sql::instance::{Instance, InstanceOptions};
 use std::sync::Arc;
 use storage::SimDisk;
@@ -30,7 +31,7 @@ impl Node {
     async fn new() -> Node {
         let env = crate::env::real();
         let disk = Arc::new(SimDisk::new());
-        let store = Store::open(disk, env.clone(), node::Options::default()).expect("a store");
+        let store = open_alone(disk, env.clone(), node::Options::default()).expect("a store");
         let options = InstanceOptions::default();
         let coordinator = store.coordinator(options.transaction_limits());
         let instance = Instance::open(coordinator, env, options)
