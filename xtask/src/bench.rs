@@ -5,6 +5,7 @@
 //! so that above 1 always means that PhantomDB is better.
 
 mod chart;
+mod cluster;
 mod copy_in;
 mod ddl;
 mod pgbench;
@@ -19,8 +20,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::peer::{Peer, Program, Server, cache_folder, connect, readable_by_all, target_folder};
-use crate::progress;
+use crate::peer::{Peer, Program, Server, cache_folder, connect, readable_by_all};
+use crate::{progress, report};
+use pgbench::At;
 pub use pgbench::agreeing_sums;
 use plan::{Kind, Workload};
 use result::{Measured, Sample, Side};
@@ -32,6 +34,8 @@ const REST: Duration = Duration::from_secs(1);
 pub enum Against {
     /// PostgreSQL with its defaults and fsync on.
     Postgres(Args),
+    /// Three nodes beside PostgreSQL with two synchronous standbys, and beside etcd.
+    Cluster(cluster::Args),
 }
 
 #[derive(clap::Args)]
@@ -73,7 +77,13 @@ pub struct Bench {
 
 /// Measures; true if every workload ran and reached its floor.
 pub async fn run(against: Against) -> Result<bool> {
-    let Against::Postgres(args) = against;
+    match against {
+        Against::Postgres(args) => beside_postgres(args).await,
+        Against::Cluster(args) => cluster::run(args).await,
+    }
+}
+
+async fn beside_postgres(args: Args) -> Result<bool> {
     let workloads: Vec<Workload> = plan::workloads()
         .into_iter()
         .filter(|w| {
@@ -114,7 +124,7 @@ pub async fn run(against: Against) -> Result<bool> {
     let mut measured = Vec::new();
     let mut prepared = Vec::new();
     for workload in workloads {
-        let mut result = Measured::new(workload.clone());
+        let mut result = Measured::new(&workload);
         for side in Side::BOTH {
             let data = workload.kind.data();
             if !prepared.contains(&(data, side)) {
@@ -162,7 +172,7 @@ impl Bench {
     /// Loads what the workload reads, once for all workloads that use the same data.
     async fn prepare(&mut self, kind: &Kind, server: &Server) -> Result<()> {
         match kind {
-            Kind::Pgbench { .. } => pgbench::prepare(&self.tools, server),
+            Kind::Pgbench { .. } => pgbench::prepare(&self.tools, &server.dsn()),
             Kind::CopyIn => copy_in::prepare(),
             Kind::Analytics => tpch::load(&self.tools, server).await,
             Kind::CreateTable | Kind::ManyTables => Ok(()),
@@ -172,7 +182,7 @@ impl Bench {
     async fn measure(&mut self, kind: &Kind, side: Side, server: &Server) -> Result<Sample> {
         let value = match kind {
             Kind::Pgbench { run, latency } => {
-                let figures = pgbench::run(&self.tools, server, *run, self.seconds)?;
+                let figures = pgbench::run(&self.tools, &At::of(server), *run, self.seconds)?;
                 let value = if *latency {
                     figures.latency_ms
                 } else {
@@ -200,8 +210,8 @@ struct Servers {
 impl Servers {
     fn of(&self, side: Side) -> &Server {
         match side {
-            Side::Postgres => &self.postgres,
             Side::Phantom => &self.phantom,
+            _ => &self.postgres,
         }
     }
 
@@ -214,8 +224,8 @@ impl Servers {
         folder: &Path,
     ) -> Result<()> {
         let (server, program, name) = match side {
-            Side::Postgres => (&mut self.postgres, postgres, "postgres"),
             Side::Phantom => (&mut self.phantom, phantom, "phantom"),
+            _ => (&mut self.postgres, postgres, "postgres"),
         };
         if !server.is_running() {
             println!(
@@ -313,14 +323,9 @@ fn publish(
     {
         page.push_str(&format!("\nFAILED {failure}\n"));
     }
-    println!("{page}");
-    let folder = target_folder().join("bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("postgres.md"), &page)?;
-    fs::write(folder.join("postgres.svg"), chart::svg(measured, facts))?;
-    println!(
-        "written: {0}/postgres.md and {0}/postgres.svg",
-        folder.display()
-    );
-    Ok(())
+    report::publish(
+        "postgres",
+        &page,
+        &chart::svg("PhantomDB / PostgreSQL", measured, facts),
+    )
 }

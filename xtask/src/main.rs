@@ -8,17 +8,24 @@
     reason = "developer tasks measure real time and run real processes"
 )]
 
+mod again;
 mod bench;
 mod clients;
+mod cluster;
 mod crash;
+mod drain;
+mod failover;
 mod fuzz;
 mod idle;
 mod isolation;
 mod peer;
 mod progress;
 mod report;
+mod rolling;
+mod scale;
 mod sim;
 mod slt;
+mod svg;
 mod tidy;
 
 use std::process::ExitCode;
@@ -34,10 +41,15 @@ use clap::{Parser, Subcommand};
         cargo xtask crash --rounds 20\n  \
         cargo xtask crash --rounds 5 --peer postgres\n  \
         cargo xtask clients\n  \
+        cargo xtask failover --rounds 30\n  \
+        cargo xtask rolling\n  \
+        cargo xtask drain\n  \
+        cargo xtask scale\n  \
         cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom\n  \
         cargo xtask sim --seeds 1000\n  \
         cargo xtask fuzz --minutes 5\n  \
         cargo xtask bench postgres --rounds 3 --seconds 10\n  \
+        cargo xtask bench cluster --rounds 3 --seconds 10\n  \
         cargo xtask slt --file joins\n  \
         cargo xtask tidy"
 )]
@@ -50,6 +62,14 @@ struct Cli {
 enum Task {
     /// Kill a loaded node at random moments and check what is left.
     Crash(crash::Args),
+    /// Measure how long writes stop when a node is lost.
+    Failover(failover::Args),
+    /// Restart every node in turn under load.
+    Rolling(rolling::Args),
+    /// Drain every node in turn under load: no statement may fail.
+    Drain(drain::Args),
+    /// Add a node under load, and decommission it again.
+    Scale(scale::Args),
     /// Run tours of psycopg 3, node-postgres, tokio-postgres, psql, pgbench and sysbench.
     Clients(clients::Args),
     /// Measure beside another database.
@@ -84,16 +104,13 @@ fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(async {
-        match cli.task {
-            Task::Crash(args) => crash::run(args).await,
-            Task::Clients(args) => clients::run(args).await,
-            Task::Bench(against) => bench::run(against).await,
-            Task::Fuzz(args) => fuzz::run(args),
-            Task::Idle(args) => idle::run(args).await,
-            Task::Isolation(args) => isolation::run(args).await,
-            Task::Sim(args) => sim::run(args),
-            Task::Slt(args) => slt::run(args).await,
-            Task::Tidy => tidy::run(),
+        // The task is dropped when it is interrupted, and with it go the processes, folders and network devices
+        // that it has made.
+        // The order matters: a task that never waits leaves the signals as they are.
+        tokio::select! {
+            biased;
+            outcome = perform(cli.task) => outcome,
+            signal = interrupted() => Err(anyhow::anyhow!("interrupted by {signal}")),
         }
     });
     match outcome {
@@ -103,5 +120,36 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+async fn perform(task: Task) -> anyhow::Result<bool> {
+    match task {
+        Task::Crash(args) => crash::run(args).await,
+        Task::Failover(args) => failover::run(args).await,
+        Task::Rolling(args) => rolling::run(args).await,
+        Task::Drain(args) => drain::run(args).await,
+        Task::Scale(args) => scale::run(args).await,
+        Task::Clients(args) => clients::run(args).await,
+        Task::Bench(against) => bench::run(against).await,
+        Task::Fuzz(args) => fuzz::run(args),
+        Task::Idle(args) => idle::run(args).await,
+        Task::Isolation(args) => isolation::run(args).await,
+        Task::Sim(args) => sim::run(args),
+        Task::Slt(args) => slt::run(args).await,
+        Task::Tidy => tidy::run(),
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => "Ctrl-C",
+        _ = terminate.recv() => "SIGTERM",
     }
 }

@@ -6,12 +6,12 @@
 
 mod connection;
 mod locate;
-mod postgres;
+mod place;
+pub mod postgres;
 mod process;
 mod target;
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ pub use locate::{
     Program, cache_folder, phantom_program, postgres_program, quietly, readable_by_all,
     target_folder, workspace_folder,
 };
-pub use process::{OUT_OF_TIME, children_of, cpu_seconds, tied_to_this_task, within};
+pub use place::{Place, stable_ports};
+pub use process::{OUT_OF_TIME, children_of, cpu_seconds, runs, signal, tied_to_this_task, within};
 pub use target::{Target, TargetArgs};
 
 /// Longest wait for a started server to answer: a restart that replays a long log is still a restart.
@@ -53,12 +54,21 @@ impl Peer {
             Peer::Postgres => postgres_program(),
         }
     }
+
+    /// The superuser's name, which is also the database's.
+    pub fn user(self) -> &'static str {
+        match self {
+            Peer::Phantom => "phantom",
+            Peer::Postgres => "postgres",
+        }
+    }
 }
 
 /// One running server.
 pub struct Server {
     child: Child,
     peer: Peer,
+    host: String,
     port: u16,
     log: PathBuf,
 }
@@ -73,26 +83,25 @@ impl Server {
 
     /// Starts the program and returns at once: the server may still be recovering.
     pub fn spawn(program: &Program, data: &Path) -> Result<Server> {
-        let port = free_port()?;
+        Server::spawn_at(program, data, &Place::loopback()?)
+    }
+
+    /// As [`Server::spawn`], at addresses that the caller has chosen.
+    pub fn spawn_at(program: &Program, data: &Path, place: &Place) -> Result<Server> {
         let log = data.with_extension("log");
         let mut command = match program {
             Program::Phantom { binary } => {
                 fs::create_dir_all(data)?;
-                let mut command = process::tied_to_this_task(binary, "KILL");
+                let mut command = place.command(binary, "KILL");
                 command.arg("start").arg("--data").arg(data);
-                for (flag, port) in [
-                    ("--sql-addr", port),
-                    ("--rpc-addr", free_port()?),
-                    ("--http-addr", free_port()?),
-                ] {
-                    command.args([flag, &format!("127.0.0.1:{port}")]);
-                }
+                command.args(place.phantom_arguments());
                 command
             }
-            Program::Postgres { bin } => postgres::command(bin, data, port)?,
+            Program::Postgres { bin } => postgres::command(bin, data, place)?,
         };
         let output = File::options().create(true).append(true).open(&log)?;
         let child = command
+            .args(&place.arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -101,7 +110,8 @@ impl Server {
         Ok(Server {
             child,
             peer: program.peer(),
-            port,
+            host: place.host.clone(),
+            port: place.sql_port,
             log,
         })
     }
@@ -135,10 +145,6 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The process id of the server (of the postmaster, for PostgreSQL).
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -146,16 +152,14 @@ impl Server {
 
     /// The superuser's name, which is also the database's.
     pub fn user(&self) -> &'static str {
-        match self.peer {
-            Peer::Phantom => "phantom",
-            Peer::Postgres => "postgres",
-        }
+        self.peer.user()
     }
 
     pub fn dsn(&self) -> String {
         format!(
-            "postgres://{user}@127.0.0.1:{port}/{user}",
-            user = self.user(),
+            "postgres://{user}@{host}:{port}/{user}",
+            user = self.peer.user(),
+            host = self.host,
             port = self.port
         )
     }
@@ -213,10 +217,4 @@ impl Drop for Server {
             let _ = self.kill();
         }
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
 }

@@ -1,9 +1,8 @@
 //! The ratios as a bar chart, written as SVG by hand: one bar a workload, marks for floor and goal.
 
-use std::fmt::Write;
-
 use super::plan::Target;
 use super::result::Measured;
+use crate::svg::Drawing;
 
 const LABEL_WIDTH: f64 = 250.0;
 const PLOT_WIDTH: f64 = 520.0;
@@ -21,26 +20,12 @@ const BELOW: &str = "#b3412e";
 const PLAIN: &str = "#8a8f98";
 
 /// The chart as a whole file.
-pub fn svg(measured: &[Measured], facts: &[String]) -> String {
+pub fn svg(title: &str, measured: &[Measured], facts: &[String]) -> String {
     let bottom = TOP + ROW_HEIGHT * measured.len() as f64;
     let width = LABEL_WIDTH + PLOT_WIDTH + RIGHT_MARGIN;
     let height = bottom + 40.0 + LINE_HEIGHT * facts.len() as f64;
-    let mut out = Chart(String::new());
-    out.line(&format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">"
-    ));
-    out.line(&format!(
-        "<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>"
-    ));
-    out.text(
-        16.0,
-        28.0,
-        "start",
-        "18",
-        "#1c1e21",
-        "PhantomDB / PostgreSQL",
-    );
+    let mut out = Drawing::new(width, height);
+    out.text(16.0, 28.0, "start", "18", "#1c1e21", title);
     out.text(
         16.0,
         48.0,
@@ -58,15 +43,14 @@ pub fn svg(measured: &[Measured], facts: &[String]) -> String {
         let y = bottom + 40.0 + LINE_HEIGHT * number as f64;
         out.text(16.0, y, "start", "11", "#555a61", fact);
     }
-    out.line("</svg>");
-    out.0
+    out.end()
 }
 
 fn x_of(ratio: f64) -> f64 {
     LABEL_WIDTH + PLOT_WIDTH * ratio.min(LONGEST_RATIO) / LONGEST_RATIO
 }
 
-fn legend(out: &mut Chart) {
+fn legend(out: &mut Drawing) {
     let entries = [
         (GOOD, "goal reached"),
         (BETWEEN, "floor reached"),
@@ -85,7 +69,7 @@ fn legend(out: &mut Chart) {
     out.text(x + 67.0, 70.5, "start", "12", "#1c1e21", "goal");
 }
 
-fn axis(out: &mut Chart, bottom: f64) {
+fn axis(out: &mut Drawing, bottom: f64) {
     for half in 0..=(LONGEST_RATIO * 2.0) as u32 {
         let ratio = f64::from(half) / 2.0;
         let x = x_of(ratio);
@@ -104,7 +88,7 @@ fn axis(out: &mut Chart, bottom: f64) {
     }
 }
 
-fn bar(out: &mut Chart, result: &Measured, top: f64) {
+fn bar(out: &mut Drawing, result: &Measured, top: f64) {
     let middle = top + BAR_HEIGHT / 2.0 + 4.5;
     out.text(
         LABEL_WIDTH - 10.0,
@@ -112,7 +96,7 @@ fn bar(out: &mut Chart, result: &Measured, top: f64) {
         "end",
         "13",
         "#1c1e21",
-        &result.workload.name,
+        &result.name,
     );
     let Some(ratio) = result.ratio() else {
         out.text(LABEL_WIDTH + 6.0, middle, "start", "13", BELOW, "failed");
@@ -133,7 +117,7 @@ fn bar(out: &mut Chart, result: &Measured, top: f64) {
         colour,
     );
     let mut number_at = end;
-    if let Target::Ratio { floor, goal } = result.workload.target {
+    if let Target::Ratio { floor, goal } = result.target {
         out.mark(
             x_of(floor),
             top - 4.0,
@@ -166,41 +150,4 @@ fn bar(out: &mut Chart, result: &Measured, top: f64) {
         "#1c1e21",
         &format!("{ratio:.2}{beyond}"),
     );
-}
-
-/// SVG text being written.
-struct Chart(String);
-
-impl Chart {
-    fn line(&mut self, text: &str) {
-        self.0.push_str(text);
-        self.0.push('\n');
-    }
-
-    fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, colour: &str) {
-        let _ = writeln!(
-            self.0,
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>"
-        );
-    }
-
-    /// A vertical line.
-    fn mark(&mut self, x: f64, from: f64, to: f64, colour: &str, dashes: &str) {
-        let _ = writeln!(
-            self.0,
-            "<line x1=\"{x:.1}\" y1=\"{from:.1}\" x2=\"{x:.1}\" y2=\"{to:.1}\" stroke=\"{colour}\" \
-             stroke-width=\"1.5\" stroke-dasharray=\"{dashes}\"/>"
-        );
-    }
-
-    fn text(&mut self, x: f64, y: f64, anchor: &str, size: &str, colour: &str, text: &str) {
-        let escaped = text
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;");
-        let _ = writeln!(
-            self.0,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" fill=\"{colour}\">{escaped}</text>"
-        );
-    }
 }

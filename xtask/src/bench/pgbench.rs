@@ -65,11 +65,33 @@ pub struct Figures {
     pub server_cpu_micros: f64,
 }
 
+/// Whom pgbench talks to.
+pub struct At {
+    /// May name several hosts.
+    pub dsn: String,
+    /// The processes whose CPU time is counted.
+    pub pids: Vec<u32>,
+}
+
+impl At {
+    pub fn of(server: &Server) -> At {
+        At {
+            dsn: server.dsn(),
+            pids: vec![server.pid()],
+        }
+    }
+
+    /// CPU seconds of all processes so far.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        self.pids.iter().map(|pid| cpu_seconds(*pid)).sum()
+    }
+}
+
 /// Makes and fills pgbench's tables.
-pub fn prepare(tools: &Path, server: &Server) -> Result<()> {
+pub fn prepare(tools: &Path, dsn: &str) -> Result<()> {
     pgbench(
         tools,
-        server,
+        dsn,
         PREPARE_LIMIT,
         &["-i".to_owned(), "-q".to_owned(), format!("-s{SCALE}")],
     )?;
@@ -78,7 +100,7 @@ pub fn prepare(tools: &Path, server: &Server) -> Result<()> {
 
 /// Runs for some seconds. Autovacuum is the server's own affair (`-n`), and the history is kept so that the
 /// sums can be checked at the end.
-pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figures> {
+pub fn run(tools: &Path, at: &At, run: Run, seconds: u32) -> Result<Figures> {
     let script = match run.script {
         Script::SelectOnly => "select-only",
         Script::SimpleUpdate => "simple-update",
@@ -88,10 +110,10 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
         Mode::Simple => "simple",
         Mode::Prepared => "prepared",
     };
-    let cpu_before = cpu_seconds(server.pid())?;
+    let cpu_before = at.cpu_seconds()?;
     let output = pgbench(
         tools,
-        server,
+        &at.dsn,
         Duration::from_secs(seconds.into()) + RUN_GRACE,
         &[
             "-n".to_owned(),
@@ -107,7 +129,7 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
     {
         bail!("{failed} transactions failed");
     }
-    let cpu_seconds = cpu_seconds(server.pid())? - cpu_before;
+    let cpu_seconds = at.cpu_seconds()? - cpu_before;
     let transactions = figure(&output, "number of transactions actually processed: ")
         .context("pgbench printed no number of transactions")?;
     Ok(Figures {
@@ -117,18 +139,10 @@ pub fn run(tools: &Path, server: &Server, run: Run, seconds: u32) -> Result<Figu
     })
 }
 
-fn pgbench(tools: &Path, server: &Server, limit: Duration, arguments: &[String]) -> Result<String> {
+fn pgbench(tools: &Path, dsn: &str, limit: Duration, arguments: &[String]) -> Result<String> {
     let output = within(limit, tools.join("pgbench"))
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &server.port().to_string(),
-            "-U",
-            server.user(),
-        ])
         .args(arguments)
-        .arg(server.user())
+        .arg(dsn)
         .stdin(Stdio::null())
         .output()?;
     if output.status.code() == Some(OUT_OF_TIME) {

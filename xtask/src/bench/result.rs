@@ -3,21 +3,24 @@
 use anyhow::Result;
 use comfy_table::Table;
 
-use super::plan::{Target, Workload};
+use super::plan::{Target, Unit, Workload};
 use crate::report;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Postgres,
+    Etcd,
     Phantom,
 }
 
 impl Side {
+    /// The sides of a comparison with PostgreSQL.
     pub const BOTH: [Side; 2] = [Side::Postgres, Side::Phantom];
 
     pub fn name(self) -> &'static str {
         match self {
             Side::Postgres => "PostgreSQL",
+            Side::Etcd => "etcd",
             Side::Phantom => "PhantomDB",
         }
     }
@@ -51,23 +54,44 @@ struct Samples {
 
 /// One workload with its samples of both sides.
 pub struct Measured {
-    pub workload: Workload,
-    postgres: Samples,
-    phantom: Samples,
+    pub name: String,
+    unit: Unit,
+    pub target: Target,
+    /// Whom PhantomDB is compared with.
+    pub peer: Side,
+    of_peer: Samples,
+    of_phantom: Samples,
 }
 
 impl Measured {
-    pub fn new(workload: Workload) -> Measured {
+    pub fn new(workload: &Workload) -> Measured {
+        Measured::against(
+            Side::Postgres,
+            &workload.name,
+            workload.unit,
+            workload.target,
+        )
+    }
+
+    pub fn against(peer: Side, name: &str, unit: Unit, target: Target) -> Measured {
         Measured {
-            workload,
-            postgres: Samples::default(),
-            phantom: Samples::default(),
+            name: name.to_owned(),
+            unit,
+            target,
+            peer,
+            of_peer: Samples::default(),
+            of_phantom: Samples::default(),
         }
+    }
+
+    /// The two sides, the peer first.
+    pub fn sides(&self) -> [Side; 2] {
+        [self.peer, Side::Phantom]
     }
 
     /// Takes a sample and says it in words.
     pub fn add(&mut self, side: Side, sample: Result<Sample>) -> String {
-        let unit = self.workload.unit;
+        let unit = self.unit;
         match sample {
             Ok(Sample {
                 value,
@@ -109,17 +133,17 @@ impl Measured {
 
     /// How many times as good PhantomDB is.
     pub fn ratio(&self) -> Option<f64> {
-        let (postgres, phantom) = (self.median(Side::Postgres)?, self.median(Side::Phantom)?);
-        Some(if self.workload.unit.more_is_better() {
-            phantom / postgres
+        let (peer, phantom) = (self.median(self.peer)?, self.median(Side::Phantom)?);
+        Some(if self.unit.more_is_better() {
+            phantom / peer
         } else {
-            postgres / phantom
+            peer / phantom
         })
     }
 
     pub fn reaches_floor(&self) -> bool {
         self.median(Side::Phantom)
-            .is_some_and(|phantom| match self.workload.target {
+            .is_some_and(|phantom| match self.target {
                 Target::Ratio { floor, .. } => self.ratio().is_some_and(|ratio| ratio >= floor),
                 Target::AtMost(limit) => phantom <= limit,
                 Target::None => true,
@@ -127,8 +151,9 @@ impl Measured {
     }
 
     pub fn verdict(&self) -> &'static str {
-        match self.workload.target {
-            _ if Side::BOTH.iter().any(|side| self.median(*side).is_none()) => "FAILED",
+        match self.target {
+            _ if !self.failures().is_empty() => "FAILED",
+            _ if self.sides().iter().any(|side| self.median(*side).is_none()) => "-",
             _ if !self.reaches_floor() => "BELOW",
             Target::Ratio { goal, .. } if self.ratio().is_some_and(|ratio| ratio >= goal) => "goal",
             Target::Ratio { .. } => "floor",
@@ -139,26 +164,26 @@ impl Measured {
 
     pub fn failures(&self) -> Vec<String> {
         let of = |side: Side| {
-            let name = &self.workload.name;
+            let name = &self.name;
             self.side(side)
                 .failures
                 .iter()
                 .map(move |text| format!("{name} on {}: {text}", side.name()))
         };
-        of(Side::Postgres).chain(of(Side::Phantom)).collect()
+        self.sides().into_iter().flat_map(of).collect()
     }
 
     fn side(&self, side: Side) -> &Samples {
         match side {
-            Side::Postgres => &self.postgres,
-            Side::Phantom => &self.phantom,
+            Side::Phantom => &self.of_phantom,
+            _ => &self.of_peer,
         }
     }
 
     fn side_mut(&mut self, side: Side) -> &mut Samples {
         match side {
-            Side::Postgres => &mut self.postgres,
-            Side::Phantom => &mut self.phantom,
+            Side::Phantom => &mut self.of_phantom,
+            _ => &mut self.of_peer,
         }
     }
 }
@@ -166,7 +191,8 @@ impl Measured {
 pub fn table(measured: &[Measured]) -> Table {
     let header = [
         "workload",
-        "PostgreSQL",
+        "beside",
+        "its figure",
         "PhantomDB",
         "unit",
         "ratio",
@@ -176,20 +202,22 @@ pub fn table(measured: &[Measured]) -> Table {
     ];
     let mut table = report::table(&header);
     for result in measured {
-        let (floor, goal) = match result.workload.target {
+        let (floor, goal) = match result.target {
             Target::Ratio { floor, goal } => (format!("{floor}"), format!("{goal}")),
-            Target::AtMost(limit) => (
-                format!("<= {limit} {}", result.workload.unit.name()),
-                "-".to_owned(),
-            ),
+            Target::AtMost(limit) => (format!("<= {limit} {}", result.unit.name()), "-".to_owned()),
             Target::None => ("-".to_owned(), "-".to_owned()),
         };
-        let shown = |value: Option<f64>| value.map_or("failed".to_owned(), number);
+        let shown = |side: Side| match result.median(side) {
+            Some(value) => number(value),
+            None if result.side(side).failures.is_empty() => "-".to_owned(),
+            None => "failed".to_owned(),
+        };
         table.add_row([
-            result.workload.name.clone(),
-            shown(result.median(Side::Postgres)),
-            shown(result.median(Side::Phantom)),
-            result.workload.unit.name().to_owned(),
+            result.name.clone(),
+            result.peer.name().to_owned(),
+            shown(result.peer),
+            shown(Side::Phantom),
+            result.unit.name().to_owned(),
             result
                 .ratio()
                 .map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
@@ -206,20 +234,23 @@ pub fn table(measured: &[Measured]) -> Table {
 pub fn cpu_table(measured: &[Measured]) -> Option<Table> {
     let mut table = report::table(&[
         "server CPU per transaction, microseconds",
-        "PostgreSQL",
+        "beside",
+        "its figure",
         "PhantomDB",
     ]);
     for result in measured {
         let shown = |side: Side| {
             median(&result.side(side).server_cpu_micros).map_or("-".to_owned(), number)
         };
-        if Side::BOTH
+        if result
+            .sides()
             .iter()
             .any(|side| !result.side(*side).server_cpu_micros.is_empty())
         {
             table.add_row([
-                result.workload.name.clone(),
-                shown(Side::Postgres),
+                result.name.clone(),
+                result.peer.name().to_owned(),
+                shown(result.peer),
                 shown(Side::Phantom),
             ]);
         }
@@ -258,7 +289,7 @@ mod tests {
             .into_iter()
             .find(|w| w.name == name)
             .expect("the workload");
-        let mut measured = Measured::new(workload);
+        let mut measured = Measured::new(&workload);
         measured.add(Side::Postgres, Ok(postgres.into()));
         measured.add(Side::Phantom, Ok(phantom.into()));
         measured

@@ -9,10 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::locate::quietly;
-use super::process::tied_to_this_task;
+use super::place::Place;
 
 /// The command that runs the server on a folder, which is initialised first if it is new.
-pub fn command(bin: &Path, data: &Path, port: u16) -> Result<Command> {
+pub fn command(bin: &Path, data: &Path, place: &Place) -> Result<Command> {
     let owner = Owner::of_servers()?;
     if !data.join("PG_VERSION").exists() {
         fs::create_dir_all(data)?;
@@ -31,17 +31,39 @@ pub fn command(bin: &Path, data: &Path, port: u16) -> Result<Command> {
         owner.run_as(&mut initdb);
         quietly(&mut initdb).context("initdb")?;
     }
-    let mut postgres = tied_to_this_task(&bin.join("postgres"), "QUIT");
+    let mut postgres = place.command(&bin.join("postgres"), "QUIT");
     postgres.arg("-D").arg(data).args([
         "-p",
-        &port.to_string(),
+        &place.sql_port.to_string(),
         "-c",
-        "listen_addresses=127.0.0.1",
+        &format!("listen_addresses={}", place.host),
     ]);
     // No socket in a shared folder: two servers of two tasks must not meet there.
     postgres.args(["-c", "unix_socket_directories="]);
     owner.run_as(&mut postgres);
     Ok(postgres)
+}
+
+/// Copies a running server into a new folder, as a standby that streams from it through the slot `name`.
+pub fn base_backup(bin: &Path, primary: &Place, data: &Path, name: &str) -> Result<()> {
+    let owner = Owner::of_servers()?;
+    fs::create_dir_all(data)?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
+    owner.give(data)?;
+    let mut backup = Command::new(bin.join("pg_basebackup"));
+    backup
+        .args([
+            "--write-recovery-conf",
+            "--create-slot",
+            "--checkpoint=fast",
+        ])
+        .args(["--wal-method=stream", &format!("--slot={name}")])
+        .args(["--username=postgres", &format!("--host={}", primary.host)])
+        .arg(format!("--port={}", primary.sql_port))
+        .arg("-D")
+        .arg(data);
+    owner.run_as(&mut backup);
+    quietly(&mut backup).context("pg_basebackup")
 }
 
 /// The user that the server runs as: PostgreSQL refuses to run as root.

@@ -68,7 +68,7 @@ pub fn wait_gone(pids: &[u32], timeout: Duration) {
 }
 
 /// A process that is there and not only waiting to be reaped.
-fn runs(pid: u32) -> bool {
+pub fn runs(pid: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => !matches!(after_name(&stat).next(), Some("Z" | "X") | None),
         Err(_) => false,

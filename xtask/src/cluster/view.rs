@@ -1,0 +1,109 @@
+//! What the cluster says of itself, by its SQL views.
+//!
+//! A server that has no such view (a single node, PostgreSQL) is asked nothing: it is as healthy as it answers.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, anyhow};
+
+use crate::peer::{Session, describe, sqlstate};
+
+/// Relation or schema is not there.
+const UNKNOWN_RELATION: [&str; 2] = ["42P01", "3F000"];
+
+/// Live nodes.
+const LIVE_NODES: &str = "SELECT count(*) FROM phantom.nodes WHERE liveness = 'live'";
+/// Replicas that are behind their lease holder.
+const BEHIND: &str = "SELECT count(*) FROM phantom.replicas WHERE behind > 0";
+const LEASES: &str = "SELECT shard, node, address FROM phantom.leases ORDER BY shard";
+const REPLICAS: &str = "SELECT node, count(*) FROM phantom.replicas GROUP BY node";
+const LEASES_BY_NODE: &str = "SELECT node, count(*) FROM phantom.leases GROUP BY node";
+const NODE_BY_ADDRESS: &str = "SELECT node FROM phantom.nodes WHERE rpc_address = $1";
+
+/// Who serves a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub shard: i64,
+    /// The holder's id in the cluster.
+    pub node: i64,
+    /// The holder's address for other nodes.
+    pub address: String,
+}
+
+/// What keeps the cluster from being healthy, seen from the node of the session.
+pub async fn complaint(session: &Session, nodes: usize) -> Result<Option<String>> {
+    let live = count(session, LIVE_NODES).await?;
+    if let Some(live) = live
+        && live != nodes as i64
+    {
+        return Ok(Some(format!("sees {live} live nodes of {nodes}")));
+    }
+    match count(session, BEHIND).await? {
+        Some(behind) if behind > 0 => Ok(Some(format!("{behind} replicas are behind"))),
+        _ => Ok(None),
+    }
+}
+
+/// All leases; nothing where there is no such view.
+pub async fn leases(session: &Session) -> Result<Option<Vec<Lease>>> {
+    let rows = match session.query(LEASES, &[]).await {
+        Ok(rows) => rows,
+        Err(error) if is_unknown(&error) => return Ok(None),
+        Err(error) => return Err(anyhow!("{}: {LEASES}", describe(&error))),
+    };
+    let lease = |row: tokio_postgres::Row| Lease {
+        shard: row.get(0),
+        node: row.get(1),
+        address: row.get(2),
+    };
+    Ok(Some(rows.into_iter().map(lease).collect()))
+}
+
+/// Replicas and leases by node id; nothing where there are no such views.
+pub async fn spread(session: &Session) -> Result<Option<BTreeMap<i64, Spread>>> {
+    let mut spread: BTreeMap<i64, Spread> = BTreeMap::new();
+    for (sql, is_lease) in [(REPLICAS, false), (LEASES_BY_NODE, true)] {
+        let rows = match session.query(sql, &[]).await {
+            Ok(rows) => rows,
+            Err(error) if is_unknown(&error) => return Ok(None),
+            Err(error) => return Err(anyhow!("{}: {sql}", describe(&error))),
+        };
+        for row in rows {
+            let of_node = spread.entry(row.get(0)).or_default();
+            match is_lease {
+                true => of_node.leases = row.get(1),
+                false => of_node.replicas = row.get(1),
+            }
+        }
+    }
+    Ok(Some(spread))
+}
+
+/// What one node carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    pub replicas: i64,
+    pub leases: i64,
+}
+
+/// The id of the node with that address for other nodes.
+pub async fn node_id(session: &Session, rpc_address: &str) -> Result<i64> {
+    let row = session
+        .query_one(NODE_BY_ADDRESS, &[&rpc_address])
+        .await
+        .map_err(|error| anyhow!("{}: {NODE_BY_ADDRESS} [{rpc_address}]", describe(&error)))?;
+    Ok(row.get(0))
+}
+
+/// A count, or nothing where the relation is not there.
+async fn count(session: &Session, sql: &str) -> Result<Option<i64>> {
+    match session.query_one(sql, &[]).await {
+        Ok(row) => Ok(Some(row.get(0))),
+        Err(error) if is_unknown(&error) => Ok(None),
+        Err(error) => Err(anyhow!("{}: {sql}", describe(&error))),
+    }
+}
+
+fn is_unknown(error: &tokio_postgres::Error) -> bool {
+    sqlstate(error).is_some_and(|code| UNKNOWN_RELATION.contains(&code))
+}

@@ -1,0 +1,275 @@
+//! Growing and shrinking under load: a node is added, takes its share, and is decommissioned again.
+//!
+//! A table of many rows, spread over shards, must hold the same rows at every stage; clients write into another one
+//! all the time, as fast as they are answered, and nothing that was acknowledged may be lost.
+
+mod chart;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::cluster::load::{Load, Log, Plan};
+use crate::cluster::view::{self, Spread};
+use crate::cluster::{Cluster, Options, Scratch, gaps};
+use crate::peer::{Session, connect, describe};
+use crate::report;
+
+/// Replicas and leases must have evened out within this.
+const EVEN_LIMIT: Duration = Duration::from_secs(300);
+/// Pause between two looks at the spread.
+const EVEN_POLL: Duration = Duration::from_millis(500);
+/// Even enough: no node carries more than this above its fair share, or two above it where there is little to share.
+const UNEVEN_SHARE: f64 = 0.25;
+const UNEVEN_COUNT: f64 = 2.0;
+/// Rows are written and read in pieces of this many.
+const PIECE: i64 = 1000;
+/// How many violations are printed.
+const SHOWN_VIOLATIONS: usize = 20;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask scale\n  \
+    cargo xtask scale --shards 32 --rows 200000 --steady 20\n\n\
+    Writes scale.md and scale.svg into the folder bench of cargo's target folder.")]
+pub struct Args {
+    #[command(flatten)]
+    cluster: Options,
+    /// Rows of the table that must not change.
+    #[arg(long, default_value_t = 50_000)]
+    rows: i64,
+    /// Shards of that table.
+    #[arg(long, default_value_t = 16)]
+    shards: u32,
+    /// Connections that write at the same time.
+    #[arg(long, default_value_t = 16)]
+    clients: u32,
+    /// Writes a second over all clients; 0: as fast as they are answered.
+    #[arg(long, default_value_t = 0)]
+    rate: u32,
+    /// Seconds of load before, between and after the changes.
+    #[arg(long, default_value_t = 10)]
+    steady: u64,
+}
+
+/// A moment that the chart marks.
+pub struct Moment {
+    pub name: &'static str,
+    pub at_micros: u64,
+}
+
+/// Grows and shrinks; true if all rows are there at the end.
+pub async fn run(args: Args) -> Result<bool> {
+    let scratch = Scratch::open("scale", None)?;
+    let outcome = grow_and_shrink(&args, &scratch).await;
+    scratch.close(outcome, args.cluster.keep)
+}
+
+async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
+    let mut cluster = Cluster::start(&args.cluster, scratch).await?;
+    let session = connect(&cluster.client_dsns()[0]).await?;
+    fill(&session, args).await?;
+    let before = checksum(&session).await?;
+    let plan = Plan {
+        clients: args.clients,
+        rate: (args.rate > 0).then_some(args.rate),
+        dsns: cluster.client_dsns(),
+    };
+    let load = Load::start(&plan).await?;
+    let steady = Duration::from_secs(args.steady);
+    let mut moments = Vec::new();
+    let mut mark = |name, at_micros| moments.push(Moment { name, at_micros });
+
+    tokio::time::sleep(steady).await;
+    mark("node added", load.now());
+    let number = cluster.add_node().await?;
+    let address = cluster.node(number).place.rpc_address();
+    let id = view::node_id(&session, &address).await?;
+    let took = wait_even(&session, cluster.len()).await?;
+    mark("evened out", load.now());
+    println!(
+        "node {number} (id {id}) carries its share {:.1} s after it was added",
+        took.as_secs_f64()
+    );
+    let grown = checksum(&session).await?;
+    tokio::time::sleep(steady).await;
+
+    mark("decommission", load.now());
+    let began = Instant::now();
+    cluster.command(&["node", "decommission", &id.to_string()])?;
+    wait_empty(&session, id).await?;
+    mark("empty", load.now());
+    println!("decommissioned in {:.1} s", began.elapsed().as_secs_f64());
+    cluster.node_mut(number).stop()?;
+    tokio::time::sleep(steady).await;
+
+    let (log, acks) = load.stop().await?;
+    let session = connect(&cluster.client_dsns()[0]).await?;
+    let after = checksum(&session).await?;
+    let mut violations = log.verify(&cluster.client_dsns()[0]).await?;
+    for (stage, sum) in [("with the new node", grown), ("without it", after)] {
+        if sum != before {
+            violations.push(format!(
+                "the rows differ {stage}: {sum:?}, at first {before:?}"
+            ));
+        }
+    }
+    publish(&log, &gaps::per_second(&acks), &moments, &violations)?;
+    Ok(violations.is_empty())
+}
+
+/// Makes the table and its rows.
+async fn fill(session: &Session, args: &Args) -> Result<()> {
+    let create = format!(
+        "CREATE TABLE scale_rows (id bigint PRIMARY KEY, value bigint NOT NULL, filler text NOT NULL) \
+         WITH (sharding = 'hash', shards = {})",
+        args.shards
+    );
+    session
+        .batch_execute(&create)
+        .await
+        .map_err(|error| anyhow!("{}: {create}", describe(&error)))?;
+    let mut first = 0;
+    while first < args.rows {
+        let last = (first + PIECE).min(args.rows) - 1;
+        let insert = format!(
+            "INSERT INTO scale_rows SELECT i, i * 7919 % 1000003, repeat('x', 100) \
+             FROM generate_series({first}, {last}) AS i"
+        );
+        session
+            .batch_execute(&insert)
+            .await
+            .map_err(|error| anyhow!("{}: {insert}", describe(&error)))?;
+        first = last + 1;
+    }
+    Ok(())
+}
+
+/// Number of rows and a hash over all of them in the order of their keys.
+async fn checksum(session: &Session) -> Result<(u64, u64)> {
+    let sql = "SELECT id, value, filler FROM scale_rows WHERE id > $1 ORDER BY id LIMIT $2";
+    let page = session.prepare(sql).await.context("the checksum")?;
+    let (mut count, mut hasher, mut last) = (0, DefaultHasher::new(), -1_i64);
+    loop {
+        let rows = session
+            .query(&page, &[&last, &PIECE])
+            .await
+            .map_err(|error| anyhow!("{}: {sql}", describe(&error)))?;
+        for row in &rows {
+            last = row.get(0);
+            (last, row.get::<_, i64>(1), row.get::<_, String>(2)).hash(&mut hasher);
+            count += 1;
+        }
+        if (rows.len() as i64) < PIECE {
+            return Ok((count, hasher.finish()));
+        }
+    }
+}
+
+async fn wait_even(session: &Session, nodes: usize) -> Result<Duration> {
+    let began = Instant::now();
+    loop {
+        let spread = view::spread(session)
+            .await?
+            .context("no views phantom.replicas and phantom.leases")?;
+        if is_even(&spread, nodes) {
+            return Ok(began.elapsed());
+        }
+        if began.elapsed() > EVEN_LIMIT {
+            bail!("not even after {EVEN_LIMIT:?}: {spread:?}");
+        }
+        tokio::time::sleep(EVEN_POLL).await;
+    }
+}
+
+/// Whether every node carries about the same.
+fn is_even(spread: &BTreeMap<i64, Spread>, nodes: usize) -> bool {
+    let even = |carried: Vec<i64>| {
+        let fair = carried.iter().sum::<i64>() as f64 / nodes as f64;
+        let most = carried.iter().copied().max().unwrap_or(0) as f64;
+        most <= fair + (fair * UNEVEN_SHARE).max(UNEVEN_COUNT)
+    };
+    spread.len() == nodes
+        && even(spread.values().map(|s| s.replicas).collect())
+        && even(spread.values().map(|s| s.leases).collect())
+}
+
+async fn wait_empty(session: &Session, id: i64) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let spread = view::spread(session).await?.context("no views")?;
+        let left = spread.get(&id).copied().unwrap_or_default();
+        if left == Spread::default() {
+            return Ok(());
+        }
+        if began.elapsed() > EVEN_LIMIT {
+            bail!("node {id} still carries {left:?} after {EVEN_LIMIT:?}");
+        }
+        tokio::time::sleep(EVEN_POLL).await;
+    }
+}
+
+fn publish(log: &Log, per_second: &[u64], moments: &[Moment], violations: &[String]) -> Result<()> {
+    let mut table = report::table(&["stage begins with", "at, s", "writes/s until the next"]);
+    let starts: Vec<(&str, u64)> = std::iter::once(("the load", 0))
+        .chain(
+            moments
+                .iter()
+                .map(|moment| (moment.name, moment.at_micros / 1_000_000)),
+        )
+        .collect();
+    for (number, (name, from)) in starts.iter().enumerate() {
+        let to = starts
+            .get(number + 1)
+            .map_or(per_second.len() as u64, |next| next.1);
+        let seconds = per_second
+            .get(*from as usize..to as usize)
+            .unwrap_or_default();
+        let mean = seconds.iter().sum::<u64>() as f64 / seconds.len().max(1) as f64;
+        table.add_row([(*name).to_owned(), from.to_string(), format!("{mean:.0}")]);
+    }
+    let mut page = format!(
+        "# Scaling\n\n- {} writes acknowledged, {} failed, {} unknown\n- violations: {}\n\n{table}\n",
+        log.acknowledged(),
+        log.failed(),
+        log.unknown(),
+        violations.len()
+    );
+    for violation in violations.iter().take(SHOWN_VIOLATIONS) {
+        page.push_str(&format!("VIOLATION {violation}\n"));
+    }
+    report::publish("scale", &page, &chart::svg(per_second, moments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_node_that_carries_nothing_is_not_even() {
+        let spread = |of: &[(i64, i64, i64)]| {
+            let spread = |(id, replicas, leases): &(i64, i64, i64)| {
+                (
+                    *id,
+                    Spread {
+                        replicas: *replicas,
+                        leases: *leases,
+                    },
+                )
+            };
+            of.iter().map(spread).collect::<BTreeMap<_, _>>()
+        };
+        let grown = spread(&[(1, 16, 6), (2, 16, 5), (3, 16, 5)]);
+        assert!(is_even(&grown, 3));
+        assert!(!is_even(&grown, 4), "the fourth carries nothing");
+        assert!(is_even(
+            &spread(&[(1, 12, 4), (2, 12, 4), (3, 12, 4), (4, 12, 4)]),
+            4
+        ));
+        assert!(!is_even(
+            &spread(&[(1, 12, 9), (2, 12, 4), (3, 12, 3), (4, 12, 0)]),
+            4
+        ));
+    }
+}
