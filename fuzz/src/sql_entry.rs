@@ -94,7 +94,7 @@ impl Target for SqlTarget {
         }
         if let Some(instance) = self.instance(&file) {
             on_worker(&self.runtime, async move {
-                let Ok(mut session) = connect(&instance) else {
+                let Ok(mut session) = connect(&instance).await else {
                     return;
                 };
                 simple(&mut session, &text).await;
@@ -106,7 +106,7 @@ impl Target for SqlTarget {
 
 async fn new_world(prelude: Vec<String>) -> types::Result<World> {
     let world = World::new().await?;
-    let mut session = connect(&world.instance)?;
+    let mut session = connect(&world.instance).await?;
     let began = Instant::now();
     for statement in prelude {
         if began.elapsed() > PRELUDE_TIME {
@@ -119,8 +119,8 @@ async fn new_world(prelude: Vec<String>) -> types::Result<World> {
     Ok(world)
 }
 
-fn connect(instance: &Arc<sql::instance::Instance>) -> types::Result<Session> {
-    instance.connect(StartupParams {
+async fn connect(instance: &Arc<sql::instance::Instance>) -> types::Result<Session> {
+    let parameters = StartupParams {
         user: "phantom".to_string(),
         options: vec![
             (
@@ -130,7 +130,8 @@ fn connect(instance: &Arc<sql::instance::Instance>) -> types::Result<Session> {
             ("lock_timeout".to_string(), STATEMENT_TIMEOUT.to_string()),
         ],
         ..StartupParams::default()
-    })
+    };
+    instance.connect(parameters).await
 }
 
 async fn simple(session: &mut Session, text: &str) {
@@ -174,9 +175,9 @@ async fn extended(session: &mut Session, text: &str) {
 
 async fn prepared(session: &mut Session, text: &str) -> types::Result<()> {
     session.parse("", text, &[]).await?;
-    let (parameters, _) = session.describe_statement("")?;
+    let (parameters, _) = session.describe_statement("").await?;
     let values = vec![Some(Bytes::from_static(b"1")); parameters.len()];
-    session.bind("", "", &[], &values, &[])?;
+    session.bind("", "", &[], &values, &[]).await?;
     session.describe_portal("")?;
     let executed = session.execute("", 3).await?;
     read(session, executed.response).await

@@ -17,6 +17,7 @@ use crate::faulty_engine::{FaultyEngine, Plan};
 use crate::model::Model;
 use crate::workload::{Client, open_accounts};
 use consensus::GroupOptions;
+use futures::executor::block_on;
 use node::{Options, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::SimDisk;
-use txn::kv::{Isolation, Span};
+use txn::kv::{Isolation, ReadScope, Span};
 use txn::{Coordinator, Limits};
 use types::SqlState;
 
@@ -142,7 +143,7 @@ impl World {
         let steps = self.dice.below(LIFE_STEPS).min(self.steps_left);
         self.steps_left -= steps.max(1).min(self.steps_left);
 
-        match Store::open(engine.clone(), self.executor.env(), options) {
+        match node::testing::open_alone(engine.clone(), self.executor.env(), options) {
             Ok(store) => {
                 self.check(&store)?;
                 self.work(store, &engine, steps)?;
@@ -282,15 +283,16 @@ impl World {
     fn read_all(&mut self, coordinator: &Coordinator) -> Result<BTreeMap<String, String>, String> {
         let limit = 1 + self.dice.below(100) as usize;
         let mut txn = coordinator.begin(Isolation::RepeatableRead, true);
+        let unreadable = |error| format!("the restarted store is unreadable: {error}");
+        block_on(txn.begin_statement(ReadScope::All)).map_err(unreadable)?;
         let mut span = Span {
             start: "a".into(),
             end: "z".into(),
         };
         let mut rows = BTreeMap::new();
         loop {
-            let page = futures::executor::block_on(txn.scan(span.clone(), false, limit, 1 << 20));
-            let page =
-                page.map_err(|error| format!("the restarted store is unreadable: {error}"))?;
+            let page = block_on(txn.scan(span.clone(), false, limit, 1 << 20));
+            let page = page.map_err(unreadable)?;
             for (key, value, _) in page.rows {
                 rows.insert(
                     String::from_utf8_lossy(&key).into_owned(),

@@ -11,7 +11,7 @@ use node::Store;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use txn::kv::{Isolation, LockMode, Span, WaitPolicy};
+use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, FreshBuilder, LockedRow, Transaction};
 use types::env::{Clock, Env};
 use types::{Error, Result, SqlState};
@@ -82,15 +82,15 @@ impl Client {
         }
     }
 
-    fn begin(&mut self) -> Transaction {
+    async fn begin(&mut self) -> Result<Transaction> {
         let isolation = match self.dice.below(3) {
             0 => Isolation::ReadCommitted,
             1 => Isolation::RepeatableRead,
             _ => Isolation::Serializable,
         };
         let mut txn = self.coordinator.begin(isolation, false);
-        txn.begin_statement();
-        txn
+        txn.begin_statement(ReadScope::All).await?;
+        Ok(txn)
     }
 
     fn policy(&mut self) -> WaitPolicy {
@@ -129,12 +129,13 @@ impl Client {
 
     async fn finish(&mut self, mut txn: Transaction, id: u64) -> Result<()> {
         let answer = txn.commit().await;
+        let readable = self.coordinator.read_timestamp(ReadScope::All).await;
         let mut model = self.model.lock();
         match &answer {
-            Ok(at) => {
+            Ok(committed) => {
                 model.decide(id, Fate::Committed);
-                model.note(3, at.0);
-                if self.coordinator.read_timestamp() < *at {
+                model.note(3, committed.at.0);
+                if readable.is_ok_and(|readable| readable < committed.at) {
                     model.violate(format!("{id} is acknowledged before it can be read"));
                 }
             }
@@ -150,7 +151,7 @@ impl Client {
         let from = self.dice.below(ACCOUNTS);
         let to = (from + 1 + self.dice.below(ACCOUNTS - 1)) % ACCOUNTS;
         let amount = self.dice.below(50) as i64;
-        let mut txn = self.begin();
+        let mut txn = self.begin().await?;
         let left = self.locked(&mut txn, &account_key(from)).await?;
         if self.dice.percent(20) {
             // What is undone must leave no trace.
@@ -176,7 +177,7 @@ impl Client {
     async fn unique(&mut self) -> Result<()> {
         let value = self.dice.below(400);
         let key = unique_key(value);
-        let mut txn = self.begin();
+        let mut txn = self.begin().await?;
         if self.dice.percent(50)
             && let Some(id) = self.insert_batch(&mut txn, value).await?
         {
@@ -231,7 +232,7 @@ impl Client {
         let side = self.dice.below(2);
         let on = self.dice.percent(50);
         let mut txn = self.coordinator.begin(Isolation::Serializable, false);
-        txn.begin_statement();
+        txn.begin_statement(ReadScope::All).await?;
         let other_on = if self.dice.percent(50) {
             let other = txn.get(duty_key(pair, 1 - side).as_bytes()).await?;
             other.map(text).is_none_or(|on| on == "1")
@@ -264,7 +265,7 @@ impl Client {
         let Some(id) = self.model.lock().some_committed(choice) else {
             return Ok(());
         };
-        let mut txn = self.begin();
+        let mut txn = self.begin().await?;
         let found = txn.get(marker_key(id).as_bytes()).await?;
         if found.is_none() {
             let mut model = self.model.lock();
@@ -278,7 +279,7 @@ impl Client {
     /// One snapshot is of one moment, and stays so while others commit and history is collected.
     async fn read_balances(&mut self) -> Result<()> {
         let mut txn = self.coordinator.begin(Isolation::RepeatableRead, true);
-        txn.begin_statement();
+        txn.begin_statement(ReadScope::All).await?;
         let first = self.balances(&mut txn).await?;
         self.pause(2_000_000).await;
         let second = self.balances(&mut txn).await?;
@@ -334,6 +335,7 @@ impl Client {
 pub(crate) async fn open_accounts(coordinator: &Coordinator, env: &Env) -> Result<()> {
     loop {
         let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
+        txn.begin_statement(ReadScope::All).await?;
         if txn.get(account_key(0).as_bytes()).await?.is_some() {
             return Ok(());
         }
