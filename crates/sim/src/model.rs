@@ -4,6 +4,7 @@
 //! content of the store can be computed from the markers that are there, and every transaction whose fate
 //! is known has to have its marker, or not.
 
+use crate::executor::mix;
 use std::collections::BTreeMap;
 
 pub const ACCOUNTS: u64 = 8;
@@ -90,9 +91,7 @@ pub struct Model {
 impl Model {
     pub fn note(&mut self, what: u64, detail: u64) {
         for part in [what, detail] {
-            self.hash = (self.hash ^ part)
-                .wrapping_mul(0x0100_0000_01b3)
-                .rotate_left(23);
+            self.hash = mix(self.hash, part);
         }
     }
 

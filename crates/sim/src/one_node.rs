@@ -12,7 +12,7 @@
 //! one moment and does not move.
 
 use crate::dice::Dice;
-use crate::executor::{Executor, Step};
+use crate::executor::{Executor, NodeId, Step};
 use crate::faulty_engine::{FaultyEngine, Plan};
 use crate::model::Model;
 use crate::workload::{Client, open_accounts};
@@ -35,6 +35,8 @@ pub const DEFAULT_STEPS: u64 = 20_000;
 const LIFE_STEPS: u64 = 3_000;
 /// Clients of one life, at most.
 const CLIENTS: u64 = 12;
+/// The only machine.
+const NODE: NodeId = NodeId(1);
 
 /// What happened in a run that found nothing wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +118,7 @@ pub fn run_with(seed: u64, steps: u64, bug: Bug) -> Result<Report, Violation> {
         aborted: model.aborted,
         undecided: model.undecided,
         errors: model.errors.clone(),
-        virtual_nanos: world.executor.now_nanos(),
+        virtual_nanos: world.executor.machines().now_nanos(),
     })
 }
 
@@ -137,13 +139,16 @@ impl World {
     fn life(&mut self) -> Result<(), String> {
         // Up to ten seconds back or forth.
         let jump = self.dice.below(20_000_000) as i64 - 10_000_000;
-        self.executor.set_wall_offset(jump);
+        self.executor
+            .machines()
+            .set_clock(NODE, |clock, now| clock.set_wall_error(now, jump));
         let engine = Arc::new(FaultyEngine::new(self.disk.clone(), self.plan()));
         let options = self.options();
         let steps = self.dice.below(LIFE_STEPS).min(self.steps_left);
         self.steps_left -= steps.max(1).min(self.steps_left);
 
-        match node::testing::open_alone(engine.clone(), self.executor.env(), options) {
+        let env = self.executor.machines().env(NODE);
+        match node::testing::open_alone(engine.clone(), env, options) {
             Ok(store) => {
                 self.check(&store)?;
                 self.work(store, &engine, steps)?;
@@ -195,7 +200,7 @@ impl World {
 
     /// Clients work until the process dies or the life is over.
     fn work(&mut self, store: Arc<Store>, engine: &FaultyEngine, steps: u64) -> Result<(), String> {
-        let env = self.executor.env();
+        let env = self.executor.machines().env(NODE);
         let coordinator = store.coordinator(Limits::default());
         let opening = coordinator.clone();
         let clients: Vec<Client> = (0..=self.dice.below(CLIENTS))
@@ -235,7 +240,7 @@ impl World {
         const MOST_STEPS: u64 = 20_000;
         let done = Arc::new(Mutex::new(false));
         let told = Arc::clone(&done);
-        self.executor.env().spawn.spawn(
+        self.executor.machines().env(NODE).spawn.spawn(
             "shutdown",
             Box::pin(async move {
                 store.shutdown().await;
@@ -254,18 +259,12 @@ impl World {
     fn step(&mut self) -> Result<(), String> {
         let step = self.executor.step();
         let mut model = self.model.lock();
-        let (what, detail) = match step {
-            Step::Polled(id) => (0, id),
-            Step::Jumped => (1, 0),
-            Step::Idle => (2, 0),
-        };
-        model.note(what, detail);
-        model.note(5, self.executor.now_nanos());
+        model.note(u64::from(step == Step::Idle), self.executor.trace_hash());
         model.violation.take().map_or(Ok(()), Err)
     }
 
     fn end_of_life(&mut self) {
-        self.executor.kill_all();
+        self.executor.machines().kill(NODE);
         let report = self.disk.crash(|| self.dice.next_u64());
         self.crashes += 1;
         self.torn_batches += u64::from(report.torn);
