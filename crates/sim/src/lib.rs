@@ -8,16 +8,25 @@
 //!   seed ──► Dice ──► order of tasks, crash points, faults, the clients' choices
 //!                         │
 //!            clients ──► Coordinator ──► Store ──► FaultyEngine ──► SimDisk
-//!                         │                                            │ crash: unsynced bytes go
-//!                      Model  ◄────────── checks after every restart ──┘
+//!                         │                │                           │ crash: unsynced bytes go
+//!                         │              SimTransport ──► Network ──► other stores
+//!                         ▼                                            │
+//!                  what they were told ◄────────── checks ─────────────┘
 //! ```
 //!
-//! Worlds: [`one_node`]. What is missing: networks and clusters, SQL.
+//! - [`executor`]: tasks of many nodes in virtual time, each node with a clock of its own; kills and stops them.
+//! - [`network`]: connections that are slow, cut and broken.
+//! - [`faulty_engine`]: disks that die, fill up, hang and rot.
+//! - [`checker`]: what must be true of histories, Raft groups, leases and shard maps; of real clusters, too.
+//!
+//! Worlds: [`one_node`]. What is missing: clusters, SQL.
 
+pub mod checker;
 pub mod dice;
 pub mod executor;
 pub mod faulty_engine;
 pub mod model;
+pub mod network;
 pub mod one_node;
 mod workload;
 
