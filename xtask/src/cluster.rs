@@ -288,6 +288,10 @@ fn node_arguments(seeds: &[String], ground: Ground) -> Vec<String> {
         .iter()
         .flat_map(|seed| ["--join".to_owned(), seed.clone()])
         .collect();
+    if !seeds.is_empty() {
+        // All are started alike: one of them founds the cluster.
+        arguments.push("--bootstrap".to_owned());
+    }
     if ground == Ground::Namespaces {
         // Other than loopback, a node asks for TLS and a password unless it is told not to.
         arguments.push("--insecure".to_owned());

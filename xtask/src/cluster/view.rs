@@ -12,13 +12,15 @@ use crate::peer::{Session, describe, sqlstate};
 const UNKNOWN_RELATION: [&str; 2] = ["42P01", "3F000"];
 
 /// Live nodes.
-const LIVE_NODES: &str = "SELECT count(*) FROM phantom.nodes WHERE liveness = 'live'";
+const LIVE_NODES: &str = "SELECT count(*) FROM phantom.nodes WHERE state = 'live'";
 /// Replicas that are behind their lease holder.
-const BEHIND: &str = "SELECT count(*) FROM phantom.replicas WHERE behind > 0";
-const LEASES: &str = "SELECT shard, node, address FROM phantom.leases ORDER BY shard";
+const BEHIND: &str = "SELECT count(*) FROM phantom.replicas r JOIN phantom.replicas l \
+                      ON l.shard = r.shard AND l.leads WHERE r.applied < l.applied";
+const LEASES: &str = "SELECT l.shard, l.node, n.rpc_address FROM phantom.leases l \
+                      JOIN phantom.nodes n ON n.id = l.node ORDER BY l.shard";
 const REPLICAS: &str = "SELECT node, count(*) FROM phantom.replicas GROUP BY node";
 const LEASES_BY_NODE: &str = "SELECT node, count(*) FROM phantom.leases GROUP BY node";
-const NODE_BY_ADDRESS: &str = "SELECT node FROM phantom.nodes WHERE rpc_address = $1";
+const NODE_BY_ADDRESS: &str = "SELECT id FROM phantom.nodes WHERE rpc_address = $1";
 
 /// Who serves a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
