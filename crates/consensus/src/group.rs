@@ -288,7 +288,12 @@ impl Group {
     }
 
     /// A message from another replica. Malformed or stale ones are dropped by raft-rs.
-    pub fn step(&mut self, message: Message) {
+    pub fn step(&mut self, mut message: Message) {
+        if message.get_msg_type() == MessageType::MsgHeartbeat {
+            // A leader says how much of what was acknowledged here is committed. A log that was forgotten to
+            // make room for a snapshot does not reach that far, and raft-rs would end the process.
+            message.commit = message.commit.min(self.last_index());
+        }
         let _ = self.node.step(message);
     }
 
