@@ -30,6 +30,15 @@ pub(crate) struct Ground {
     pub(crate) given_away: bool,
 }
 
+/// Why a replica is to be looked at although nothing happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WakeFor {
+    Election,
+    Transfer,
+    Answers,
+    Orphans,
+}
+
 /// What a committed entry asks for.
 #[derive(Debug)]
 pub(crate) enum Effect {
@@ -53,6 +62,8 @@ pub(crate) struct Member {
     homes: BTreeMap<ReplicaId, StoreId>,
     /// When to stand for election, or to look whether answers are missing; monotonic nanoseconds.
     pub(crate) wake_at: Option<u64>,
+    /// For what.
+    pub(crate) wake_for: WakeFor,
     /// Elections lost or stuck in a row.
     pub(crate) attempts: u32,
 }
@@ -71,6 +82,7 @@ impl Member {
             ground: None,
             homes: BTreeMap::new(),
             wake_at: None,
+            wake_for: WakeFor::Election,
             attempts: 0,
         }
     }

@@ -1,6 +1,7 @@
 //! What the loop does when time passes: elections, missing answers, commits whose fate stays unknown.
 
 use super::LogWriter;
+use crate::member::WakeFor;
 use sharding::ShardId;
 use std::time::Duration;
 
@@ -40,9 +41,7 @@ impl LogWriter {
         let connected = &self.connected;
         let wait = if member.should_campaign(self.store, &self.liveness) {
             if member.is_alone() {
-                Some(Duration::ZERO)
-            } else if member.wake_at.is_some() {
-                return;
+                Some((WakeFor::Election, Duration::ZERO))
             } else {
                 let most = match member.attempts {
                     0 => STAGGER,
@@ -50,22 +49,30 @@ impl LogWriter {
                 };
                 let least = most / 2 * u32::from(member.attempts > 0);
                 let spread = (most - least).as_nanos() as u64;
-                Some(least + Duration::from_nanos(self.env.rng.next_u64() % spread.max(1)))
+                let wait = least + Duration::from_nanos(self.env.rng.next_u64() % spread.max(1));
+                Some((WakeFor::Election, wait))
             }
         } else {
             member.attempts = 0;
             if member.group.is_transferring() {
-                Some(TRANSFER_PATIENCE)
+                Some((WakeFor::Transfer, TRANSFER_PATIENCE))
             } else if member.lacks_answers(|store| connected.contains(&store)) {
-                Some(ANSWER_PATIENCE)
+                Some((WakeFor::Answers, ANSWER_PATIENCE))
             } else if member.replica.has_orphans() {
-                Some(ORPHAN_PATIENCE)
+                Some((WakeFor::Orphans, ORPHAN_PATIENCE))
             } else {
                 None
             }
         };
-        let at = wait.map(|wait| now + wait.as_nanos() as u64);
-        self.set_wake(shard, at);
+        let Some((wake_for, wait)) = wait else {
+            return self.set_wake(shard, None);
+        };
+        if member.wake_at.is_some() && member.wake_for == wake_for && !wait.is_zero() {
+            // Whoever is patient anew at every turn of a busy store is so for ever.
+            return;
+        }
+        member.wake_for = wake_for;
+        self.set_wake(shard, Some(now + wait.as_nanos() as u64));
     }
 
     fn set_wake(&mut self, shard: ShardId, at: Option<u64>) {
