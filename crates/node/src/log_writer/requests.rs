@@ -159,8 +159,10 @@ impl LogWriter {
     /// up to the committed entry at `index`.
     fn prepare_snapshot(&mut self, record: ReplicaRecord, index: u64) -> Result<bool> {
         let shard = record.descriptor.id;
-        if self.is_unknown(shard, record.id) {
-            self.create_joining(shard, record.id)?;
+        if self.is_unknown(shard, record.id)
+            && let Err(error) = self.create_joining(shard, record.id)
+        {
+            return unless_full(error);
         }
         let Some(member) = self.members.get_mut(&shard) else {
             return Ok(false);
@@ -172,12 +174,15 @@ impl LogWriter {
         if !wanted {
             return Ok(false);
         }
-        member.record.presence = Presence::Partial;
-        member.record.descriptor = record.descriptor;
+        let mut record = record;
+        record.presence = Presence::Partial;
         let mut batch = WriteBatch::default();
-        member.record.put(&mut batch);
+        record.put(&mut batch);
         member.group.log().put_reset(&mut batch);
-        self.engine.write(batch)?;
+        if let Err(error) = self.engine.write(batch) {
+            return unless_full(error.into());
+        }
+        member.record = record;
         // The rows that are about to be written may reach the disk before this does.
         self.engine.sync()?;
         let record = member.record.clone();
@@ -277,5 +282,13 @@ impl LogWriter {
             tracing::warn!(%error, shard = shard.0, "the log of a removed replica stays");
         }
         self.snapshots.remove_rows(member.record);
+    }
+}
+
+/// On a full disk nothing is written, and a snapshot can be offered again. Any other failure ends the store.
+fn unless_full(error: Error) -> Result<bool> {
+    match error.state == SqlState::DISK_FULL {
+        true => Ok(false),
+        false => Err(error),
     }
 }
