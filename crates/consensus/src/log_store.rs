@@ -219,6 +219,22 @@ impl LogStore {
             })
     }
 
+    /// The position before the first entry that is kept.
+    pub fn truncated(&self) -> Position {
+        self.truncated
+    }
+
+    /// The entries that are kept: where, and what they say.
+    pub fn kept_entries(&self) -> impl Iterator<Item = (Position, &Bytes)> {
+        self.entries.iter().map(|entry| {
+            let position = Position {
+                index: entry.index,
+                term: entry.term,
+            };
+            (position, &entry.data)
+        })
+    }
+
     pub fn entry_count(&self) -> usize {
         self.entries.len()
     }

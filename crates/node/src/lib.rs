@@ -7,6 +7,7 @@
 //! - [`log_writer`]: the one loop that orders, syncs, applies and acknowledges commits.
 //! - [`manager`]: who belongs to the cluster, and where replicas and leases should be.
 //! - [`snapshots`]: copies of replicas for stores that lack them.
+//! - [`observe`]: what a store shows of its replicas to whoever checks it.
 //! - [`gc`]: removes history that nobody can read.
 //!
 //! Invariant: everything that waits, does so through [`types::env::Env`], so the simulator runs this
@@ -25,6 +26,7 @@ mod member;
 mod metrics;
 mod mover;
 pub mod node_clock;
+pub mod observe;
 mod outbox;
 mod peer;
 mod registry;

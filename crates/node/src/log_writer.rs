@@ -37,6 +37,7 @@
 mod apply;
 mod driver;
 mod requests;
+mod show;
 mod timers;
 
 pub(crate) use driver::run;

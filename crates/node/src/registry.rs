@@ -1,16 +1,18 @@
 //! The replicas of a store, as its sessions and its loop share them.
 
 use crate::inbox::Ended;
+use crate::observe::Observer;
 use crate::replica::{Closed, Replica, Shared};
 use parking_lot::RwLock;
 use sharding::ShardId;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use types::Error;
 
 /// See the module.
 pub(crate) struct Registry {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
     replicas: RwLock<BTreeMap<ShardId, Arc<Replica>>>,
 }
 
@@ -18,6 +20,7 @@ impl Registry {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Registry {
             shared,
+            observer: OnceLock::new(),
             replicas: RwLock::default(),
         }
     }

@@ -16,6 +16,7 @@ use crate::log_writer::{self, LogWriter, Parts, WriterOptions};
 use crate::manager::{self, Addresses, ClusterState, Manager, ManagerOptions, NodeRow, Report};
 use crate::metrics::Metrics;
 use crate::node_clock::NodeClock;
+use crate::observe::{LeaseView, Observer};
 use crate::peer::StorePeer;
 use crate::registry::Registry;
 use crate::replica::Shared;
@@ -301,6 +302,25 @@ impl Store {
 
     fn inbox(&self) -> &Inbox {
         &self.shards.registry.shared.inbox
+    }
+
+    /// From now on the observer is shown the groups of this store. Only the first one is.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        // A second one is refused, as promised.
+        let _ = self.shards.registry.observer.set(observer);
+    }
+
+    /// The leases of this store, those among them whose time is over, too.
+    pub fn leases(&self) -> Vec<LeaseView> {
+        let now = self.shards.time.peek();
+        let replicas = self.shards.registry.all().into_iter();
+        let held = replicas.filter_map(|replica| Some((replica.lease()?, replica)));
+        held.map(|(lease, replica)| LeaseView {
+            shard: replica.shard,
+            term: lease.term,
+            is_valid: now <= replica.lease_end(),
+        })
+        .collect()
     }
 
     /// Keys locked, and transactions that wait for a lock.

@@ -61,8 +61,10 @@ impl Drop for End {
 async fn turn(writer: &mut LogWriter, work: Work, registry: &Registry) -> bool {
     let mut outcome = Outcome::default();
     writer.write(work, &mut outcome);
+    writer.show();
     breathe().await;
     writer.apply(&mut outcome);
+    writer.show();
     breathe().await;
     if let Some(error) = outcome.failure {
         registry.fail(&error);
