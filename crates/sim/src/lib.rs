@@ -19,9 +19,10 @@
 //! - [`faulty_engine`]: disks that die, fill up, hang and rot.
 //! - [`checker`]: what must be true of histories, Raft groups, leases and shard maps; of real clusters, too.
 //!
-//! Worlds: [`one_node`]. What is missing: clusters, SQL.
+//! Worlds: [`one_node`], [`cluster_world`]. What is missing: SQL.
 
 pub mod checker;
+pub mod cluster_world;
 pub mod dice;
 pub mod executor;
 pub mod faulty_engine;

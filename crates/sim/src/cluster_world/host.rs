@@ -1,0 +1,356 @@
+//! One machine of the cluster: its disk, and the process on it, if one runs.
+
+use super::client::{Board, Gateway};
+use super::faults::After;
+use super::{LOOK_NANOS, World};
+use crate::checker::lease;
+use crate::executor::NodeId;
+use crate::faulty_engine::{FaultyEngine, Plan};
+use crate::network::SimTransport;
+use bytes::Bytes;
+use consensus::{GroupId, LogStore};
+use node::observe::{GroupView, Observer};
+use node::{Addresses, Store, manager};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use storage::{Engine, Keyspace, SimDisk};
+use txn::Limits;
+use types::env::Env;
+use types::{Error, SqlState};
+
+/// A process that could not start, as its disk was full, tries again after this.
+const RETRY_NANOS: u64 = 200_000_000;
+/// The group of the first shard.
+const FIRST_GROUP: GroupId = GroupId(1);
+
+pub(super) struct Host {
+    node: NodeId,
+    disk: SimDisk,
+    address: String,
+    moves: u64,
+    pub(super) running: Option<Running>,
+    /// For how long it is away if it dies by itself.
+    pub(super) away_nanos: u64,
+    pub(super) lives: u64,
+}
+
+pub(super) struct Running {
+    pub(super) engine: Arc<FaultyEngine>,
+    /// Set once it serves.
+    store: Option<Arc<Store>>,
+    progress: Arc<Mutex<Progress>>,
+    /// A clean shutdown has come to its end.
+    shut_down: Arc<AtomicBool>,
+}
+
+/// How far a process is.
+#[derive(Default)]
+enum Progress {
+    #[default]
+    Starting,
+    Serves(Arc<Store>),
+    Failed(Error),
+}
+
+impl Host {
+    pub(super) fn new(node: NodeId) -> Host {
+        Host {
+            node,
+            disk: SimDisk::new(),
+            address: format!("n{}", node.0),
+            moves: 0,
+            running: None,
+            away_nanos: 0,
+            lives: 0,
+        }
+    }
+
+    /// Voters of the first shard, as far as this disk knows.
+    fn voters(&self) -> usize {
+        match LogStore::load(FIRST_GROUP, &self.disk) {
+            Ok(Some(log)) => log.membership().voters.len(),
+            _ => 0,
+        }
+    }
+
+    /// All rows, as their newest versions.
+    fn contents(&self) -> BTreeMap<Bytes, Bytes> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let snapshot = self.disk.snapshot();
+        let rows = snapshot.scan(Keyspace::Data, all, false);
+        rows.filter_map(Result::ok).collect()
+    }
+}
+
+impl World {
+    /// Starts the process of a node, unless it runs.
+    pub(super) fn start(&mut self, node: NodeId) {
+        if self.host(node).running.is_some() {
+            return;
+        }
+        let machines = self.executor.machines().clone();
+        let network = self.network.clone();
+        let targets = self.addresses();
+        let options = self.options;
+        let board = Arc::clone(&self.board);
+        let host = self.host(node);
+        host.lives += 1;
+        let engine = FaultyEngine::new(host.disk.clone(), Plan::default());
+        let engine = Arc::new(engine.on(machines.clone(), node));
+        let progress = Arc::new(Mutex::new(Progress::Starting));
+        let process = Process {
+            node,
+            engine: engine.clone(),
+            env: machines.env(node),
+            transport: network.start(node, &host.address),
+            address: host.address.clone(),
+            targets,
+            options,
+            board,
+        };
+        let env = process.env.clone();
+        let told = Arc::clone(&progress);
+        env.spawn.spawn(
+            "process",
+            Box::pin(async move {
+                let end = process.start().await;
+                *told.lock() = match end {
+                    Ok(store) => Progress::Serves(store),
+                    Err(error) => Progress::Failed(error),
+                };
+            }),
+        );
+        host.running = Some(Running {
+            engine,
+            store: None,
+            progress,
+            shut_down: Arc::default(),
+        });
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let hosts = self.hosts.iter();
+        hosts.map(|host| host.address.clone()).collect()
+    }
+
+    /// Whether the first shard has a voter on every node, and all of them serve.
+    pub(super) fn is_formed(&self) -> bool {
+        self.hosts.iter().all(|host| {
+            let serves = host.running.as_ref().is_some_and(Running::serves);
+            serves && host.voters() == self.hosts.len()
+        })
+    }
+
+    /// The process dies, `machine`: and with it all that it had not synced.
+    pub(super) fn crash(&mut self, node: NodeId, machine: bool, away_nanos: u64, moves: bool) {
+        let Some(running) = self.host(node).running.take() else {
+            return;
+        };
+        running.engine.kill();
+        self.watch.ended(node);
+        self.board.lock().gateways.remove(&node);
+        self.network.end(node, machine);
+        self.executor.machines().kill(node);
+        drop(running);
+        let mut dice = self.dice.fork();
+        let host = self.host(node);
+        host.disk.crash(|| dice.next_u64());
+        if moves {
+            host.moves += 1;
+            host.address = format!("n{}.{}", node.0, host.moves);
+        }
+        let at = self.now() + away_nanos;
+        self.later(at, After::Start(node));
+    }
+
+    pub(super) fn begin_shutdown(&mut self, node: NodeId) {
+        let env = self.executor.machines().env(node);
+        if let Some(running) = &self.host(node).running
+            && let Some(store) = &running.store
+        {
+            let (store, done) = (Arc::clone(store), Arc::clone(&running.shut_down));
+            env.spawn.spawn(
+                "shutdown",
+                Box::pin(async move {
+                    store.give_up_leases().await;
+                    store.shutdown().await;
+                    done.store(true, Ordering::Relaxed);
+                }),
+            );
+        }
+    }
+
+    /// Notices that a process has died or ended by itself.
+    pub(super) fn look_after(&mut self, node: NodeId) -> Result<(), String> {
+        let views = Arc::clone(&self.watch.views);
+        let host = self.host(node);
+        let Some(running) = &mut host.running else {
+            return Ok(());
+        };
+        let progress = std::mem::take(&mut *running.progress.lock());
+        match progress {
+            Progress::Starting => {}
+            Progress::Serves(store) => {
+                store.observe(Arc::new(Views(node, views)));
+                running.store = Some(store);
+            }
+            Progress::Failed(error) if error.state == SqlState::DISK_FULL => {
+                self.crash(node, false, RETRY_NANOS, false);
+                return Ok(());
+            }
+            Progress::Failed(_) if running.engine.crashed() => {}
+            Progress::Failed(error) => {
+                return Err(format!("node {} does not start: {error}", node.0));
+            }
+        }
+        if running.engine.crashed() {
+            let away = host.away_nanos;
+            let machine = self.dice.percent(50);
+            self.crash(node, machine, away, false);
+        } else if running.shut_down.load(Ordering::Relaxed) {
+            self.crash(node, false, LOOK_NANOS, false);
+        }
+        Ok(())
+    }
+
+    /// The leases that nodes hold at this moment.
+    pub(super) fn claims(&self) -> Vec<lease::Claim> {
+        let mut claims = Vec::new();
+        for host in &self.hosts {
+            let store = host
+                .running
+                .as_ref()
+                .and_then(|running| running.store.as_ref());
+            for lease in store.into_iter().flat_map(|store| store.leases()) {
+                claims.push(lease::Claim {
+                    node: u64::from(host.node.0),
+                    shard: lease.shard.0,
+                    lease_valid: lease.is_valid,
+                    may_serve: lease.is_valid,
+                    term: lease.term,
+                });
+            }
+        }
+        claims
+    }
+}
+
+impl Running {
+    fn serves(&self) -> bool {
+        self.store.is_some()
+    }
+}
+
+/// Keeps what stores show until the world looks.
+struct Views(NodeId, Arc<Mutex<Vec<(NodeId, GroupView)>>>);
+
+impl Observer for Views {
+    fn group(&self, view: GroupView) {
+        self.1.lock().push((self.0, view));
+    }
+}
+
+/// What a process needs to start.
+struct Process {
+    node: NodeId,
+    engine: Arc<FaultyEngine>,
+    env: Env,
+    transport: Arc<SimTransport>,
+    address: String,
+    /// Where nodes may be found, this one among them.
+    targets: Vec<String>,
+    options: node::Options,
+    board: Arc<Mutex<Board>>,
+}
+
+impl Process {
+    /// As the server does: joins, opens, finds the others, takes part.
+    async fn start(self) -> types::Result<Arc<Store>> {
+        let others: Vec<String> = self
+            .targets
+            .into_iter()
+            .filter(|at| *at != self.address)
+            .collect();
+        let addresses = Addresses {
+            rpc: self.address,
+            ..Addresses::default()
+        };
+        // The first node founds the cluster, if nobody has.
+        if Store::identity_in(&*self.engine)?.is_none() && self.node != NodeId(1) {
+            let joined = manager::join(&*self.transport, &self.env, &others, &addresses, &|_| {});
+            let identity = joined
+                .await
+                .map_err(|refused| Error::internal(refused.to_string()))?;
+            Store::join(&*self.engine, identity)?;
+        }
+        let (engine, env) = (self.engine.clone(), self.env.clone());
+        let store = Store::open(engine, env, self.transport.clone(), self.options)?;
+        self.transport.serve(store.identity().store, store.peer());
+        store.find_cluster(&others).await?;
+        let taking_part = store.take_part(addresses);
+        let stays = Box::pin(async move {
+            taking_part.await;
+        });
+        self.env.spawn.spawn("taking-part", stays);
+        let gateway = Gateway {
+            coordinator: store.coordinator(Limits::default()),
+            env: self.env.clone(),
+        };
+        self.board.lock().gateways.insert(self.node, gateway);
+        Ok(store)
+    }
+}
+
+/// Processes that do not serve, or whose stores have failed, one a line.
+pub(super) fn troubles(hosts: &[Host]) -> String {
+    let troubles = hosts.iter().filter_map(|host| {
+        let node = host.node.0;
+        match &host.running {
+            None => Some(format!("  node {node} does not run")),
+            Some(running) => match &running.store {
+                None => Some(format!("  node {node} starts")),
+                Some(store) => {
+                    let failure = store.failed().borrow().clone();
+                    failure.map(|error| format!("  node {node} has failed: {error}"))
+                }
+            },
+        }
+    });
+    troubles.collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn contents_are_equal(hosts: &[Host]) -> bool {
+    let mut contents = hosts.iter().map(Host::contents);
+    let first = contents.next();
+    contents.all(|other| Some(&other) == first.as_ref())
+}
+
+/// Rows that not all hosts have alike, the first few.
+pub(super) fn differences(hosts: &[Host]) -> String {
+    const SHOWN: usize = 5;
+    let contents: Vec<_> = hosts.iter().map(Host::contents).collect();
+    let mut keys: Vec<&Bytes> = contents.iter().flat_map(BTreeMap::keys).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let differ = keys.into_iter().filter(|key| {
+        let mut values = contents.iter().map(|rows| rows.get(*key));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    });
+    let shown = differ.take(SHOWN).map(|key| {
+        let values = hosts.iter().zip(&contents).map(|(host, rows)| {
+            let value = rows.get(key).map(|v| v.escape_ascii().to_string());
+            format!(
+                "node {} {}",
+                host.node.0,
+                value.as_deref().unwrap_or("nothing")
+            )
+        });
+        let values = values.collect::<Vec<_>>().join(", ");
+        format!("  {}: {values}", key.escape_ascii())
+    });
+    shown.collect::<Vec<_>>().join("\n")
+}
