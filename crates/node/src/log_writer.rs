@@ -82,6 +82,8 @@ pub struct LogWriter {
     /// When replicas are to be looked at, though nothing happens to them: monotonic nanoseconds.
     wakes: BTreeSet<(u64, ShardId)>,
     liveness: Liveness,
+    /// See [`LogWriter::is_awake`].
+    wakes_at: Timestamp,
     /// Effects of the liveness protocol that are to be written and sent.
     support: liveness::Effects,
     clock: Arc<NodeClock>,
@@ -113,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) store: StoreId,
     pub(crate) liveness: Liveness,
+    pub(crate) wakes_at: Timestamp,
     pub(crate) clock: Arc<NodeClock>,
     pub(crate) env: Env,
     pub(crate) transport: Arc<dyn Transport>,
@@ -138,6 +141,7 @@ impl LogWriter {
             touched: BTreeSet::new(),
             wakes: BTreeSet::new(),
             liveness: parts.liveness,
+            wakes_at: parts.wakes_at,
             support: liveness::Effects::default(),
             clock: parts.clock,
             env: parts.env,
@@ -203,7 +207,8 @@ impl LogWriter {
     pub(crate) fn is_recovered(&self) -> bool {
         self.members.values().all(|member| {
             member.committed_to.is_none()
-                && (!member.is_alone() || member.ground.is_some_and(|ground| ground.granted))
+                && (!member.is_alone()
+                    || member.ground.as_ref().is_some_and(|ground| ground.granted))
         })
     }
 
@@ -233,9 +238,11 @@ impl LogWriter {
             outcome.failure = Some(error.into());
             return;
         }
-        self.take_liveness(work.liveness);
-        for (from, shard, message) in work.messages {
-            self.step(from, shard, message);
+        if self.is_awake() {
+            self.take_liveness(work.liveness);
+            for (from, shard, message) in work.messages {
+                self.step(from, shard, message);
+            }
         }
         for request in work.requests {
             if let Err(error) = self.handle(request) {
@@ -256,6 +263,13 @@ impl LogWriter {
             let member = self.members.get(shard);
             member.is_some_and(|member| member.committed_to.is_some())
         })
+    }
+
+    /// Whether the clock has passed all that an earlier life of this store has asked for or acted at. Before,
+    /// it neither speaks nor listens: a clock that was set forward instead would be ahead of its peers' by
+    /// more than they may differ, and leases stand on that.
+    fn is_awake(&self) -> bool {
+        self.clock.peek() >= self.wakes_at
     }
 
     fn take_liveness(&mut self, messages: Vec<liveness::Message>) {

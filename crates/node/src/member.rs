@@ -5,6 +5,7 @@ use crate::manager::ReplicaReport;
 use crate::replica::Replica;
 use crate::replica_record::{Presence, ReplicaRecord};
 use crate::shard_server::LeaseId;
+use bytes::Bytes;
 use consensus::{Command, Group, LogEntry, Position, ReplicaId, wire};
 use membership::liveness::{Epoch, Liveness};
 use sharding::ShardDescriptor;
@@ -13,21 +14,26 @@ use std::sync::Arc;
 use types::codec::Reader;
 use types::{Error, Result, StoreId, Timestamp};
 
-/// What a leader's lease stands on: an entry of its term, proposed while its store asked for support in
-/// `epoch`, that is committed and applied here. Who acknowledged it knew who leads the term, and is bound by
-/// its support for as long as that lasts. A new epoch means that a supporter has withdrawn, and may have
-/// voted for somebody else before it gave support again: so the term must be confirmed anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a leader's lease stands on.
+///
+/// A voter's support keeps it from helping to replace the leader only if the voter knows that this leader is who its
+/// store supports: if it has acknowledged an entry of the term *after* its store gave the support. Before, it may
+/// have voted for somebody else. So a voter counts once its log matches the leader's beyond where the leader's
+/// log ended when the support was first heard of. In a new epoch all of that begins again: a supporter has
+/// withdrawn, and may have voted before it gave support again.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ground {
     pub(crate) term: u64,
     pub(crate) epoch: Epoch,
-    /// The entry.
+    /// The entry that opened the term. Once it is applied, all that was ever committed is.
     pub(crate) index: u64,
     /// The lease is granted.
     pub(crate) granted: bool,
     /// Another replica was asked to take over. Whether it did is not known, so there is no lease in this
     /// term any more.
     pub(crate) given_away: bool,
+    /// Beyond which index the log of a supporter's replica must reach.
+    bound: BTreeMap<StoreId, u64>,
 }
 
 /// Why a replica is to be looked at although nothing happens to it.
@@ -111,32 +117,48 @@ impl Member {
         !membership.is_joint() && membership.voters == [self.record.id]
     }
 
-    /// Until when the stores of a majority of voters support this one.
-    fn supported_until(&self, liveness: &Liveness) -> Timestamp {
+    /// The stores of other voters that support this one in the present epoch.
+    fn supporters(&self, liveness: &Liveness) -> Vec<StoreId> {
         let membership = self.group.membership();
-        let of = |voters: &[ReplicaId]| -> Timestamp {
-            let stores: Option<Vec<StoreId>> = voters.iter().map(|id| self.home(*id)).collect();
-            let until = stores.and_then(|stores| liveness.supported_by_majority(&stores));
-            until.unwrap_or(Timestamp::ZERO)
-        };
-        let mut until = of(&membership.voters);
-        if membership.is_joint() {
-            until = until.min(of(&membership.outgoing));
-        }
-        until
+        let voters = membership.voters.iter().chain(&membership.outgoing);
+        let stores = voters.filter_map(|id| self.home(*id));
+        stores
+            .filter(|store| {
+                let until = liveness.supported_by(*store);
+                until.is_some_and(|until| until > Timestamp::ZERO)
+            })
+            .collect()
     }
 
-    /// Where a lease of this replica ends, if it has one: what a majority supports, less what their clocks may
-    /// be ahead of this one.
-    pub(crate) fn lease_end(&self, liveness: &Liveness, offset_millis: u64) -> Timestamp {
-        if self.is_alone() {
-            return Timestamp::MAX;
+    /// Until when a majority of voters is bound to this leader.
+    fn bound_until(&self, ground: &Ground, liveness: &Liveness) -> Timestamp {
+        let is_bound = |id: ReplicaId, store: StoreId| {
+            let beyond = ground.bound.get(&store);
+            let matched = self.group.matched(id);
+            id == self.record.id
+                || beyond.is_some_and(|beyond| matched.is_some_and(|index| index > *beyond))
+        };
+        let of = |voters: &[ReplicaId]| -> Timestamp {
+            let mut promised: Vec<Timestamp> = voters
+                .iter()
+                .filter_map(|id| {
+                    let store = self.home(*id).filter(|store| is_bound(*id, *store))?;
+                    liveness.supported_by(store)
+                })
+                .collect();
+            promised.sort_unstable_by(|a, b| b.cmp(a));
+            promised.get(voters.len() / 2).copied().unwrap_or_default()
+        };
+        let membership = self.group.membership();
+        let until = of(&membership.voters);
+        match membership.is_joint() {
+            true => until.min(of(&membership.outgoing)),
+            false => until,
         }
-        self.supported_until(liveness).minus_millis(offset_millis)
     }
 
     /// Brings the lease in line with the group and with who supports this store. `true`: an entry was proposed
-    /// to confirm the term.
+    /// that binds supporters.
     pub(crate) fn update_lease(
         &mut self,
         liveness: &Liveness,
@@ -151,57 +173,72 @@ impl Member {
         }
         let term = self.group.term();
         let epoch = liveness.epoch();
-        if self.ground.is_some_and(|ground| ground.term != term) && !self.is_alone() {
-            // Deposed and elected again since the last look; others may have led in between.
-            self.replica.revoke();
-        }
-        let ground = match self.ground {
+        let alone = self.is_alone();
+        let last = self.group.last_index();
+        let mut ground = match self.ground.take() {
             Some(ground) if ground.term == term => ground,
-            _ => Ground {
-                term,
-                epoch,
-                // The entry that opens the term.
-                index: self.group.last_index(),
-                granted: false,
-                given_away: false,
-            },
+            former => {
+                if former.is_some() && !alone {
+                    // Deposed and elected again since the last look; others may have led in between.
+                    self.replica.revoke();
+                }
+                // Who supports this store already is bound by the entry that opens the term.
+                let supporters = self.supporters(liveness).into_iter();
+                Ground {
+                    term,
+                    epoch,
+                    index: last,
+                    granted: false,
+                    given_away: false,
+                    bound: supporters.map(|store| (store, last - 1)).collect(),
+                }
+            }
         };
-        self.ground = Some(ground);
         if ground.given_away {
+            self.ground = Some(ground);
             return false;
         }
-        if ground.epoch != epoch && !self.is_alone() {
+        if ground.epoch != epoch && !alone {
             self.replica.revoke();
-            let Some(at) = self.group.propose([bytes::Bytes::new()]) else {
-                return false;
-            };
-            self.ground = Some(Ground {
-                epoch,
-                index: at.index,
-                granted: false,
-                ..ground
-            });
-            return true;
+            ground.epoch = epoch;
+            ground.granted = false;
+            ground.bound.clear();
         }
-        let end = self.lease_end(liveness, offset_millis);
+        let mut proposed = false;
+        if !alone {
+            let supporters = self.supporters(liveness).into_iter();
+            let new: Vec<StoreId> = supporters
+                .filter(|store| !ground.bound.contains_key(store))
+                .collect();
+            if !new.is_empty() && self.group.propose([Bytes::new()]).is_some() {
+                ground
+                    .bound
+                    .extend(new.into_iter().map(|store| (store, last)));
+                proposed = true;
+            }
+        }
+        let end = match alone {
+            true => Timestamp::MAX,
+            // Less what the supporters' clocks may be ahead of this one.
+            false => self
+                .bound_until(&ground, liveness)
+                .minus_millis(offset_millis),
+        };
         let lease = LeaseId {
             term,
             confirmed: ground.epoch.0,
         };
         let held = self.replica.lease();
         // A group of one voter has nobody else who could have held the lease meanwhile.
-        if held == Some(lease) || (held.is_some() && self.is_alone()) {
+        if held == Some(lease) || (held.is_some() && alone) {
             self.replica.extend(end);
+            ground.granted = true;
         } else if self.group.log().applied().position.index >= ground.index {
             self.replica.grant(lease, start(), end);
-        } else {
-            return false;
+            ground.granted = true;
         }
-        self.ground = Some(Ground {
-            granted: true,
-            ..ground
-        });
-        false
+        self.ground = Some(ground);
+        proposed
     }
 
     /// Whether what was sequenced under this lease may go into the log now. After another replica has led, it
@@ -210,7 +247,7 @@ impl Member {
         if !self.group.is_leader() || self.group.is_transferring() {
             return false;
         }
-        let stands = self.ground.is_some_and(|ground| {
+        let stands = self.ground.as_ref().is_some_and(|ground| {
             ground.granted
                 && !ground.given_away
                 && ground.term == self.group.term()

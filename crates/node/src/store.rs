@@ -126,11 +126,10 @@ impl Store {
             .ok_or_else(|| Error::corrupt("the store does not know which one it is"))?;
         let metrics = Arc::new(Metrics::new());
         let promises = liveness_record::load(&*engine)?;
-        let time = Arc::new(NodeClock::new(
-            Arc::clone(&env.clock),
-            promises.clock_floor(),
-        ));
-        let liveness = Liveness::new(identity.store, promises, options.liveness, time.now());
+        let wakes_at = promises.clock_floor();
+        let time = Arc::new(NodeClock::new(Arc::clone(&env.clock), Timestamp::ZERO));
+        let begins_at = time.now().max(wakes_at);
+        let liveness = Liveness::new(identity.store, promises, options.liveness, begins_at);
         let locks = Arc::new(LockManager::new(
             options.locks,
             Arc::clone(&env.clock),
@@ -153,6 +152,7 @@ impl Store {
             engine: Arc::clone(&engine),
             store: identity.store,
             liveness,
+            wakes_at,
             clock: Arc::clone(&time),
             env: env.clone(),
             transport: Arc::clone(&transport),

@@ -24,7 +24,11 @@ impl LogWriter {
         let now = self.env.clock.monotonic_nanos();
         let member = self.wakes.first().map(|(at, _)| at.saturating_sub(now));
         let member = member.map(Duration::from_nanos);
-        let liveness = self.liveness.next_wake().map(|at| {
+        let liveness = match self.is_awake() {
+            true => self.liveness.next_wake(),
+            false => Some(self.wakes_at),
+        };
+        let liveness = liveness.map(|at| {
             let millis = at.millis().saturating_sub(self.clock.peek().millis());
             // One more: a wake within this millisecond would turn in circles until it is over.
             Duration::from_millis(millis + 1)
