@@ -152,9 +152,9 @@ struct Query {
 
 impl Query {
     fn median(&self, side: Side) -> Option<f64> {
-        self.failures[side as usize]
+        self.failures[place(side)]
             .is_none()
-            .then(|| median(&self.seconds[side as usize]))
+            .then(|| median(&self.seconds[place(side)]))
             .flatten()
     }
 
@@ -165,6 +165,11 @@ impl Query {
         };
         difference(expected, found)
     }
+}
+
+/// Of a side in what is kept of both.
+fn place(side: Side) -> usize {
+    usize::from(side == Side::Phantom)
 }
 
 /// The times and answers of all queries.
@@ -183,11 +188,11 @@ impl Results {
             match answer(server, &sql).await {
                 Ok((seconds, rows)) => {
                     total += seconds;
-                    query.seconds[side as usize].push(seconds);
-                    query.rows[side as usize].get_or_insert(rows);
+                    query.seconds[place(side)].push(seconds);
+                    query.rows[place(side)].get_or_insert(rows);
                 }
                 Err(error) => {
-                    query.failures[side as usize].get_or_insert(format!("{error:#}"));
+                    query.failures[place(side)].get_or_insert(format!("{error:#}"));
                     failed.push(name);
                 }
             }
@@ -216,7 +221,7 @@ impl Results {
         let mut failures = Vec::new();
         for (name, query) in &self.queries {
             for side in Side::BOTH {
-                if let Some(error) = &query.failures[side as usize] {
+                if let Some(error) = &query.failures[place(side)] {
                     failures.push(format!("{name} on {}: {error}", side.name()));
                 }
             }
