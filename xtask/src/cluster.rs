@@ -16,6 +16,8 @@
 //!
 //! Nodes must be started from the main thread: the kernel ends them with the thread that started them.
 
+pub mod clock;
+pub mod disk;
 pub mod gaps;
 mod http;
 pub mod load;
@@ -33,8 +35,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::peer::{Peer, Place, Program, connect, stable_ports};
-use namespaces::Namespaces;
-pub use node::Node;
+pub use namespaces::Namespaces;
+pub use node::{Node, State};
 use proxy::Proxy;
 pub use scratch::Scratch;
 
@@ -235,6 +237,13 @@ impl Cluster {
 
     pub fn node_dsns(&self) -> Vec<String> {
         self.nodes.iter().map(Node::dsn).collect()
+    }
+
+    /// Everything that answers clients: the nodes, and the proxy where there is one.
+    pub fn all_dsns(&self) -> Vec<String> {
+        let mut all = self.node_dsns();
+        all.extend(self.proxy.iter().map(Proxy::dsn));
+        all
     }
 
     /// The network's faults, where the nodes stand in namespaces.

@@ -10,6 +10,7 @@
 
 mod again;
 mod bench;
+mod chaos;
 mod clients;
 mod cluster;
 mod crash;
@@ -41,6 +42,7 @@ use clap::{Parser, Subcommand};
         cargo xtask crash --rounds 20\n  \
         cargo xtask crash --rounds 5 --peer postgres\n  \
         cargo xtask clients\n  \
+        cargo xtask chaos --minutes 10\n  \
         cargo xtask failover --rounds 30\n  \
         cargo xtask rolling\n  \
         cargo xtask drain\n  \
@@ -62,6 +64,8 @@ struct Cli {
 enum Task {
     /// Kill a loaded node at random moments and check what is left.
     Crash(crash::Args),
+    /// Hurt a cluster in every way there is while clients work, and check what they saw.
+    Chaos(chaos::Args),
     /// Measure how long writes stop when a node is lost.
     Failover(failover::Args),
     /// Restart every node in turn under load.
@@ -126,6 +130,7 @@ fn main() -> ExitCode {
 async fn perform(task: Task) -> anyhow::Result<bool> {
     match task {
         Task::Crash(args) => crash::run(args).await,
+        Task::Chaos(args) => chaos::run(args).await,
         Task::Failover(args) => failover::run(args).await,
         Task::Rolling(args) => rolling::run(args).await,
         Task::Drain(args) => drain::run(args).await,

@@ -1,20 +1,30 @@
 //! Network namespaces on a bridge, and the faults between them.
 //!
 //! Packets between nodes are dropped by nftables where they arrive. Clients and the proxy stand on the bridge
-//! itself and are never cut off: they see what a node does when it has lost its peers.
+//! itself and are never cut off: they see what a node does when it has lost its peers. A slow link is a token
+//! bucket (`tc … tbf`); delay is `delay.py` (many kernels lack `netem`), which takes the routes between the nodes
+//! over while it runs.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::peer::{Place, quietly, runs};
+use crate::peer::{Place, quietly, runs, tied_to_this_task, workspace_folder};
 
 /// All names begin with this and the process id of the task, in at most 15 characters (Linux, IFNAMSIZ).
 const PREFIX: &str = "phx";
 const SQL_PORT: u16 = 5450;
 const RPC_PORT: u16 = 5451;
 const HTTP_PORT: u16 = 5452;
+/// A slow link: this many bits a second, so that a batch of log entries takes noticeably long …
+const SLOW_RATE: &str = "2mbit";
+/// … and at most this much waits for it.
+const SLOW_LATENCY: &str = "500ms";
+/// What passes a slow link at once; at least a few full packets.
+const SLOW_BURST: &str = "16kb";
 
 pub struct Namespaces {
     prefix: String,
@@ -22,12 +32,13 @@ pub struct Namespaces {
     subnet: String,
     /// The numbers of the nodes, which are also the last numbers of their addresses.
     members: Vec<usize>,
+    delay: Option<Child>,
 }
 
 impl Namespaces {
     /// Makes the bridge.
     pub fn open() -> Result<Namespaces> {
-        for program in ["ip", "nft"] {
+        for program in ["ip", "nft", "tc"] {
             let there = Command::new(program)
                 .arg("-V")
                 .stdout(Stdio::null())
@@ -44,6 +55,7 @@ impl Namespaces {
             prefix: format!("{PREFIX}{id}"),
             subnet: free_subnet(id)?,
             members: Vec::new(),
+            delay: None,
         };
         let bridge = namespaces.bridge();
         ip(&["link", "add", &bridge, "type", "bridge"]).context("namespaces need root")?;
@@ -102,12 +114,103 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Ends all faults.
-    pub fn heal(&mut self) -> Result<()> {
-        for member in &self.members {
-            self.nft(*member, "flush chain inet phantom in")?;
+    /// So many of a hundred packets between nodes are lost.
+    pub fn lose(&self, percent: u32) -> Result<()> {
+        for to in &self.members {
+            let peers: Vec<String> = self.peers(*to).map(|peer| self.address(peer)).collect();
+            if !peers.is_empty() {
+                let rule = format!(
+                    "add rule inet phantom in ip saddr {{ {} }} numgen random mod 100 < {percent} drop",
+                    peers.join(", ")
+                );
+                self.nft(*to, &rule)?;
+            }
         }
         Ok(())
+    }
+
+    /// What the node sends goes through a thin pipe.
+    pub fn slow(&self, number: usize) -> Result<()> {
+        quietly(Command::new("tc").args(["-n", &self.name(number)]).args([
+            "qdisc",
+            "replace",
+            "dev",
+            "eth0",
+            "root",
+            "tbf",
+            "rate",
+            SLOW_RATE,
+            "burst",
+            SLOW_BURST,
+            "latency",
+            SLOW_LATENCY,
+        ]))
+    }
+
+    /// Packets between nodes arrive this much later, or up to `jitter_millis` more. The first call decides until
+    /// [`Namespaces::heal`].
+    pub fn delay(&mut self, millis: u32, jitter_millis: u32) -> Result<()> {
+        if self.delay.is_some() {
+            return Ok(());
+        }
+        let mut command = tied_to_this_task(Path::new("/usr/bin/env"), "KILL");
+        command
+            .arg("python3")
+            .arg(workspace_folder().join("xtask/cluster/delay.py"));
+        command.args([millis.to_string(), jitter_millis.to_string()]);
+        for member in &self.members {
+            command.arg(format!("{}={}", self.name(*member), self.address(*member)));
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().context("delay.py has no output")?;
+        self.delay = Some(child);
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        if line.trim() != "up" {
+            bail!("delay.py did not start: {line}");
+        }
+        for member in &self.members {
+            let name = self.name(*member);
+            ip(&["-n", &name, "link", "set", "slow0", "up"])?;
+            for peer in self.peers(*member) {
+                let route = format!("{}/32", self.address(peer));
+                let source = self.address(*member);
+                ip(&[
+                    "-n", &name, "route", "replace", &route, "dev", "slow0", "src", &source,
+                ])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all faults.
+    pub fn heal(&mut self) -> Result<()> {
+        self.end_delay();
+        for member in &self.members {
+            self.nft(*member, "flush chain inet phantom in")?;
+            // There is nothing to delete on a link that is not slow.
+            let _ = quietly(
+                Command::new("tc")
+                    .args(["-n", &self.name(*member)])
+                    .args(["qdisc", "del", "dev", "eth0", "root"]),
+            );
+        }
+        Ok(())
+    }
+
+    /// The devices of the delay, and with them the routes, vanish with its process.
+    fn end_delay(&mut self) {
+        if let Some(mut child) = self.delay.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn peers(&self, of: usize) -> impl Iterator<Item = usize> {
+        self.members.iter().copied().filter(move |peer| *peer != of)
     }
 
     fn name(&self, number: usize) -> String {
@@ -129,6 +232,7 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
+        self.end_delay();
         for member in &self.members {
             // The pair of devices that leads into a namespace goes with it.
             let _ = ip(&["netns", "del", &self.name(*member)]);

@@ -1,6 +1,6 @@
 //! One node: a process that comes and goes, at an address and on a folder that stay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -66,6 +66,14 @@ impl Node {
             .with_context(|| format!("node {number}"))
     }
 
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)
     }
@@ -87,8 +95,9 @@ impl Node {
         Ok(())
     }
 
-    /// SIGTERM, and the process must end well.
+    /// SIGTERM, and the process must end well; one that is paused is let go on, for it could not.
     pub fn stop(&mut self) -> Result<()> {
+        self.resume();
         self.state = State::Down;
         match self.server.take() {
             Some(mut server) => server
