@@ -293,16 +293,17 @@ impl Liveness {
         self.due.keys().copied()
     }
 
-    /// Until when a majority of `voters` supports this store: a lease held by it ends then, less the
-    /// bound on clock skew. With two sets of voters (a change of members) it is the lower of both.
-    pub fn supported_by_majority(&self, voters: &[StoreId]) -> Option<Timestamp> {
-        let mut promised: Vec<Timestamp> = voters
+    /// Until when more than half of so many voters support this store, if only the support of these stores
+    /// counts: a lease held by it ends then, less the bound on clock skew. With two sets of voters (a change
+    /// of members) it is the lower of both.
+    pub fn supported_by_majority(&self, of: &[StoreId], voters: usize) -> Option<Timestamp> {
+        let mut promised: Vec<Timestamp> = of
             .iter()
             .filter_map(|peer| self.supported_by(*peer))
             .filter(|expiry| *expiry > Timestamp::ZERO)
             .collect();
         promised.sort_unstable_by(|a, b| b.cmp(a));
-        promised.get(voters.len() / 2).copied()
+        promised.get(voters / 2).copied()
     }
 }
 

@@ -2,8 +2,9 @@
 //! store's health.
 //!
 //! Proposals need no limit of their own: each session has at most one in it, and what they write is charged to
-//! its node's transaction memory until they are answered. Messages have one; those above it are lost, as
-//! a network loses them.
+//! its node's transaction memory until they are answered. Requests need none either: who makes one waits for its
+//! answer, or tells of one peer or one copy. Messages have one; those above it are lost, as a network loses
+//! them.
 
 use crate::manager::ReplicaReport;
 use crate::replica_record::ReplicaRecord;

@@ -139,15 +139,13 @@ impl Member {
                 || beyond.is_some_and(|beyond| matched.is_some_and(|index| index > *beyond))
         };
         let of = |voters: &[ReplicaId]| -> Timestamp {
-            let mut promised: Vec<Timestamp> = voters
-                .iter()
-                .filter_map(|id| {
-                    let store = self.home(*id).filter(|store| is_bound(*id, *store))?;
-                    liveness.supported_by(store)
-                })
-                .collect();
-            promised.sort_unstable_by(|a, b| b.cmp(a));
-            promised.get(voters.len() / 2).copied().unwrap_or_default()
+            let stores = voters.iter().filter_map(|id| {
+                let store = self.home(*id)?;
+                is_bound(*id, store).then_some(store)
+            });
+            let stores: Vec<StoreId> = stores.collect();
+            let until = liveness.supported_by_majority(&stores, voters.len());
+            until.unwrap_or_default()
         };
         let membership = self.group.membership();
         let until = of(&membership.voters);

@@ -2,7 +2,7 @@
 //!
 //! | field                | bytes                                                          |
 //! | -------------------- | -------------------------------------------------------------- |
-//! | part                 | 1: [`Part::Raft`]                                              |
+//! | part                 | [`Part::Raft`]                                                 |
 //! | time                 | varint: the sender's clock, a hybrid timestamp                 |
 //! | liveness             | count varint, then each: kind 1, epoch varint, expiry varint   |
 //! | messages, to the end | each: shard varint, length varint, message (`consensus::wire`) |

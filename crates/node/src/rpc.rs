@@ -26,10 +26,8 @@ pub const ANSWER_BYTES: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Part {
-    /// Messages between the replicas of a group.
+    /// Messages between the replicas of a group, and support between stores.
     Raft = 0x10,
-    /// Support between stores.
-    Liveness = 0x20,
     /// Reads, locks and commits: [`wire`].
     Kv = 0x30,
     /// Joining, and what the cluster manager asks of stores.
@@ -43,9 +41,8 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Part; 7] = [
+    const ALL: [Part; 6] = [
         Part::Raft,
-        Part::Liveness,
         Part::Kv,
         Part::Manager,
         Part::Snapshot,
