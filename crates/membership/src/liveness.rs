@@ -108,6 +108,16 @@ pub struct Effects {
     pub messages: Vec<Message>,
 }
 
+/// Who supports whom, whatever the time: all that leases and elections stand on but the expiries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub epoch: Epoch,
+    /// Who supports this store in the epoch.
+    pub supporters: Vec<StoreId>,
+    /// Whom this store supports, by what is durable.
+    pub supported: Vec<(StoreId, Epoch)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Liveness {
@@ -286,6 +296,21 @@ impl Liveness {
             return durable.then_some(self.durable.requested);
         }
         self.received.get(&peer).copied()
+    }
+
+    pub fn standing(&self) -> Standing {
+        let is_promise = |expiry: &Timestamp| *expiry > Timestamp::ZERO;
+        let received = self
+            .received
+            .iter()
+            .filter(|(_, expiry)| is_promise(expiry));
+        let given = self.durable.given.iter();
+        let given = given.filter(|(_, given)| is_promise(&given.expiry));
+        Standing {
+            epoch: self.state.epoch,
+            supporters: received.map(|(store, _)| *store).collect(),
+            supported: given.map(|(store, given)| (*store, given.epoch)).collect(),
+        }
     }
 
     /// The peers that are asked.

@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod gc;
 mod identity;
 mod inbox;
+mod lease_ends;
 mod liveness_record;
 pub mod local_shards;
 mod lock_manager;

@@ -43,6 +43,7 @@ mod timers;
 pub(crate) use driver::run;
 
 use crate::inbox::{Proposal, Work};
+use crate::lease_ends::LeaseEnds;
 use crate::liveness_record;
 use crate::member::Member;
 use crate::metrics::{Metrics, seconds};
@@ -82,6 +83,7 @@ pub struct LogWriter {
     /// When replicas are to be looked at, though nothing happens to them: monotonic nanoseconds.
     wakes: BTreeSet<(u64, ShardId)>,
     liveness: Liveness,
+    lease_ends: LeaseEnds,
     /// See [`LogWriter::is_awake`].
     wakes_at: Timestamp,
     /// Effects of the liveness protocol that are to be written and sent.
@@ -141,6 +143,7 @@ impl LogWriter {
             touched: BTreeSet::new(),
             wakes: BTreeSet::new(),
             liveness: parts.liveness,
+            lease_ends: LeaseEnds::new(parts.options.offset_millis),
             wakes_at: parts.wakes_at,
             support: liveness::Effects::default(),
             clock: parts.clock,
@@ -287,9 +290,6 @@ impl LogWriter {
         }
         self.support.messages.extend(effects.messages);
         self.support.record = effects.record;
-        // Leases stand on it, and so does who may be elected.
-        let concerned = self.members.iter().filter(|(_, member)| !member.is_alone());
-        self.touched.extend(concerned.map(|(shard, _)| *shard));
     }
 
     fn step(&mut self, from: StoreId, shard: ShardId, message: consensus::Message) {

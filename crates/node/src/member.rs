@@ -1,6 +1,7 @@
 //! A replica as the store's loop drives it: its Raft group, what is proposed and committed, and on what its
 //! lease stands.
 
+use crate::lease_ends::{Basis, LeaseEnds, Voters};
 use crate::manager::ReplicaReport;
 use crate::replica::Replica;
 use crate::replica_record::{Presence, ReplicaRecord};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use consensus::{Command, Group, LogEntry, Position, ReplicaId, wire};
 use membership::liveness::{Epoch, Liveness};
 use sharding::ShardDescriptor;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use types::codec::Reader;
@@ -130,29 +132,33 @@ impl Member {
             .collect()
     }
 
-    /// Until when a majority of voters is bound to this leader.
-    fn bound_until(&self, ground: &Ground, liveness: &Liveness) -> Timestamp {
+    /// Which of the voters are bound to this leader.
+    fn basis(&self, ground: &Ground) -> Basis {
         let is_bound = |id: ReplicaId, store: StoreId| {
             let beyond = ground.bound.get(&store);
             let matched = self.group.matched(id);
             id == self.record.id
                 || beyond.is_some_and(|beyond| matched.is_some_and(|index| index > *beyond))
         };
-        let of = |voters: &[ReplicaId]| -> Timestamp {
-            let stores = voters.iter().filter_map(|id| {
+        let of = |ids: &[ReplicaId]| -> Voters {
+            let stores = ids.iter().filter_map(|id| {
                 let store = self.home(*id)?;
                 is_bound(*id, store).then_some(store)
             });
-            let stores: Vec<StoreId> = stores.collect();
-            let until = liveness.supported_by_majority(&stores, voters.len());
-            until.unwrap_or_default()
+            let mut bound: SmallVec<[StoreId; 5]> = stores.collect();
+            bound.sort_unstable();
+            Voters {
+                bound,
+                count: ids.len(),
+            }
         };
         let membership = self.group.membership();
-        let until = of(&membership.voters);
-        match membership.is_joint() {
-            true => until.min(of(&membership.outgoing)),
-            false => until,
+        let mut basis = Basis::new();
+        basis.push(of(&membership.voters));
+        if membership.is_joint() {
+            basis.push(of(&membership.outgoing));
         }
+        basis
     }
 
     /// Brings the lease in line with the group and with who supports this store. `true`: an entry was proposed
@@ -160,7 +166,7 @@ impl Member {
     pub(crate) fn update_lease(
         &mut self,
         liveness: &Liveness,
-        offset_millis: u64,
+        ends: &mut LeaseEnds,
         start: impl FnOnce() -> Timestamp,
     ) -> bool {
         if !self.group.is_leader() {
@@ -216,11 +222,8 @@ impl Member {
             }
         }
         let end = match alone {
-            true => Timestamp::MAX,
-            // Less what the supporters' clocks may be ahead of this one.
-            false => self
-                .bound_until(&ground, liveness)
-                .minus_millis(offset_millis),
+            true => ends.forever(),
+            false => ends.on(self.basis(&ground), liveness),
         };
         let lease = LeaseId {
             term,

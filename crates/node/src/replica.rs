@@ -4,18 +4,20 @@
 //! lease is here, a commit is validated, given its timestamp and queued in one step under one lock.
 //!
 //! # Why a lease is safe
-//! The loop grants a lease and extends it (`lease.rs`). No timestamp above the lease's end is ever given to a
+//! The loop grants a lease and extends it (`member.rs`, `lease_ends.rs`). No timestamp above the lease's end is ever given to a
 //! commit, and whoever holds the next lease gives only higher ones. So a read at or below both the end of the
 //! lease and the safe timestamp sees all that can ever be committed below it, whenever it runs and whoever
 //! holds the lease meanwhile. Only the question "what is the newest?" needs the lease to be valid at the
 //! moment: it looks at the clock after it has looked at the data.
 
 use crate::inbox::{Inbox, Proposal};
+use crate::lease_ends::LeaseEnd;
 use crate::lock_manager::LockManager;
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
 use crate::shard_server::{Failure, LeaseId, Refusal};
 use crate::table_changes::TableChanges;
+use arc_swap::ArcSwap;
 use consensus::Command;
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
@@ -75,8 +77,8 @@ pub(crate) struct Replica {
     shared: Arc<Shared>,
     /// The sequencer's safe timestamp, readable without the lock.
     safe: AtomicU64,
-    /// Where the lease ends; zero: no lease.
-    lease_end: AtomicU64,
+    /// Where the lease ends, shared with leases that stand on the same stores; zero: no lease.
+    lease_end: ArcSwap<AtomicU64>,
     /// The store whose replica leads, as far as known; 0: none.
     leader: AtomicU64,
 }
@@ -105,7 +107,7 @@ impl Replica {
             }),
             shared,
             safe: AtomicU64::new(0),
-            lease_end: AtomicU64::new(0),
+            lease_end: ArcSwap::default(),
             leader: AtomicU64::new(0),
         }
     }
@@ -130,7 +132,7 @@ impl Replica {
     }
 
     pub(crate) fn lease_end(&self) -> Timestamp {
-        Timestamp(self.lease_end.load(Ordering::SeqCst))
+        Timestamp(self.lease_end.load().load(Ordering::SeqCst))
     }
 
     pub(crate) fn safe_timestamp(&self) -> Timestamp {
@@ -172,7 +174,7 @@ impl Replica {
     }
 
     /// A lease begins: all that was ever acknowledged is applied, and `start` is above it.
-    pub(crate) fn grant(&self, lease: LeaseId, start: Timestamp, end: Timestamp) {
+    pub(crate) fn grant(&self, lease: LeaseId, start: Timestamp, end: LeaseEnd) {
         let mut state = self.state.lock();
         state.put_aside();
         state.lease = Some(lease);
@@ -185,16 +187,19 @@ impl Replica {
             self.shared.time.catalog_changes_at(start);
         }
         self.publish(&state);
-        self.lease_end.store(end.0, Ordering::SeqCst);
+        self.lease_end.store(end.0);
     }
 
-    pub(crate) fn extend(&self, end: Timestamp) {
-        self.lease_end.store(end.0, Ordering::SeqCst);
+    /// The lease that is held ends there from now on.
+    pub(crate) fn extend(&self, end: LeaseEnd) {
+        if !Arc::ptr_eq(&self.lease_end.load(), &end.0) {
+            self.lease_end.store(end.0);
+        }
     }
 
     /// The lease is over before its time. Commits in flight stay open until their fate is known.
     pub(crate) fn revoke(&self) {
-        self.lease_end.store(0, Ordering::SeqCst);
+        self.lease_end.store(Arc::default());
         let mut state = self.state.lock();
         if state.lease.take().is_some() {
             state.put_aside();

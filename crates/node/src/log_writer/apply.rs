@@ -96,7 +96,11 @@ impl LogWriter {
 
     /// Leases, who leads, what is to be done when; then the turn's replicas are silent.
     fn finish_turn(&mut self) {
-        let offset = self.options.offset_millis;
+        if self.lease_ends.refresh(&self.liveness) {
+            // Leases stand on it, and so does who may be elected.
+            let concerned = self.members.iter().filter(|(_, member)| !member.is_alone());
+            self.touched.extend(concerned.map(|(shard, _)| *shard));
+        }
         for shard in std::mem::take(&mut self.touched) {
             let Some(member) = self.members.get_mut(&shard) else {
                 continue;
@@ -106,7 +110,8 @@ impl LogWriter {
                 continue;
             }
             let clock = &self.clock;
-            let proposed = member.update_lease(&self.liveness, offset, || clock.now());
+            let (liveness, ends) = (&self.liveness, &mut self.lease_ends);
+            let proposed = member.update_lease(liveness, ends, || clock.now());
             member.replica.set_leader(member.leader_store());
             if proposed || member.group.has_effects() {
                 // The next turn goes on; the driver asks `is_busy`.
