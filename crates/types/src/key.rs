@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! key    = table (u32) index (u16) column*
+//!        | table (u32) 0000 bucket (u16) index (u16) column*      of a table whose rows are put in buckets
 //! column = 00                 NULL that sorts first
 //!        | 01 value           a value; inverted bytes if the column is descending
 //!        | 02                 NULL that sorts last
@@ -44,6 +45,15 @@ const ARRAY_NULL: u8 = 0x02;
 
 /// A prefix of a table's or index's keys.
 pub const INDEX_PREFIX_LEN: usize = 6;
+/// In place of an index: a bucket follows, and then the index. No index has this id.
+pub const BUCKETS_INDEX_ID: u16 = 0;
+/// A prefix of a bucket's keys.
+pub const BUCKET_PREFIX_LEN: usize = INDEX_PREFIX_LEN + 2;
+/// A prefix of an index's keys within a bucket.
+pub const BUCKET_INDEX_PREFIX_LEN: usize = BUCKET_PREFIX_LEN + 2;
+/// Tables from this id on have shards of their own from the start. They lie behind all others, so that those
+/// stay neighbours of each other and of the catalog.
+pub const FIRST_SEPARATE_TABLE_ID: u32 = 1 << 31;
 /// Tables below this id are the system's: descriptors, names, counters, sequences, locks of tables. So
 /// all keys that gateways must agree on are one span from the start of the key space
 /// (up to [`table_prefix`] of this id), which is never split: the system shard.
@@ -63,6 +73,25 @@ pub fn index_prefix(table_id: u32, index_id: u16) -> [u8; INDEX_PREFIX_LEN] {
     let [a, b, c, d] = table_id.to_be_bytes();
     let [e, f] = index_id.to_be_bytes();
     [a, b, c, d, e, f]
+}
+
+/// The prefix of all keys of one bucket of a table: its rows and its index entries, so that they lie in one
+/// shard.
+pub fn bucket_prefix(table_id: u32, bucket: u16) -> [u8; BUCKET_PREFIX_LEN] {
+    let [a, b, c, d, e, f] = index_prefix(table_id, BUCKETS_INDEX_ID);
+    let [g, h] = bucket.to_be_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The prefix of all keys of one index within a bucket.
+pub fn bucket_index_prefix(
+    table_id: u32,
+    bucket: u16,
+    index_id: u16,
+) -> [u8; BUCKET_INDEX_PREFIX_LEN] {
+    let [a, b, c, d, e, f, g, h] = bucket_prefix(table_id, bucket);
+    let [i, j] = index_id.to_be_bytes();
+    [a, b, c, d, e, f, g, h, i, j]
 }
 
 /// The table and index that a key belongs to, and the rest of it.
