@@ -1,39 +1,94 @@
 //! What an entry of a shard's log says.
 //!
-//! | field         | bytes                                                        |
-//! | ------------- | ------------------------------------------------------------ |
-//! | version       | 1, now 1                                                     |
-//! | commit_ts     | 8, little-endian                                             |
-//! | count         | varint                                                       |
-//! | writes        | each: key length varint, key, then 0, or value length + 1 as varint and the value |
-//! | checksum      | 4, CRC-32 of all before                                      |
+//! | kind      | byte | then                                                                   |
+//! | --------- | ---- | ---------------------------------------------------------------------- |
+//! | commit    | 1    | commit_ts (8), count, writes: key, then 0, or value length + 1 and the value |
+//! | split     | 2    | floor (8), leader, membership, left descriptor, right descriptor       |
 //!
-//! A replica that meets a version or a shape that it does not know must stop: skipping a command would
+//! Numbers of fixed width are little-endian, all others and all lengths are varints. A CRC-32 of all before
+//! ends every command. A new shape of a kind gets a new byte.
+//!
+//! A replica that meets a kind or a shape that it does not know must stop: skipping a command would
 //! make it differ from the others.
 
+use crate::log_store::ReplicaId;
+use crate::membership::Membership;
 use bytes::Bytes;
-use types::codec::{CHECKSUM_BYTES, Reader, put_varint, seal, unseal};
+use types::codec::{CHECKSUM_BYTES, Reader, put_bytes, put_varint, seal, unseal};
 use types::{Error, Result, Timestamp};
 
-const VERSION: u8 = 1;
+const COMMIT: u8 = 1;
+const SPLIT: u8 = 2;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Commit(Commit),
+    Split(Box<Split>),
+}
 
 /// One transaction's writes in one shard, all at one timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+pub struct Commit {
     pub commit_ts: Timestamp,
     /// Sorted by key, one per key; `None` deletes.
     pub writes: Vec<(Bytes, Option<Bytes>)>,
 }
 
+/// The shard becomes two: its own group goes on as the left one, the right one's is born.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Above all commits that the shard made of keys that go to the right.
+    pub floor: Timestamp,
+    /// The replica that proposed this as the leader: the right group is born as if this one led the entry's term.
+    pub leader: ReplicaId,
+    /// The right group's members. Not joint.
+    pub membership: Membership,
+    /// What the two shards are; encoded by whoever knows what a shard is.
+    pub left: Bytes,
+    pub right: Bytes,
+}
+
 impl Command {
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = match self {
+            Command::Commit(commit) => commit.encode(),
+            Command::Split(split) => split.encode(),
+        };
+        seal(&mut out, 0);
+        out
+    }
+
+    /// Keys and values share the memory of `bytes`.
+    pub fn decode(bytes: &Bytes) -> Result<Self> {
+        let body = unseal(bytes)
+            .ok_or_else(|| Error::corrupt("a command's checksum does not match its bytes"))?;
+        let mut reader = Reader::new(body);
+        let command = match reader.u8() {
+            Some(COMMIT) => Commit::read(&mut reader).map(Command::Commit),
+            Some(SPLIT) => Split::read(&mut reader).map(|split| Command::Split(Box::new(split))),
+            Some(kind) => {
+                return Err(Error::corrupt(format!(
+                    "a command is of kind {kind}, which this program does not know"
+                )));
+            }
+            None => None,
+        };
+        command
+            .filter(|_| reader.left() == 0)
+            .ok_or_else(|| Error::corrupt("a command's bytes are not those of a command"))
+    }
+}
+
+impl Commit {
+    fn encode(&self) -> Vec<u8> {
         let payload: usize = self
             .writes
             .iter()
             .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 6)
             .sum();
         let mut out = Vec::with_capacity(payload + 16 + CHECKSUM_BYTES);
-        out.push(VERSION);
+        out.push(COMMIT);
         out.extend_from_slice(&self.commit_ts.0.to_le_bytes());
         put_varint(&mut out, self.writes.len() as u64);
         for (key, value) in &self.writes {
@@ -47,25 +102,7 @@ impl Command {
                 }
             }
         }
-        seal(&mut out, 0);
         out
-    }
-
-    /// Keys and values share the memory of `bytes`.
-    pub fn decode(bytes: &Bytes) -> Result<Self> {
-        let body = unseal(bytes)
-            .ok_or_else(|| Error::corrupt("a command's checksum does not match its bytes"))?;
-        let mut reader = Reader::new(body);
-        match reader.u8() {
-            Some(VERSION) => {}
-            Some(version) => {
-                return Err(Error::corrupt(format!(
-                    "a command has version {version}, known is {VERSION}"
-                )));
-            }
-            None => return Err(malformed()),
-        }
-        Self::read(&mut reader).ok_or_else(malformed)
     }
 
     fn read(reader: &mut Reader) -> Option<Self> {
@@ -78,12 +115,30 @@ impl Command {
             let value = reader.optional_bytes()?;
             writes.push((key, value));
         }
-        (reader.left() == 0).then_some(Command { commit_ts, writes })
+        Some(Commit { commit_ts, writes })
     }
 }
 
-fn malformed() -> Error {
-    Error::corrupt("a command's bytes are not those of a command")
+impl Split {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![SPLIT];
+        out.extend_from_slice(&self.floor.0.to_le_bytes());
+        put_varint(&mut out, self.leader.0);
+        self.membership.put(&mut out);
+        put_bytes(&mut out, &self.left);
+        put_bytes(&mut out, &self.right);
+        out
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        Some(Split {
+            floor: Timestamp(reader.u64()?),
+            leader: ReplicaId(reader.varint()?),
+            membership: Membership::read(reader)?,
+            left: reader.bytes()?,
+            right: reader.bytes()?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -95,24 +150,55 @@ mod tests {
         proptest::collection::vec(any::<u8>(), 0..most).prop_map(Bytes::from)
     }
 
+    fn commit(writes: usize, value: usize) -> impl Strategy<Value = Command> {
+        let write = (bytes(40), proptest::option::of(bytes(value)));
+        let writes = proptest::collection::vec(write, 0..writes);
+        (any::<u64>(), writes).prop_map(|(ts, writes)| {
+            Command::Commit(Commit {
+                commit_ts: Timestamp(ts),
+                writes,
+            })
+        })
+    }
+
+    fn split() -> impl Strategy<Value = Command> {
+        let ids = || proptest::collection::vec(any::<u64>().prop_map(ReplicaId), 0..4);
+        (
+            any::<u64>(),
+            any::<u64>(),
+            ids(),
+            ids(),
+            bytes(60),
+            bytes(60),
+        )
+            .prop_map(|(floor, leader, voters, learners, left, right)| {
+                Command::Split(Box::new(Split {
+                    floor: Timestamp(floor),
+                    leader: ReplicaId(leader),
+                    membership: Membership {
+                        voters,
+                        learners,
+                        ..Membership::default()
+                    },
+                    left,
+                    right,
+                }))
+            })
+    }
+
     proptest! {
         #[test]
-        fn comes_back_as_it_was(
-            ts in any::<u64>(),
-            writes in proptest::collection::vec((bytes(40), proptest::option::of(bytes(300))), 0..20),
-        ) {
-            let command = Command { commit_ts: Timestamp(ts), writes };
+        fn comes_back_as_it_was(command in prop_oneof![commit(20, 300), split()]) {
             let encoded = Bytes::from(command.encode());
             prop_assert_eq!(Command::decode(&encoded), Ok(command));
         }
 
         #[test]
         fn any_change_of_a_byte_is_noticed(
-            writes in proptest::collection::vec((bytes(10), proptest::option::of(bytes(10))), 0..5),
+            command in prop_oneof![commit(5, 10), split()],
             at in any::<prop::sample::Index>(),
             change in 1..=255u8,
         ) {
-            let command = Command { commit_ts: Timestamp(7), writes };
             let mut encoded = command.encode();
             let at = at.index(encoded.len());
             encoded[at] ^= change;
@@ -120,9 +206,12 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_never_panic(mut raw in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn random_bytes_never_panic(
+            kind in 0..4u8,
+            mut raw in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
             let _ = Command::decode(&Bytes::from(raw.clone()));
-            raw.insert(0, VERSION);
+            raw.insert(0, kind);
             seal(&mut raw, 0);
             let _ = Command::decode(&Bytes::from(raw));
         }

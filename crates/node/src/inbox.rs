@@ -10,7 +10,7 @@ use crate::manager::ReplicaReport;
 use crate::replica_record::ReplicaRecord;
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
-use consensus::{Change, Command, Membership, Message, ReplicaId};
+use consensus::{Change, Command, Commit, Membership, Message, ReplicaId};
 use futures::channel::oneshot;
 use futures::task::AtomicWaker;
 use membership::liveness;
@@ -84,11 +84,11 @@ pub(crate) struct Inspection {
     pub(crate) matched: BTreeMap<ReplicaId, u64>,
 }
 
-/// A commit on its way into a shard's log.
+/// A command on its way into a shard's log.
 #[derive(Debug)]
 pub(crate) struct Proposal {
     pub(crate) shard: ShardId,
-    /// The lease under which it was given its timestamp. Under another one it would come too late.
+    /// The lease under which it was sequenced. Under another one it would come too late.
     pub(crate) lease: LeaseId,
     pub(crate) command: Command,
 }
@@ -259,16 +259,22 @@ impl Inbox {
     }
 }
 
+fn written_bytes(commit: &Commit) -> usize {
+    let writes = commit.writes.iter();
+    writes
+        .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
+        .sum()
+}
+
 impl State {
     fn take_work(&mut self) -> Work {
         let mut commits = 0;
         let mut bytes = 0;
         for proposal in &self.proposals {
-            let writes = &proposal.command.writes;
-            let size: usize = writes
-                .iter()
-                .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
-                .sum();
+            let size = match &proposal.command {
+                Command::Commit(commit) => written_bytes(commit),
+                Command::Split(_) => 0,
+            };
             if commits == BATCH_COMMITS || (commits > 0 && bytes + size > BATCH_BYTES) {
                 break;
             }

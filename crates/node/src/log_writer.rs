@@ -45,7 +45,7 @@ pub(crate) use driver::run;
 use crate::inbox::{Proposal, Work};
 use crate::lease_ends::LeaseEnds;
 use crate::liveness_record;
-use crate::member::Member;
+use crate::member::{Member, commit_of};
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
 use crate::outbox::Outbox;
@@ -337,7 +337,7 @@ impl LogWriter {
             self.metrics.batch_bytes.record(bytes as f64);
             let Some(first) = member.group.propose(encoded) else {
                 let now = self.env.clock.monotonic_nanos();
-                let refused: Vec<Timestamp> = commands.iter().map(|c| c.commit_ts).collect();
+                let refused: Vec<Timestamp> = commands.iter().filter_map(commit_of).collect();
                 member.replica.refuse(&refused, &leads_no_more(), now);
                 continue;
             };
@@ -353,8 +353,9 @@ impl LogWriter {
     fn refuse(&self, proposals: &[Proposal], error: &Error) {
         let now = self.env.clock.monotonic_nanos();
         for proposal in proposals {
+            let commit = commit_of(&proposal.command);
             if let Some(replica) = self.registry.get(proposal.shard) {
-                replica.refuse(&[proposal.command.commit_ts], error, now);
+                replica.refuse(commit.as_slice(), error, now);
             }
         }
     }
@@ -537,7 +538,7 @@ impl LogWriter {
                 .proposed
                 .partition_point(|(position, _)| position.index <= written);
             let lost = member.proposed.drain(first_lost..);
-            let lost: Vec<Timestamp> = lost.map(|(_, command)| command.commit_ts).collect();
+            let lost: Vec<Timestamp> = lost.filter_map(|(_, c)| commit_of(&c)).collect();
             member.replica.refuse(&lost, error, now);
         }
         Ok(())

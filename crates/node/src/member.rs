@@ -7,7 +7,7 @@ use crate::replica::Replica;
 use crate::replica_record::{Presence, ReplicaRecord};
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
-use consensus::{Command, Group, LogEntry, Position, ReplicaId, wire};
+use consensus::{Command, Commit, Group, LogEntry, Position, ReplicaId, wire};
 use membership::liveness::{Epoch, Liveness};
 use sharding::ShardDescriptor;
 use smallvec::SmallVec;
@@ -50,7 +50,7 @@ pub(crate) enum WakeFor {
 /// What a committed entry asks for.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Write(Command),
+    Write(Commit),
     Members(ShardDescriptor),
 }
 
@@ -318,7 +318,7 @@ impl Member {
             if position == entry.position {
                 own = Some(command);
             } else {
-                lost.push(command.commit_ts);
+                lost.extend(commit_of(&command));
             }
         }
         if entry.is_change {
@@ -328,11 +328,19 @@ impl Member {
                     .ok_or_else(|| Error::corrupt("a shard's descriptor in its log is damaged"))?;
                 self.committed.push(Effect::Members(descriptor));
             }
-        } else if let Some(command) = own {
-            self.committed.push(Effect::Write(command));
         } else if !entry.data.is_empty() {
-            let command = Command::decode(&entry.data)?;
-            self.committed.push(Effect::Write(command));
+            let command = match own {
+                Some(command) => command,
+                None => Command::decode(&entry.data)?,
+            };
+            match command {
+                Command::Commit(commit) => self.committed.push(Effect::Write(commit)),
+                Command::Split(_) => {
+                    return Err(Error::corrupt(
+                        "a shard's log splits it; this program cannot",
+                    ));
+                }
+            }
         }
         Ok(())
     }
@@ -367,5 +375,13 @@ impl Member {
             .chain(&membership.outgoing)
             .filter(|id| **id != self.record.id && self.home(**id).is_some_and(&reachable))
             .any(|id| self.group.matched(*id).is_none_or(|matched| matched < last))
+    }
+}
+
+/// The timestamp under which whoever waits for this command is known, if it is a commit.
+pub(crate) fn commit_of(command: &Command) -> Option<Timestamp> {
+    match command {
+        Command::Commit(commit) => Some(commit.commit_ts),
+        Command::Split(_) => None,
     }
 }

@@ -18,7 +18,7 @@ use crate::node_clock::NodeClock;
 use crate::shard_server::{Failure, LeaseId, Refusal};
 use crate::table_changes::TableChanges;
 use arc_swap::ArcSwap;
-use consensus::Command;
+use consensus::{Command, Commit};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
 use sharding::{ShardDescriptor, ShardId};
@@ -309,10 +309,10 @@ impl Replica {
         self.shared.inbox.propose(Proposal {
             shard: self.shard,
             lease,
-            command: Command {
+            command: Command::Commit(Commit {
                 commit_ts: at,
                 writes: request.writes,
-            },
+            }),
         });
         Ok(Submit::Queued(answer))
     }
