@@ -24,7 +24,7 @@
 
 use crate::view::{ClusterView, ShardView, StoreView};
 use sharding::ShardId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::StoreId;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,7 +112,7 @@ struct Plan<'a> {
     leases: BTreeMap<StoreId, usize>,
     bytes: BTreeMap<StoreId, u64>,
     /// A shard is moved once in a plan.
-    touched: Vec<ShardId>,
+    touched: BTreeSet<ShardId>,
     moves: Vec<Planned>,
 }
 
@@ -181,7 +181,7 @@ impl<'a> Plan<'a> {
                 self.leases.entry(to).and_modify(|count| *count += 1);
             }
         }
-        self.touched.push(step.shard());
+        self.touched.insert(step.shard());
         self.moves.push(Planned { step, reason });
     }
 

@@ -6,7 +6,7 @@
 //! answer, or tells of one peer or one copy. Messages have one; those above it are lost, as a network loses
 //! them.
 
-use crate::manager::ReplicaReport;
+use crate::log_writer::Survey;
 use crate::replica_record::ReplicaRecord;
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
@@ -41,9 +41,10 @@ pub(crate) enum Request {
         descriptor: ShardDescriptor,
         reply: oneshot::Sender<types::Result<()>>,
     },
-    /// How all replicas of this store stand.
+    /// How the replicas of this store stand that have changed since.
     Survey {
-        reply: oneshot::Sender<Vec<ReplicaReport>>,
+        since: u64,
+        reply: oneshot::Sender<Survey>,
     },
     /// How a shard stands, as far as this store knows.
     Inspect {

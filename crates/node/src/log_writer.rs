@@ -38,9 +38,11 @@ mod apply;
 mod driver;
 mod requests;
 mod show;
+mod survey;
 mod timers;
 
 pub(crate) use driver::run;
+pub(crate) use survey::Survey;
 
 use crate::inbox::{Proposal, Work};
 use crate::lease_ends::LeaseEnds;
@@ -61,6 +63,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use storage::gc::{Tombstone, remove_tombstones};
 use storage::{Engine, WriteBatch};
+use survey::Revisions;
 use types::env::{Env, Transport};
 use types::{Error, Result, SqlState, StoreId, Timestamp};
 
@@ -93,6 +96,7 @@ pub struct LogWriter {
     transport: Arc<dyn Transport>,
     outbox: Outbox,
     connected: BTreeSet<StoreId>,
+    revisions: Revisions,
     /// Replicas that this store once had.
     former: BTreeMap<ShardId, ReplicaId>,
     registry: Arc<Registry>,
@@ -136,6 +140,7 @@ enum WriteError {
 impl LogWriter {
     /// Opens all replicas of the store.
     pub(crate) fn open(parts: Parts) -> Result<Self> {
+        let started = parts.clock.now();
         let mut writer = LogWriter {
             engine: parts.engine,
             store: parts.store,
@@ -151,6 +156,7 @@ impl LogWriter {
             transport: parts.transport,
             outbox: Outbox::default(),
             connected: BTreeSet::new(),
+            revisions: Revisions::new(started.0),
             former: BTreeMap::new(),
             registry: parts.registry,
             snapshots: parts.snapshots,

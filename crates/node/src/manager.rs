@@ -27,14 +27,16 @@ use crate::node_clock::NodeClock;
 use crate::registry::Registry;
 use membership::service::MembershipService;
 use parking_lot::Mutex;
+use rounds::Settled;
 use sharding::ShardId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use system::SystemRows;
 use tokio::sync::Notify;
 use txn::Coordinator;
+use types::StoreId;
 use types::env::{Env, Transport};
 
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +72,10 @@ pub(crate) struct Manager {
     time: Arc<NodeClock>,
     mover: Mover,
     members: Mutex<MembershipService>,
+    /// What the stores said last, while this store is in charge.
+    known: Mutex<BTreeMap<StoreId, Arc<Report>>>,
+    /// What the last plan was made of, if it had no moves: as long as nothing changes, the next has none either.
+    settled: Mutex<Option<Settled>>,
     /// Shards that are being moved by this manager.
     moving: Mutex<BTreeSet<ShardId>>,
     /// The number of the last move; `None` until it was read.
@@ -107,6 +113,8 @@ impl Manager {
             gateway: parts.gateway,
             transport: parts.transport,
             env: parts.env,
+            known: Mutex::default(),
+            settled: Mutex::default(),
             moving: Mutex::default(),
             last_move: Mutex::new(None),
             draining: AtomicBool::new(false),

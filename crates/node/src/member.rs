@@ -74,6 +74,19 @@ pub(crate) struct Member {
     pub(crate) wake_for: WakeFor,
     /// Elections lost or stuck in a row.
     pub(crate) attempts: u32,
+    /// When `standing` last changed, as the store counts changes.
+    pub(crate) revision: u64,
+    pub(crate) standing_reported: Option<Standing>,
+}
+
+/// Of a replica, what the cluster manager plans by: it is told when this changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    generation: u64,
+    term: u64,
+    leads: bool,
+    has_lease: bool,
+    changing: bool,
 }
 
 impl Member {
@@ -92,6 +105,8 @@ impl Member {
             wake_at: None,
             wake_for: WakeFor::Election,
             attempts: 0,
+            revision: 0,
+            standing_reported: None,
         }
     }
 
@@ -343,6 +358,19 @@ impl Member {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            generation: self.record.descriptor.generation,
+            term: self.group.term(),
+            leads: self.group.is_leader(),
+            has_lease: self
+                .ground
+                .as_ref()
+                .is_some_and(|ground| ground.granted && !ground.given_away),
+            changing: self.group.membership().is_joint(),
+        }
     }
 
     pub(crate) fn report(&self, now: Timestamp) -> ReplicaReport {

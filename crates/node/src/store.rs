@@ -271,7 +271,7 @@ impl Store {
 
     /// How this store and its replicas stand.
     pub async fn report(&self) -> Report {
-        self.manager.report().await
+        self.manager.report(0).await
     }
 
     /// What the host hands in that peers send.

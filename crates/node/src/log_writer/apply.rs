@@ -113,6 +113,11 @@ impl LogWriter {
             let (liveness, ends) = (&self.liveness, &mut self.lease_ends);
             let proposed = member.update_lease(liveness, ends, || clock.now());
             member.replica.set_leader(member.leader_store());
+            let standing = member.standing();
+            if member.standing_reported != Some(standing) {
+                member.standing_reported = Some(standing);
+                member.revision = self.revisions.next();
+            }
             if proposed || member.group.has_effects() {
                 // The next turn goes on; the driver asks `is_busy`.
                 self.touched.insert(shard);

@@ -22,10 +22,8 @@ impl LogWriter {
             } => {
                 let _ = reply.send(self.change_members(shard, &changes, &descriptor));
             }
-            Request::Survey { reply } => {
-                let now = self.clock.peek();
-                let members = self.members.values();
-                let _ = reply.send(members.map(|member| member.report(now)).collect());
+            Request::Survey { since, reply } => {
+                let _ = reply.send(self.survey(since));
             }
             Request::Inspect { shard, reply } => {
                 let _ = reply.send(self.inspect(shard));
@@ -272,6 +270,7 @@ impl LogWriter {
             return;
         };
         self.registry.remove(shard);
+        self.revisions.gone(shard);
         member.replica.loop_ended();
         self.former.insert(shard, member.record.id);
         let mut batch = WriteBatch::default();

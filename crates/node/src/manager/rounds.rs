@@ -17,8 +17,22 @@ use types::{Result, StoreId};
 
 /// How long a store may take to say how it stands.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
+/// Plans know used space in steps of so many bytes: an idle store's journal grows, and that is no news.
+const USED_UNIT: u64 = 64 << 20;
 /// Every so many rounds each node looks up the others' addresses.
 const REFRESH_ROUNDS: u32 = 5;
+
+/// How stores stand, as they say.
+type Reports = BTreeMap<StoreId, Arc<Report>>;
+/// The replica that leads each shard, and the store it is on.
+type Leaders<'a> = BTreeMap<ShardId, (StoreId, &'a ReplicaReport)>;
+
+/// What a plan is made of, beside the shards.
+#[derive(PartialEq)]
+pub(super) struct Settled {
+    factor: usize,
+    stores: BTreeMap<StoreId, StoreView>,
+}
 
 impl Manager {
     /// Until the store closes.
@@ -31,6 +45,8 @@ impl Manager {
                 }
             } else {
                 *self.last_move.lock() = None;
+                *self.settled.lock() = None;
+                self.known.lock().clear();
             }
             if rounds.is_multiple_of(REFRESH_ROUNDS)
                 && let Ok(nodes) = self.rows.nodes().await
@@ -67,27 +83,68 @@ impl Manager {
     async fn round(self: &Arc<Self>) -> Result<()> {
         let nodes = self.rows.nodes().await?;
         self.meet(&nodes);
-        let reports = self.reports(&nodes).await;
+        let (reports, news) = self.hear(&nodes).await;
         let states = self.judge(&nodes, &reports);
-        let view = self.view(&nodes, &reports, &states);
-        let factor = self.factor(&view).await?;
+        let stores = self.stores(&nodes, &reports, &states);
+        let factor = self.factor(&stores).await?;
+        let settled = Settled { factor, stores };
+        let is_settled = self.settled.lock().as_ref() == Some(&settled);
+        if is_settled && !news && self.moving.lock().is_empty() {
+            return Ok(());
+        }
+        *self.settled.lock() = None;
+        let leaders = leaders(&reports);
+        let view = self.view(&settled.stores, &leaders);
         let policy = Policy {
             replication_factor: factor,
             ..Policy::default()
         };
-        for planned in plan_moves(&view, &policy) {
-            self.start(planned, &reports).await?;
+        let plan = plan_moves(&view, &policy);
+        let none = plan.is_empty();
+        for planned in plan {
+            self.start(planned, &leaders).await?;
         }
-        self.bid_farewell(&view).await
+        self.bid_farewell(&view).await?;
+        if none {
+            *self.settled.lock() = Some(settled);
+        }
+        Ok(())
     }
 
-    pub(super) async fn reports(&self, nodes: &[NodeRow]) -> BTreeMap<StoreId, Report> {
+    /// How all stores that answer stand, and whether any of their replicas stands otherwise than before.
+    async fn hear(&self, nodes: &[NodeRow]) -> (Reports, bool) {
+        let revisions: BTreeMap<StoreId, u64> = {
+            let known = self.known.lock();
+            let known = known.iter();
+            known
+                .map(|(store, report)| (*store, report.revision))
+                .collect()
+        };
+        let answers = self.reports(nodes, &revisions).await;
+        let mut known = self.known.lock();
+        let mut news = known.keys().any(|store| !answers.contains_key(store));
+        known.retain(|store, _| answers.contains_key(store));
+        for (store, answer) in answers {
+            let report = known.entry(store).or_default();
+            news |= Arc::make_mut(report).update(answer);
+        }
+        (known.clone(), news)
+    }
+
+    /// Asks all stores, each for what has changed since a revision.
+    pub(super) async fn reports(
+        &self,
+        nodes: &[NodeRow],
+        since: &BTreeMap<StoreId, u64>,
+    ) -> BTreeMap<StoreId, Report> {
         let asked = nodes.iter().filter(|node| node.intent != Intent::Gone);
         let asked = asked.map(|node| async {
+            let since = since.get(&node.store).copied().unwrap_or(0);
             if node.store == self.identity.store {
-                return Some((node.store, self.report().await));
+                return Some((node.store, self.report(since).await));
             }
-            let call = self.transport.call(node.store, Call::Report.encode());
+            let call = Call::Report { since }.encode();
+            let call = self.transport.call(node.store, call);
             match select(call, self.env.clock.sleep(REPORT_PATIENCE)).await {
                 Either::Left((Ok(answer), _)) => match Reply::decode(answer) {
                     Some(Reply::Report(report)) => Some((node.store, report)),
@@ -99,11 +156,7 @@ impl Manager {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
-    fn judge(
-        &self,
-        nodes: &[NodeRow],
-        reports: &BTreeMap<StoreId, Report>,
-    ) -> BTreeMap<StoreId, State> {
+    fn judge(&self, nodes: &[NodeRow], reports: &Reports) -> BTreeMap<StoreId, State> {
         let now = self.now_millis();
         let mut members = self.members.lock();
         let mut events = Vec::new();
@@ -122,12 +175,12 @@ impl Manager {
         members.states().collect()
     }
 
-    fn view(
+    fn stores(
         &self,
         nodes: &[NodeRow],
-        reports: &BTreeMap<StoreId, Report>,
+        reports: &Reports,
         states: &BTreeMap<StoreId, State>,
-    ) -> ClusterView {
+    ) -> BTreeMap<StoreId, StoreView> {
         let stores = nodes.iter().filter_map(|node| {
             let state = match states.get(&node.store)? {
                 State::Live => StoreState::Live,
@@ -144,13 +197,17 @@ impl Manager {
                 // What a newer program may say and this one does not understand, counts as nowhere.
                 locality: node.addresses.locality.parse().unwrap_or_default(),
                 disk_bytes: u64::MAX,
-                used_bytes: report.map_or(0, |report| report.used_bytes),
+                used_bytes: report.map_or(0, |report| report.used_bytes / USED_UNIT * USED_UNIT),
                 slow: false,
             };
             Some((node.store, view))
         });
+        stores.collect()
+    }
+
+    fn view(&self, stores: &BTreeMap<StoreId, StoreView>, leaders: &Leaders<'_>) -> ClusterView {
         let moving = self.moving.lock();
-        let shards = leaders(reports).into_values().map(|(store, leader)| {
+        let shards = leaders.values().map(|(store, leader)| {
             let voters = &leader.voters;
             let replicas = leader.descriptor.replicas.iter();
             ShardView {
@@ -159,22 +216,22 @@ impl Manager {
                     .filter(|replica| voters.contains(&replica.id))
                     .map(|replica| replica.store)
                     .collect(),
-                lease: leader.holds_lease.then_some(store),
+                lease: leader.holds_lease.then_some(*store),
                 bytes: 0,
                 changing: leader.changing || moving.contains(&leader.descriptor.id),
             }
         });
         ClusterView {
-            stores: stores.collect(),
+            stores: stores.clone(),
             shards: shards.collect(),
         }
     }
 
     /// It grows by itself once there are as many nodes, and is never lowered because some are missing.
-    async fn factor(&self, view: &ClusterView) -> Result<usize> {
+    async fn factor(&self, stores: &BTreeMap<StoreId, StoreView>) -> Result<usize> {
         let reached = self.rows.replication_factor().await?;
         let wanted = self.options.replication_factor;
-        let live = view.stores.values();
+        let live = stores.values();
         let live = live.filter(|store| store.state.takes_replicas()).count();
         if reached < wanted && live >= wanted {
             self.rows.set_replication_factor(wanted).await?;
@@ -183,13 +240,9 @@ impl Manager {
         Ok(reached)
     }
 
-    async fn start(
-        self: &Arc<Self>,
-        planned: Planned,
-        reports: &BTreeMap<StoreId, Report>,
-    ) -> Result<()> {
+    async fn start(self: &Arc<Self>, planned: Planned, leaders: &Leaders<'_>) -> Result<()> {
         let shard = planned.step.shard();
-        let Some((leader, _)) = leaders(reports).remove(&shard) else {
+        let Some((leader, _)) = leaders.get(&shard).copied() else {
             return Ok(());
         };
         let mut row = MoveRow {
@@ -275,8 +328,8 @@ impl Manager {
 }
 
 /// The leader of every shard that has one, by the highest term.
-fn leaders(reports: &BTreeMap<StoreId, Report>) -> BTreeMap<ShardId, (StoreId, &ReplicaReport)> {
-    let mut leaders: BTreeMap<ShardId, (StoreId, &ReplicaReport)> = BTreeMap::new();
+fn leaders(reports: &Reports) -> Leaders<'_> {
+    let mut leaders = Leaders::new();
     for (store, report) in reports {
         for replica in report.replicas.iter().filter(|replica| replica.leads) {
             let known = leaders.get(&replica.descriptor.id);

@@ -2,15 +2,20 @@
 
 use super::Manager;
 use super::system::Addresses;
-use super::wire::{Call, Reply, Report};
+use super::wire::{Call, ReplicaReport, Reply, Report};
 use crate::inbox::Request;
+use crate::log_writer::Survey;
 use bytes::Bytes;
 use cluster::rebalance::Move;
 use consensus::ReplicaId;
 use futures::channel::oneshot;
+use futures::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use types::{Result, StoreId};
+
+/// Leases that are handed over at a time: each waits for a round trip and a sync.
+const HANDOVERS: usize = 64;
 
 impl Manager {
     pub(crate) async fn call(self: Arc<Self>, from: Option<StoreId>, frame: Bytes) -> Bytes {
@@ -30,7 +35,7 @@ impl Manager {
             Call::Directory => self.directory().await,
             // Only members may ask for more.
             _ if from.is_none() => return Reply::Refused("this node is no member".to_owned()),
-            Call::Report => Ok(Reply::Report(self.report().await)),
+            Call::Report { since } => Ok(Reply::Report(self.report(since).await)),
             Call::Move(step) => self.carry_out(step).await.map(|()| Reply::Done),
         };
         result.unwrap_or_else(|error| Reply::Refused(error.to_string()))
@@ -69,16 +74,24 @@ impl Manager {
         })
     }
 
-    /// How this store stands.
-    pub(crate) async fn report(&self) -> Report {
+    /// How this store stands, and its replicas as far as they have changed since a revision; 0: all.
+    pub(crate) async fn report(&self, since: u64) -> Report {
         let (reply, answer) = oneshot::channel();
         let inbox = &self.registry.shared.inbox;
-        inbox.request(Request::Survey { reply });
+        inbox.request(Request::Survey { since, reply });
+        // Without the loop: nothing new, which is true.
+        let survey = answer.await.unwrap_or_else(|_| Survey {
+            revision: since,
+            ..Survey::default()
+        });
         Report {
             store: self.identity.store.0,
             draining: self.draining.load(Ordering::Relaxed),
             used_bytes: self.shards.engine.disk_bytes(),
-            replicas: answer.await.unwrap_or_default(),
+            revision: survey.revision,
+            complete: survey.complete,
+            replicas: survey.replicas,
+            gone: survey.gone,
         }
     }
 
@@ -94,24 +107,29 @@ impl Manager {
     /// Hands all leases to other stores, where there are any.
     pub(crate) async fn give_up_leases(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        let me = self.identity.store;
-        for replica in self.report().await.replicas {
-            if !replica.leads {
-                continue;
-            }
-            let shard = replica.descriptor.id;
-            let Ok(seen) = self.mover.inspect(shard).await else {
-                continue;
-            };
-            // Who is up to date can lead at once.
-            let others = seen.descriptor.replicas.iter();
-            let others = others.filter(|r| r.store != me && replica.voters.contains(&r.id));
-            let matched = |id| seen.matched.get(&ReplicaId(id)).copied();
-            if let Some(other) = others.max_by_key(|other| matched(other.id))
-                && let Err(error) = self.mover.transfer_lease(shard, other.store).await
-            {
-                tracing::warn!(%error, shard = shard.0, "a lease is not handed over");
-            }
+        let replicas = self.report(0).await.replicas.into_iter();
+        let leading = replicas.filter(|replica| replica.leads);
+        let handed = stream::iter(leading).map(|replica| self.hand_over(replica));
+        handed
+            .buffer_unordered(HANDOVERS)
+            .for_each(|()| std::future::ready(()))
+            .await;
+    }
+
+    /// Hands the lease of one shard to the store whose replica is most up to date: it can lead at once.
+    async fn hand_over(&self, replica: ReplicaReport) {
+        let shard = replica.descriptor.id;
+        let Ok(seen) = self.mover.inspect(shard).await else {
+            return;
+        };
+        let others = seen.descriptor.replicas.iter();
+        let others =
+            others.filter(|r| r.store != self.identity.store && replica.voters.contains(&r.id));
+        let matched = |id| seen.matched.get(&ReplicaId(id)).copied();
+        if let Some(other) = others.max_by_key(|other| matched(other.id))
+            && let Err(error) = self.mover.transfer_lease(shard, other.store).await
+        {
+            tracing::warn!(%error, shard = shard.0, "a lease is not handed over");
         }
     }
 }

@@ -20,7 +20,7 @@ impl Manager {
     /// Asks everybody now.
     pub(crate) async fn status(&self) -> Result<ClusterState> {
         let nodes = self.rows.nodes().await?;
-        let reports = self.reports(&nodes).await;
+        let reports = self.reports(&nodes, &BTreeMap::new()).await;
         let state = |node: &NodeRow| {
             let heard = reports.contains_key(&node.store);
             match node.intent {

@@ -21,6 +21,9 @@ const NEXT_STORE: u16 = 2;
 const MOVES: u16 = 3;
 const FACTOR: u16 = 4;
 
+/// These rows lie in the catalog's shard, which every scope holds.
+const SYSTEM: ReadScope<'static> = ReadScope::Spans(&[]);
+
 const VERSION: u8 = 1;
 /// How often a transaction on these rows is tried again that was refused for others' sake.
 const ATTEMPTS: usize = 20;
@@ -237,7 +240,7 @@ impl SystemRows {
     /// How many copies each shard has had at least, so how many it shall have. Never lowered by itself.
     pub(crate) async fn replication_factor(&self) -> Result<usize> {
         let mut txn = self.coordinator.begin(Isolation::ReadCommitted, true);
-        txn.begin_statement(ReadScope::All).await?;
+        txn.begin_statement(SYSTEM).await?;
         match txn.get(&key(FACTOR, None)).await? {
             Some(bytes) => {
                 let factor = Reader::new(bytes).varint().ok_or_else(damaged)?;
@@ -271,15 +274,15 @@ impl SystemRows {
     async fn delete(&self, index: u16, number: u64) -> Result<()> {
         let key = key(index, Some(number));
         let mut txn = self.coordinator.begin(Isolation::ReadCommitted, false);
-        txn.begin_statement(ReadScope::All).await?;
+        txn.begin_statement(SYSTEM).await?;
         txn.lock(&key, LockMode::Update, WAIT).await?;
         txn.delete(key)?;
         txn.commit().await.map(drop)
     }
 
     async fn all<T>(&self, index: u16, read: fn(&mut Reader) -> Option<T>) -> Result<Vec<T>> {
-        let mut txn = self.coordinator.begin(Isolation::RepeatableRead, true);
-        txn.begin_statement(ReadScope::All).await?;
+        let mut txn = self.coordinator.begin(Isolation::ReadCommitted, true);
+        txn.begin_statement(SYSTEM).await?;
         let mut span = Span {
             start: key(index, None),
             end: key(index + 1, None),
@@ -323,7 +326,7 @@ impl SystemRows {
         number: Option<u64>,
         decide: &impl Fn(Option<Bytes>) -> Result<(T, Option<Vec<u8>>, Option<NodeRow>)>,
     ) -> Result<T> {
-        txn.begin_statement(ReadScope::All).await?;
+        txn.begin_statement(SYSTEM).await?;
         let key = key(index, number);
         let before = txn.lock_and_get(&key, LockMode::Update, WAIT).await?;
         let before = match before {

@@ -23,8 +23,8 @@ pub(crate) enum Call {
     },
     /// Who belongs to the cluster, and the shards as the asked node knows them.
     Directory,
-    /// How the asked store and its shards stand.
-    Report,
+    /// How the asked store stands, and those of its replicas that have changed since a revision; 0: all.
+    Report { since: u64 },
     /// Carry out a move of a shard that the asked store leads. Answered when it is done.
     Move(Move),
 }
@@ -53,7 +53,14 @@ pub struct Report {
     pub store: u64,
     pub draining: bool,
     pub used_bytes: u64,
+    /// Up to which change of its replicas this tells.
+    pub revision: u64,
+    /// `replicas` are all that there are; otherwise those that have changed.
+    pub complete: bool,
+    /// By shard, ascending.
     pub replicas: Vec<ReplicaReport>,
+    /// Shards of which there was a replica, if not complete.
+    pub gone: Vec<ShardId>,
 }
 
 /// How one of its replicas stands.
@@ -84,7 +91,10 @@ impl Call {
                 addresses.put(&mut out);
             }
             Call::Directory => out.push(DIRECTORY),
-            Call::Report => out.push(REPORT),
+            Call::Report { since } => {
+                out.push(REPORT);
+                put_varint(&mut out, *since);
+            }
             Call::Move(step) => {
                 out.push(MOVE);
                 let (kind, shard, from, to) = match step {
@@ -111,7 +121,9 @@ impl Call {
                 addresses: Addresses::read(&mut reader)?,
             },
             DIRECTORY => Call::Directory,
-            REPORT => Call::Report,
+            REPORT => Call::Report {
+                since: reader.varint()?,
+            },
             MOVE => {
                 let kind = reader.u8()?;
                 let shard = ShardId(reader.varint()?);
@@ -190,10 +202,46 @@ impl Reply {
 }
 
 impl Report {
+    /// Takes in what an answer to a question since this report's revision says. `false`: no replica stands
+    /// otherwise than before.
+    pub(super) fn update(&mut self, newer: Report) -> bool {
+        let changed = newer.complete || !newer.replicas.is_empty() || !newer.gone.is_empty();
+        let before = std::mem::take(&mut self.replicas);
+        let changes = newer.replicas;
+        *self = Report {
+            replicas: before,
+            ..newer
+        };
+        if self.complete {
+            self.replicas = changes;
+            return true;
+        }
+        let place = |replicas: &[ReplicaReport], shard: ShardId| {
+            replicas.binary_search_by_key(&shard, |replica| replica.descriptor.id)
+        };
+        for shard in std::mem::take(&mut self.gone) {
+            if let Ok(place) = place(&self.replicas, shard) {
+                self.replicas.remove(place);
+            }
+        }
+        for change in changes {
+            match place(&self.replicas, change.descriptor.id) {
+                Ok(place) => self.replicas[place] = change,
+                Err(place) => self.replicas.insert(place, change),
+            }
+        }
+        self.complete = true;
+        changed
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.store);
         out.push(u8::from(self.draining));
         put_varint(out, self.used_bytes);
+        put_varint(out, self.revision);
+        out.push(u8::from(self.complete));
+        put_varint(out, self.gone.len() as u64);
+        self.gone.iter().for_each(|shard| put_varint(out, shard.0));
         put_varint(out, self.replicas.len() as u64);
         for replica in &self.replicas {
             replica.descriptor.put(out);
@@ -213,6 +261,9 @@ impl Report {
             store: reader.varint()?,
             draining: reader.u8()? == 1,
             used_bytes: reader.varint()?,
+            revision: reader.varint()?,
+            complete: reader.u8()? == 1,
+            gone: many(reader, |reader| reader.varint().map(ShardId))?,
             replicas: many(reader, |reader| {
                 let descriptor = ShardDescriptor::read(reader)?;
                 let replica = reader.varint()?;
@@ -281,7 +332,7 @@ mod tests {
                 addresses: addresses.clone(),
             },
             Call::Directory,
-            Call::Report,
+            Call::Report { since: 1 << 60 },
             Call::Move(Move::AddReplica { shard, to }),
             Call::Move(Move::RemoveReplica { shard, from }),
             Call::Move(Move::MoveReplica { shard, from, to }),
@@ -293,6 +344,9 @@ mod tests {
             store: 5,
             draining: true,
             used_bytes: 1 << 40,
+            revision: 1 << 61,
+            complete: false,
+            gone: vec![ShardId(3)],
             replicas: vec![ReplicaReport {
                 descriptor: descriptor(),
                 replica: 9,
@@ -327,6 +381,43 @@ mod tests {
         ] {
             assert_eq!(Reply::decode(reply.encode()), Some(reply));
         }
+    }
+
+    #[test]
+    fn a_report_takes_in_what_has_changed() {
+        let replica = |shard: u64, term| ReplicaReport {
+            descriptor: ShardDescriptor {
+                id: ShardId(shard),
+                ..descriptor()
+            },
+            replica: 9,
+            leads: true,
+            holds_lease: true,
+            term,
+            applied: 0,
+            log_entries: 0,
+            voters: vec![9],
+            changing: false,
+        };
+        let answer = |revision, complete, replicas, gone| Report {
+            revision,
+            complete,
+            replicas,
+            gone,
+            ..Report::default()
+        };
+        let mut known = Report::default();
+        let all = vec![replica(1, 1), replica(3, 1), replica(5, 1)];
+        assert!(known.update(answer(10, true, all.clone(), vec![])));
+        assert!(!known.update(answer(10, false, vec![], vec![])));
+        assert_eq!(known.replicas, all);
+        let changes = vec![replica(2, 1), replica(5, 2)];
+        assert!(known.update(answer(13, false, changes, vec![ShardId(3)])));
+        let now = vec![replica(1, 1), replica(2, 1), replica(5, 2)];
+        assert_eq!((known.revision, &known.replicas), (13, &now));
+        // Its store began anew.
+        assert!(known.update(answer(20, true, vec![replica(1, 3)], vec![])));
+        assert_eq!(known.replicas, [replica(1, 3)]);
     }
 
     proptest! {
