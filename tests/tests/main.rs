@@ -5,5 +5,6 @@
     reason = "tests run on the real clock and real threads"
 )]
 
+mod actions;
 mod gateways;
 mod slt;

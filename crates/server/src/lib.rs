@@ -11,6 +11,7 @@
 pub mod cert;
 pub mod cli;
 pub mod cluster;
+mod cluster_actions;
 mod cluster_views;
 pub mod config;
 pub mod demo;

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::cluster::{self, ClusterNode, Listening};
+use crate::cluster_actions::Actions;
 use crate::cluster_views::ClusterViews;
 use crate::config::Config;
 use crate::http::{self, Pages, Readiness};
@@ -238,6 +239,7 @@ async fn open(
             Ok(instance) => {
                 // Only here, so it is not set already.
                 let _ = instance.cluster.set(ClusterViews::new(&node.store));
+                let _ = instance.cluster_actions.set(Actions::new(&node.store));
                 return Ok((node, instance));
             }
             // Too few nodes are up, or two founded the catalog at once.

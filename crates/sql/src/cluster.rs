@@ -1,6 +1,11 @@
-//! What SQL shows of the cluster: the views of schema `phantom`.
+//! What SQL shows of the cluster, and does to it: schema `phantom`.
 //!
-//! Their rows come from whoever knows the cluster, the moment a query asks for them.
+//! The rows of its views come from whoever knows the cluster, the moment a query asks for them. Its functions
+//! are in [`actions`].
+
+pub(crate) mod actions;
+
+pub use actions::ClusterActions;
 
 use crate::context::StatementContext;
 use crate::pg_catalog::VirtualTable;

@@ -2,7 +2,7 @@
 
 use crate::catalog::Catalog;
 use crate::catalog::ids::RowIds;
-use crate::cluster::ClusterStatus;
+use crate::cluster::{ClusterActions, ClusterStatus};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -208,6 +208,8 @@ pub struct StatementContext {
     pub view: ReadView,
     pub settings: Arc<ExprSettings>,
     pub session: Arc<SessionContext>,
+    /// The transaction may change nothing.
+    pub read_only: bool,
     /// Of a statement of several changes: what the parts tell each other.
     pub parts: Option<Arc<StatementParts>>,
 }
@@ -289,6 +291,10 @@ pub trait SessionEffects: Send + Sync {
     }
     /// Who knows the cluster, if there is one.
     fn cluster(&self) -> Option<Arc<dyn ClusterStatus>> {
+        None
+    }
+    /// Who acts on the cluster, if there is one.
+    fn cluster_actions(&self) -> Option<Arc<dyn ClusterActions>> {
         None
     }
     /// `current_setting`; `None` when unknown.

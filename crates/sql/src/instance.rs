@@ -4,7 +4,7 @@ use crate::catalog::ids::{IdAllocator, RowIds};
 use crate::catalog::sequences::Sequences;
 use crate::catalog::shared::SharedCatalog;
 use crate::catalog::store;
-use crate::cluster::ClusterStatus;
+use crate::cluster::{ClusterActions, ClusterStatus};
 use crate::context::ReadView;
 use crate::ddl::cleanup;
 use crate::functions::Registry;
@@ -85,6 +85,8 @@ pub struct Instance {
     pub row_ids: Arc<RowIds>,
     /// Set once by a node that belongs to a cluster.
     pub cluster: OnceLock<Arc<dyn ClusterStatus>>,
+    /// The same.
+    pub cluster_actions: OnceLock<Arc<dyn ClusterActions>>,
     sessions: Mutex<BTreeMap<i32, SessionEntry>>,
     next_pid: AtomicI32,
     /// Definitions since the cleaner last found nothing to do; 0: it does not run.
@@ -139,6 +141,7 @@ impl Instance {
             plans: PlanCache::default(),
             row_ids: Arc::new(RowIds::new(coordinator.clone())),
             cluster: OnceLock::new(),
+            cluster_actions: OnceLock::new(),
             sessions: Mutex::default(),
             next_pid: AtomicI32::new(1),
             cleanups: Arc::default(),

@@ -202,6 +202,7 @@ impl World {
                 lock_timeout_nanos: None,
                 row_ids: self.row_ids.clone(),
             }),
+            read_only: false,
             parts: None,
         }
     }

@@ -150,6 +150,7 @@ impl World {
                 lock_timeout_nanos: None,
                 row_ids: Arc::default(),
             }),
+            read_only: false,
             parts: None,
         }
     }

@@ -49,14 +49,18 @@ impl<'a> Definitions<'a> {
         evaluate: Evaluate,
         kernel: Option<Kernel>,
     ) {
-        let mut function = parse(signature)
-            .unwrap_or_else(|| unreachable!("{signature} is a constant that a test reads"));
+        let mut function = constant(signature);
         function.volatility = self.volatility;
         function.strict = strict;
         function.evaluate = evaluate;
         function.kernel = kernel;
         self.registry.add(function);
     }
+}
+
+/// A strict function that gives NULL, for its signature.
+pub(super) fn constant(signature: &'static str) -> ScalarFunction {
+    parse(signature).unwrap_or_else(|| unreachable!("{signature} is a constant that a test reads"))
 }
 
 fn parse(signature: &'static str) -> Option<ScalarFunction> {

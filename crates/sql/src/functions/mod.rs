@@ -130,6 +130,14 @@ impl Registry {
     }
 }
 
+/// A function without a body, by its signature as [`define`] reads it.
+pub(crate) fn signature(text: &'static str, volatility: Volatility) -> ScalarFunction {
+    ScalarFunction {
+        volatility,
+        ..define::constant(text)
+    }
+}
+
 /// The registry name under which a binary operator's implementations stand: `+` is `op +`.
 pub fn operator_function(symbol: &str) -> String {
     format!("op {symbol}")

@@ -72,6 +72,7 @@ pub(super) fn context() -> StatementContext {
             lock_timeout_nanos: None,
             row_ids: Arc::default(),
         }),
+        read_only: false,
         parts: None,
     }
 }

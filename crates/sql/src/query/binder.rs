@@ -11,6 +11,7 @@ use super::planner::{Locking, Planner};
 use super::scope::{Scope, Typed};
 use crate::arrow_bridge::{field, null_scalar, scalar_value};
 use crate::catalog::descriptor::ObjectId;
+use crate::cluster::actions::Action;
 use crate::functions::Volatility;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -76,6 +77,8 @@ pub(crate) struct Binder<'p> {
     /// The query being bound is a subquery of an expression: its outputs get names that no column
     /// has, because DataFusion mixes them with columns when it turns the subquery into a join.
     pub unique_outputs: bool,
+    /// A function that acts on the cluster is called.
+    pub acts: Option<&'static Action>,
     depth: usize,
 }
 
@@ -84,6 +87,7 @@ pub(crate) struct Parts {
     pub tables: Vec<(ObjectId, u64)>,
     pub volatility: Volatility,
     pub locking: Vec<Locking>,
+    pub acts: Option<&'static Action>,
 }
 
 impl<'p> Binder<'p> {
@@ -98,6 +102,7 @@ impl<'p> Binder<'p> {
             common_tables: Vec::new(),
             windows: Vec::new(),
             unique_outputs: false,
+            acts: None,
             depth: 0,
         }
     }
@@ -113,6 +118,7 @@ impl<'p> Binder<'p> {
             tables: self.tables,
             volatility: self.volatility,
             locking: self.locking,
+            acts: self.acts,
         }
     }
 

@@ -7,6 +7,7 @@ use super::functions::FunctionUdf;
 use super::names::object_name;
 use super::overload::{choose, undefined_function};
 use super::scope::Typed;
+use crate::cluster::actions::Action;
 use crate::functions::ScalarFunction;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::Sort;
@@ -18,6 +19,8 @@ use types::{Datum, Error, Result, SqlState, SqlType};
 
 /// The arguments of a call, as far as all kinds of functions share them.
 pub(crate) struct CallParts<'a> {
+    /// Empty: none was written.
+    pub schema: String,
     pub name: String,
     pub arguments: Vec<&'a ast::Expr>,
     pub star: bool,
@@ -39,6 +42,7 @@ fn parts<'a>(function: &'a ast::Function) -> Result<CallParts<'a>> {
         ));
     }
     let mut found = CallParts {
+        schema: names.pop().unwrap_or_default(),
         name,
         arguments: Vec::new(),
         star: false,
@@ -125,6 +129,9 @@ impl Binder<'_> {
         }
         if super::set_functions::is_set_returning(&call.name) {
             return self.set_returning(&call.name, arguments, site);
+        }
+        if let Some(action) = Action::named(&call.schema, &call.name) {
+            return self.action(action, arguments);
         }
         self.special_or_call(&call.name, arguments)
     }
@@ -242,6 +249,17 @@ impl Binder<'_> {
         arguments: Vec<Typed>,
     ) -> Result<Typed> {
         self.saw_volatility(function.volatility);
+        let (bound, bound_types) = self.arguments(arguments, types)?;
+        let call = FunctionUdf::new(Arc::new(function.clone()), bound_types, returns.clone());
+        Ok(Typed::new(call.call(bound), returns))
+    }
+
+    /// Arguments brought to the types that a chosen overload wants, and those types as they came out.
+    pub(super) fn arguments(
+        &mut self,
+        arguments: Vec<Typed>,
+        types: Vec<SqlType>,
+    ) -> Result<(Vec<Expr>, Vec<SqlType>)> {
         let mut bound = Vec::with_capacity(arguments.len());
         let mut bound_types = Vec::with_capacity(arguments.len());
         for (argument, ty) in arguments.into_iter().zip(types) {
@@ -249,8 +267,7 @@ impl Binder<'_> {
             bound_types.push(typed.ty.clone());
             bound.push(typed.expr);
         }
-        let call = FunctionUdf::new(Arc::new(function.clone()), bound_types, returns.clone());
-        Ok(Typed::new(call.call(bound), returns))
+        Ok((bound, bound_types))
     }
 
     fn array_subquery(&mut self, query: &ast::Query, site: &Site<'_>) -> Result<Typed> {

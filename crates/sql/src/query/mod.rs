@@ -31,6 +31,7 @@
 //! not Arrow's (`equality`), DataFusion is given keys to compare.
 
 pub(crate) mod access;
+mod actions;
 pub(crate) mod aggregate_types;
 pub(crate) mod aggregates;
 pub(crate) mod array_expressions;

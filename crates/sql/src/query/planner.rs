@@ -84,6 +84,9 @@ impl<'a> Planner<'a> {
             .collect();
         let parts = binder.finish();
         let plan = super::nested::settle(bound.plan)?;
+        if let Some(acts) = parts.acts {
+            super::actions::check_places(&plan, acts)?;
+        }
         Ok(AnalyzedQuery {
             plan,
             columns,
@@ -119,6 +122,9 @@ impl<'a> Planner<'a> {
         let mut binder = Binder::new(self, std::mem::take(declared));
         let scope = Scope::of_schema(schema);
         let result = binder.surrounded(|binder| binder.scalar(expr, &scope, target));
+        if let Some(acts) = binder.acts {
+            return Err(super::actions::misplaced(acts));
+        }
         *declared = binder.into_declared();
         result.map(|typed| (typed.expr, typed.ty))
     }

@@ -184,6 +184,7 @@ impl World {
                 lock_timeout_nanos: None,
                 row_ids: Arc::default(),
             }),
+            read_only: false,
             parts: None,
         }
     }

@@ -141,6 +141,7 @@ impl Session {
             view,
             settings: Arc::clone(&self.expr_settings),
             session: Arc::clone(&self.kept.context),
+            read_only: self.is_read_only(),
             parts: None,
         }
     }

@@ -394,12 +394,13 @@ impl Session {
         WaitPolicy::Wait { deadline_nanos }
     }
 
+    pub(super) fn is_read_only(&self) -> bool {
+        let active = self.active.as_ref();
+        active.is_some_and(|active| active.txn.is_read_only())
+    }
+
     pub(super) fn refuse_if_read_only(&self, command: &str) -> Result<()> {
-        if self
-            .active
-            .as_ref()
-            .is_some_and(|active| active.txn.is_read_only())
-        {
+        if self.is_read_only() {
             return Err(Error::new(
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 format!("cannot execute {command} in a read-only transaction"),

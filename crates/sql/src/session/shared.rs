@@ -3,7 +3,7 @@
 use super::settings::Settings;
 use crate::catalog::Catalog;
 use crate::catalog::descriptor::ObjectId;
-use crate::cluster::ClusterStatus;
+use crate::cluster::{ClusterActions, ClusterStatus};
 use crate::context::{CancelToken, SessionEffects};
 use crate::instance::Instance;
 use parking_lot::Mutex;
@@ -84,6 +84,10 @@ pub(super) struct Effects {
 impl SessionEffects for Effects {
     fn cluster(&self) -> Option<Arc<dyn ClusterStatus>> {
         self.shared.instance().ok()?.cluster.get().cloned()
+    }
+
+    fn cluster_actions(&self) -> Option<Arc<dyn ClusterActions>> {
+        self.shared.instance().ok()?.cluster_actions.get().cloned()
     }
 
     fn nextval(&self, sequence: ObjectId) -> MaybeReady<Result<i64>> {
