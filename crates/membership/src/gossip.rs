@@ -88,6 +88,8 @@ pub struct Gossip {
     forgotten: BTreeSet<StoreId>,
     /// What the others shall be told of this node from the next tick on.
     unpublished: Option<NodeFacts>,
+    /// What they were told last.
+    published: Option<NodeFacts>,
     /// Stores whose records are told to peers at the next tick.
     news: BTreeSet<StoreId>,
     ticks: u64,
@@ -102,6 +104,7 @@ impl Gossip {
             peers: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             unpublished: None,
+            published: None,
             news: BTreeSet::new(),
             ticks: 0,
         }
@@ -192,9 +195,13 @@ impl Gossip {
     }
 
     fn take_unpublished(&mut self) {
-        let Some(facts) = self.unpublished.take() else {
+        let Some(mut facts) = self.unpublished.take() else {
             return;
         };
+        if let Some(record) = self.records.get(&self.me) {
+            // Perhaps a later one than the caller knows of: see `hear_of_myself`.
+            facts.incarnation = facts.incarnation.max(record.stamp.incarnation);
+        }
         let Some(encoded) = facts.encode() else {
             return;
         };
@@ -214,10 +221,11 @@ impl Gossip {
                 version,
             },
             encoded,
-            rpc_address: facts.rpc_address,
+            rpc_address: facts.rpc_address.clone(),
         };
         self.records.insert(self.me, record);
         self.news.insert(self.me);
+        self.published = Some(facts);
     }
 
     fn answer_digest(
@@ -288,16 +296,26 @@ impl Gossip {
         effects.heard.push(facts);
     }
 
-    /// Others know something of this incarnation that this process has not said: what it says next must be
-    /// newer than that.
+    /// Others know something of this store that this process has not said: what it says next must be newer than
+    /// that. Said in this incarnation, it was lost on the way; said in a later one, an earlier life's clock was
+    /// ahead of this one's.
     fn hear_of_myself(&mut self, heard: Stamp) {
-        if let Some(record) = self.records.get_mut(&self.me)
-            && record.stamp < heard
-            && record.stamp.incarnation == heard.incarnation
-        {
+        let Some(record) = self.records.get_mut(&self.me) else {
+            return;
+        };
+        if record.stamp >= heard {
+            return;
+        }
+        if record.stamp.incarnation == heard.incarnation {
             record.stamp.version = heard.version + 1;
             self.news.insert(self.me);
+            return;
         }
+        let newest = self.unpublished.take().or_else(|| self.published.clone());
+        self.unpublished = newest.map(|facts| NodeFacts {
+            incarnation: heard.incarnation.saturating_add(1),
+            ..facts
+        });
     }
 
     /// Zero of a store that nothing is known of.

@@ -224,6 +224,28 @@ fn a_node_that_forgot_its_count_catches_up_with_what_it_said() {
 }
 
 #[test]
+fn a_node_whose_clock_went_back_is_believed_over_its_earlier_life() {
+    let mut net = Net::new(3, 9);
+    net.start(3, 8);
+    net.node(3).publish(facts(3, 8, 4));
+    for _ in 0..20 {
+        net.tick(&nothing_lost);
+    }
+    assert_eq!(net.leases_of(3), [4, 4]);
+    net.start(3, 2);
+    for _ in 0..20 {
+        net.tick(&nothing_lost);
+    }
+    assert_eq!(net.leases_of(3), [0, 0]);
+    // Its host goes on to count its starts as before.
+    net.node(3).publish(facts(3, 2, 6));
+    for _ in 0..20 {
+        net.tick(&nothing_lost);
+    }
+    assert_eq!(net.leases_of(3), [6, 6]);
+}
+
+#[test]
 fn who_is_forgotten_stays_forgotten() {
     let mut net = Net::new(3, 7);
     for _ in 0..10 {
