@@ -71,6 +71,10 @@ pub(crate) struct Manager {
     env: Env,
     time: Arc<NodeClock>,
     mover: Mover,
+    /// Addresses at which other nodes were, or may be.
+    targets: Mutex<Vec<String>>,
+    /// Where nodes are by the rows that were read last.
+    met: Mutex<BTreeMap<StoreId, String>>,
     members: Mutex<MembershipService>,
     /// What the stores said last, while this store is in charge.
     known: Mutex<BTreeMap<StoreId, Arc<Report>>>,
@@ -115,6 +119,8 @@ impl Manager {
             env: parts.env,
             known: Mutex::default(),
             settled: Mutex::default(),
+            targets: Mutex::default(),
+            met: Mutex::default(),
             moving: Mutex::default(),
             last_move: Mutex::new(None),
             draining: AtomicBool::new(false),

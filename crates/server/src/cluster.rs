@@ -189,6 +189,8 @@ pub async fn open(
         Arc::clone(&transport),
         Part::Gossip as u8,
     );
+    // Before the others are found: a node that has moved may be found by them only through this.
+    directory.publish(facts(identity.store, &addresses, config, env));
     ears.hear(Arc::new(Taking {
         member: Member {
             cluster: identity.cluster,
@@ -204,7 +206,6 @@ pub async fn open(
         .find_cluster(&targets)
         .await
         .map_err(StartError::Open)?;
-    directory.publish(facts(identity.store, &addresses, config, env));
     Ok(ClusterNode {
         store,
         directory,

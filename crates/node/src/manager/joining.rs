@@ -5,8 +5,9 @@ use super::system::Addresses;
 use super::wire::{Call, Reply};
 use crate::identity::Identity;
 use bytes::Bytes;
+use futures::future::{Either, join_all, select};
 use membership::service::Intent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::{Engine, Keyspace, WriteBatch};
@@ -18,6 +19,9 @@ use types::{Result, StoreId};
 const PEERS_KEY: &[u8] = b"speers";
 /// Between two rounds of asking everybody.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long an address may take to answer: longer than it takes a node there to see that it cannot read the
+/// system shard.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a node is not let in.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -78,33 +82,54 @@ impl Manager {
         for (store, address) in &peers {
             self.transport.learn(*store, address);
         }
-        let addresses: Vec<&String> = peers.values().chain(targets).collect();
-        if addresses.is_empty() {
+        let addresses: BTreeSet<&String> = peers.values().chain(targets).collect();
+        *self.targets.lock() = addresses.into_iter().cloned().collect();
+        if self.targets.lock().is_empty() {
             return Ok(());
         }
         while !self.knows_the_map() && self.is_open() {
-            for address in &addresses {
-                let call = Call::Directory.encode();
-                let Ok(answer) = self.transport.call_address(address, call).await else {
-                    continue;
-                };
-                if let Some(Reply::Directory {
-                    cluster,
-                    nodes,
-                    shards,
-                    ..
-                }) = Reply::decode(answer)
-                    && cluster == self.identity.cluster
-                {
-                    self.meet(&nodes);
-                    self.gateway.learn(&shards);
-                }
-            }
+            self.ask_around().await;
             if !self.knows_the_map() {
                 self.env.clock.sleep(PAUSE).await;
             }
         }
         Ok(())
+    }
+
+    /// Asks at all addresses at which others were, or may be.
+    async fn ask_around(&self) {
+        let targets = self.targets.lock().clone();
+        let asked = targets.iter().map(|address| async {
+            let call = self
+                .transport
+                .call_address(address, Call::Directory.encode());
+            let patience = self.env.clock.sleep(ANSWER_PATIENCE);
+            if let Either::Left((Ok(answer), _)) = select(call, patience).await {
+                self.take_directory(address, answer);
+            }
+        });
+        join_all(asked).await;
+    }
+
+    fn take_directory(&self, address: &str, answer: Bytes) {
+        let Some(Reply::Directory {
+            cluster,
+            store,
+            nodes,
+            shards,
+        }) = Reply::decode(answer)
+        else {
+            return;
+        };
+        if cluster != self.identity.cluster {
+            return;
+        }
+        // The answer may be of a time before some have moved; that this one answers here is true now.
+        self.meet(&nodes);
+        if store != self.identity.store {
+            self.transport.learn(store, address);
+        }
+        self.gateway.learn(&shards);
     }
 
     fn knows_the_map(&self) -> bool {
@@ -122,6 +147,8 @@ impl Manager {
                 Ok(None) => return false,
                 Err(error) => {
                     tracing::debug!(%error, "the node's addresses are not registered yet");
+                    // All may have moved while all were away: then nobody is where anybody remembers.
+                    self.ask_around().await;
                     self.env.clock.sleep(PAUSE).await;
                 }
             }

@@ -72,8 +72,12 @@ impl Manager {
             .filter(|node| node.store != self.identity.store && node.intent != Intent::Gone)
             .map(|node| (node.store, node.addresses.rpc.clone()))
             .collect();
+        // A row that says what it said before may be older than what the node itself, or gossip, has said since.
+        let before = std::mem::replace(&mut *self.met.lock(), others.clone());
         for (store, address) in &others {
-            self.transport.learn(*store, address);
+            if before.get(store) != Some(address) {
+                self.transport.learn(*store, address);
+            }
         }
         if let Err(error) = super::joining::remember_peers(&*self.shards.engine, &others) {
             tracing::warn!(%error, "the addresses of the other nodes cannot be noted");

@@ -9,13 +9,18 @@ use bytes::Bytes;
 use cluster::rebalance::Move;
 use consensus::ReplicaId;
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use futures::stream::{self, StreamExt};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use types::{Result, StoreId};
 
 /// Leases that are handed over at a time: each waits for a round trip and a sync.
 const HANDOVERS: usize = 64;
+/// How long a node tries to read who belongs to the cluster before it answers without that.
+const ROWS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Manager {
     pub(crate) async fn call(self: Arc<Self>, from: Option<StoreId>, frame: Bytes) -> Bytes {
@@ -65,11 +70,16 @@ impl Manager {
     }
 
     async fn directory(&self) -> Result<Reply> {
+        // Without a quorum they cannot be read; who asks knows some already then.
+        let rows = pin!(self.rows.nodes());
+        let nodes = match select(rows, self.env.clock.sleep(ROWS_PATIENCE)).await {
+            Either::Left((rows, _)) => rows.unwrap_or_default(),
+            Either::Right(_) => Vec::new(),
+        };
         Ok(Reply::Directory {
             cluster: self.identity.cluster,
             store: self.identity.store,
-            // Without a quorum they cannot be read; who asks knows some already then.
-            nodes: self.rows.nodes().await.unwrap_or_default(),
+            nodes,
             shards: self.gateway.router().map().shards().to_vec(),
         })
     }
