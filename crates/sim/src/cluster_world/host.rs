@@ -9,7 +9,10 @@ use crate::faulty_engine::{FaultyEngine, Plan};
 use crate::network::SimTransport;
 use bytes::Bytes;
 use consensus::{GroupId, LogStore};
+use membership::facts::{Directory, NodeFacts};
+use membership::gossip::GossipDirectory;
 use node::observe::{GroupView, Observer};
+use node::rpc::Part;
 use node::{Addresses, Store, manager};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -18,8 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use storage::{Engine, Keyspace, SimDisk};
 use txn::Limits;
-use types::env::Env;
-use types::{Error, SqlState};
+use types::env::{BoxFuture, Env, Peer, Transport};
+use types::{Error, SqlState, StoreId};
 
 /// A process that could not start, as its disk was full, tries again after this.
 const RETRY_NANOS: u64 = 200_000_000;
@@ -288,7 +291,26 @@ impl Process {
         }
         let (engine, env) = (self.engine.clone(), self.env.clone());
         let store = Store::open(engine, env, self.transport.clone(), self.options)?;
-        self.transport.serve(store.identity().store, store.peer());
+        let identity = store.identity();
+        let directory = GossipDirectory::start(
+            identity.cluster,
+            identity.store,
+            &self.env,
+            Arc::clone(&self.transport) as Arc<dyn Transport>,
+            Part::Gossip as u8,
+        );
+        let facts = NodeFacts {
+            store: identity.store,
+            incarnation: u64::try_from(self.env.clock.wall_micros()).unwrap_or(0),
+            rpc_address: addresses.rpc.clone(),
+            ..NodeFacts::default()
+        };
+        directory.publish(facts);
+        let ears = Ears {
+            store: store.peer(),
+            directory,
+        };
+        self.transport.serve(identity.store, Arc::new(ears));
         store.find_cluster(&others).await?;
         let taking_part = store.take_part(addresses);
         let stays = Box::pin(async move {
@@ -301,6 +323,30 @@ impl Process {
         };
         self.board.lock().gateways.insert(self.node, gateway);
         Ok(store)
+    }
+}
+
+/// Hands what peers send to the store or to the gossip, as the server does.
+struct Ears {
+    store: Arc<dyn Peer>,
+    directory: Arc<GossipDirectory>,
+}
+
+impl Peer for Ears {
+    fn message(&self, from: StoreId, message: Bytes) {
+        match Part::of(&message) {
+            Some(Part::Gossip) => self.directory.message(from, &message.slice(1..)),
+            _ => self.store.message(from, message),
+        }
+    }
+
+    fn call(&self, from: Option<StoreId>, request: Bytes) -> BoxFuture<Bytes> {
+        self.store.call(from, request)
+    }
+
+    fn connected(&self, peer: StoreId, connected: bool) {
+        self.directory.connected(peer, connected);
+        self.store.connected(peer, connected);
     }
 }
 

@@ -65,3 +65,33 @@ fn whoever_was_full_catches_up() {
         }
     }
 }
+
+fn away(node: u32, at_millis: u64, millis: u64) -> (u64, Fault) {
+    let fault = Fault::Crash {
+        node: NodeId(node),
+        machine: false,
+        away_nanos: millis * MILLI,
+        moves: true,
+    };
+    (at_millis * MILLI, fault)
+}
+
+/// Nodes find each other again wherever they come back: by who still knows them, and by the addresses at which
+/// they were told to look.
+#[test]
+fn whoever_moves_is_found() {
+    let two_after_each_other = vec![away(1, 2000, 4000), away(2, 2500, 1000)];
+    let two_apart = vec![away(1, 2000, 1000), away(3, 4000, 1000)];
+    let all_at_once = vec![away(1, 2000, 500), away(2, 2000, 900), away(3, 2000, 1500)];
+    for faults in [two_after_each_other, two_apart, all_at_once] {
+        for seed in 0..4 {
+            let options = Options {
+                faults: Some(faults.clone()),
+                ..options(3)
+            };
+            if let Err(violation) = run(seed, &options) {
+                panic!("{violation}");
+            }
+        }
+    }
+}
