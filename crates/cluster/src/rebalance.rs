@@ -9,20 +9,22 @@
 //! | --------------- | -------------------------------------------------------- | -------------------------- |
 //! | lease           | its holder drains, is slow or is gone from the members    | lease to another replica   |
 //! | repair          | a shard has fewer good replicas than it should            | add one; the shard with the fewest first |
+//! | damaged         | a replica is damaged, and there is no other store for a new one | remove it, so that it is copied again |
 //! | remove          | more replicas than it should, or one that is no good while enough others are | remove one |
 //! | spread          | another store would put the replicas farther apart        | move one                   |
 //! | balance         | one store has clearly more replicas than another          | move one                   |
 //! | lease balance   | one store has clearly more leases than another            | lease to another replica   |
 //!
 //! **It never makes things worse.** A replica is removed only while the good ones that stay are enough
-//! for the replication factor, so a move adds before it removes. The factor is the policy's and is
+//! for the replication factor, so a move adds before it removes; a damaged one also if those that stay have
+//! a majority of live ones. The factor is the policy's and is
 //! never lowered because stores are missing.
 //!
 //! **It ends.** Each move of a balance lowers the sum of squares of the counts, each move of a spread
 //! raises the spread, and the counts are not balanced at the cost of spread: so a view that does not
 //! change from outside comes to rest. The property test runs it there.
 
-use crate::view::{ClusterView, ShardView, StoreView};
+use crate::view::{ClusterView, ShardView, StoreState, StoreView};
 use sharding::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use types::StoreId;
@@ -97,6 +99,7 @@ pub fn plan_moves(view: &ClusterView, policy: &Policy) -> Vec<Planned> {
     let mut plan = Plan::new(view, policy);
     plan.leases_to_give_up();
     plan.repairs();
+    plan.damaged();
     plan.removals();
     plan.spread();
     plan.balance();
@@ -185,13 +188,13 @@ impl<'a> Plan<'a> {
         self.moves.push(Planned { step, reason });
     }
 
-    fn is_good(&self, store: StoreId) -> bool {
-        self.view.state(store).holds_replicas()
+    fn is_good(&self, shard: &ShardView, store: StoreId) -> bool {
+        self.view.state(store).holds_replicas() && !shard.damaged.contains(&store)
     }
 
     fn good(&self, shard: &ShardView) -> Vec<StoreId> {
         let stores = shard.replicas.iter().copied();
-        stores.filter(|store| self.is_good(*store)).collect()
+        stores.filter(|store| self.is_good(shard, *store)).collect()
     }
 
     fn count(&self, store: StoreId) -> usize {
@@ -226,7 +229,7 @@ impl<'a> Plan<'a> {
 
     fn lease_target(&self, shard: &ShardView) -> Option<StoreId> {
         let mut able = shard.replicas.clone();
-        able.retain(|store| self.leases.contains_key(store));
+        able.retain(|store| self.leases.contains_key(store) && !shard.damaged.contains(store));
         able.into_iter()
             .min_by_key(|store| (self.leases.get(store).copied(), *store))
     }
@@ -275,18 +278,50 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// A damaged replica makes room for its own new copy, once those that stay can do without it.
+    fn damaged(&mut self) {
+        for shard in self.untouched() {
+            let holder = shard.lease;
+            let mut damaged = shard.damaged.iter().copied();
+            let from = damaged.find(|store| {
+                shard.replicas.contains(store) && holder.is_some() && holder != Some(*store)
+            });
+            let Some(from) = from else {
+                continue;
+            };
+            let stay = shard.replicas.len() - 1;
+            let good = self.good(shard).into_iter();
+            let live = good.filter(|store| self.view.state(*store) == StoreState::Live);
+            let spared = live.count() * 2 > stay;
+            if spared && self.good(shard).len() < self.policy.replication_factor {
+                let reason = format!("damaged: the replica on store {from} is to be copied again");
+                let shard = shard.id;
+                self.step(Move::RemoveReplica { shard, from }, 0, reason);
+            }
+        }
+    }
+
     fn removals(&mut self) {
         for shard in self.untouched() {
             if self.is_full() {
                 return;
             }
             let good = self.good(shard);
-            let bad = shard.replicas.iter().find(|store| !self.is_good(**store));
+            let bad = shard
+                .replicas
+                .iter()
+                .find(|store| !self.is_good(shard, **store));
             let (from, reason) = if good.len() >= self.policy.replication_factor
                 && let Some(bad) = bad
             {
-                let state = format!("{:?}", self.view.state(*bad)).to_lowercase();
-                (*bad, format!("remove: store {bad} is {state}"))
+                let reason = match shard.damaged.contains(bad) {
+                    true => format!("remove: the replica on store {bad} is damaged"),
+                    false => {
+                        let state = format!("{:?}", self.view.state(*bad)).to_lowercase();
+                        format!("remove: store {bad} is {state}")
+                    }
+                };
+                (*bad, reason)
             } else if good.len() > self.policy.replication_factor {
                 let without = |store: &StoreId| -> Vec<StoreId> {
                     good.iter()

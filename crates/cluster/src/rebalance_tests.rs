@@ -18,6 +18,7 @@ fn shard(id: u64, replicas: &[u64]) -> ShardView {
     ShardView {
         id: ShardId(id),
         replicas: replicas.iter().copied().map(StoreId).collect(),
+        damaged: Vec::new(),
         lease: replicas.first().copied().map(StoreId),
         bytes: 1 << 20,
         changing: false,
@@ -36,7 +37,8 @@ fn apply(view: &mut ClusterView, moves: &[Planned], policy: &Policy) {
     for planned in moves {
         let good_of = |view: &ClusterView, shard: &ShardView| {
             let stores = shard.replicas.iter();
-            stores.filter(|s| view.state(**s).holds_replicas()).count()
+            let sound = stores.filter(|s| !shard.damaged.contains(s));
+            sound.filter(|s| view.state(**s).holds_replicas()).count()
         };
         let id = planned.step.shard();
         let place = view.shards.iter().position(|shard| shard.id == id);
@@ -52,6 +54,7 @@ fn apply(view: &mut ClusterView, moves: &[Planned], policy: &Policy) {
             Move::RemoveReplica { from, .. } => {
                 assert_ne!(shard.lease, Some(from));
                 shard.replicas.retain(|store| *store != from);
+                shard.damaged.retain(|store| *store != from);
             }
             Move::MoveReplica { from, to, .. } => {
                 assert_ne!(shard.lease, Some(from));
@@ -115,6 +118,48 @@ fn the_factor_is_not_lowered_because_stores_are_missing() {
     let mut view = view(stores, vec![shard(1, &[1, 2, 3])]);
     assert!(run(&mut view, &Policy::default()).is_empty());
     assert_eq!(view.shards[0].replicas.len(), 3);
+}
+
+#[test]
+fn a_damaged_replica_is_copied_again_where_it_was_or_first_elsewhere() {
+    let said = |stores: u64, dead: Option<u64>| {
+        let stores = (1..=stores).map(|id| store(id, "z")).collect();
+        let mut view = view(stores, vec![shard(1, &[1, 2, 3])]);
+        view.shards[0].damaged = vec![StoreId(3)];
+        if let Some(dead) = dead {
+            view.stores.get_mut(&StoreId(dead)).expect("a store").state = StoreState::Suspect;
+        }
+        let moves = run(&mut view, &Policy::default());
+        moves.into_iter().map(|m| m.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(3, None),
+        [
+            "damaged: the replica on store 3 is to be copied again",
+            "repair: 2 of 3 replicas are good"
+        ]
+    );
+    assert_eq!(
+        said(4, None),
+        [
+            "repair: 2 of 3 replicas are good",
+            "remove: the replica on store 3 is damaged"
+        ]
+    );
+    // Its vote is needed.
+    assert_eq!(said(3, Some(2)), [] as [String; 0]);
+}
+
+#[test]
+fn a_damaged_holder_keeps_its_replica_until_its_lease_has_moved() {
+    let stores = (1..=3).map(|id| store(id, "z")).collect();
+    let mut view = view(stores, vec![shard(1, &[1, 2, 3])]);
+    view.shards[0].damaged = vec![StoreId(1)];
+    assert!(plan_moves(&view, &Policy::default()).is_empty());
+    view.shards[0].lease = Some(StoreId(2));
+    let moves = run(&mut view, &Policy::default());
+    assert_eq!(moves.len(), 2, "{moves:?}");
+    assert_eq!(view.shards[0].replicas, [2, 3, 1].map(StoreId));
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct ShardView {
     pub id: ShardId,
     /// Stores of the voting replicas.
     pub replicas: Vec<StoreId>,
+    /// Those of them whose copies are damaged: they vote, and cannot be read.
+    pub damaged: Vec<StoreId>,
     /// The store that holds its lease, if any does.
     pub lease: Option<StoreId>,
     pub bytes: u64,

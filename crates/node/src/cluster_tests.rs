@@ -10,7 +10,7 @@ use crate::store::{Options, Store};
 use crate::testing::{MemoryNetwork, real_env};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use storage::SimDisk;
+use storage::{Engine, Keyspace, SimDisk};
 use txn::kv::{Isolation, LockMode, ReadScope, WaitPolicy};
 use txn::{Coordinator, Limits};
 use types::{Result, SqlState, StoreId};
@@ -29,6 +29,7 @@ struct Node {
 struct Cluster {
     network: Arc<MemoryNetwork>,
     nodes: Vec<Node>,
+    options: Options,
 }
 
 fn addresses(address: &str) -> Addresses {
@@ -53,6 +54,7 @@ impl Cluster {
         let mut cluster = Cluster {
             network: MemoryNetwork::new(),
             nodes: Vec::new(),
+            options: options(),
         };
         for _ in 0..size {
             cluster.add().await;
@@ -78,7 +80,7 @@ impl Cluster {
     async fn open(&self, name: StoreId, disk: SimDisk) -> Node {
         let engine = Arc::new(disk.clone());
         let transport = self.network.transport(name);
-        let store = Store::open(engine, real_env(), transport, options()).expect("it opens");
+        let store = Store::open(engine, real_env(), transport, self.options).expect("it opens");
         let address = format!("n{name}");
         self.network.add(name, &address, store.peer());
         store
@@ -190,4 +192,123 @@ async fn what_one_node_writes_all_nodes_read_and_each_may_die() {
     assert_eq!(found.as_deref(), Some("after"));
     cluster.nodes.push(returned);
     cluster.until_settled().await;
+}
+
+impl Cluster {
+    /// A byte of the row flips on this node's disk.
+    fn damage(&self, at: usize, key: &str) {
+        let key = bytes::Bytes::copy_from_slice(key.as_bytes());
+        let bad = Some((Keyspace::Data, key));
+        self.nodes[at].disk.set_faults(|faults| faults.bad = bad);
+    }
+
+    /// Waits until the node has another replica than before, and all have the same rows.
+    async fn until_repaired(&self, at: usize, before: u64) {
+        let began = Instant::now();
+        loop {
+            let reports = self.reports().await;
+            let own = reports[at].replicas.iter();
+            let own: Vec<_> = own.filter(|r| !r.damaged && r.replica > before).collect();
+            let voters = reports.iter().flat_map(|report| &report.replicas);
+            let voters = voters.filter(|r| r.leads).map(|r| r.voters.len()).max();
+            if own.len() == 1 && voters == Some(3) {
+                break;
+            }
+            assert!(began.elapsed() < DEADLINE, "not repaired: {reports:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.until_settled().await;
+        let rows = |node: &Node| {
+            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+            let snapshot = node.disk.snapshot();
+            let rows = snapshot.scan(Keyspace::Data, all, false);
+            rows.collect::<Result<Vec<_>, _>>().expect("sound rows")
+        };
+        // Moves are written down once they have ended.
+        let began = Instant::now();
+        while self
+            .nodes
+            .iter()
+            .any(|node| rows(node) != rows(&self.nodes[0]))
+        {
+            assert!(began.elapsed() < DEADLINE, "the copies differ");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn replica_on(&self, at: usize) -> u64 {
+        self.nodes[at].store.report().await.replicas[0].replica
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_lease_holder_serves_nothing_wrong_and_is_repaired() {
+    let cluster = Cluster::start(3).await;
+    cluster.until_settled().await;
+    for number in 0..20 {
+        let key = format!("key {number}");
+        set(&cluster.nodes[0].coordinator, &key, number.to_string())
+            .await
+            .expect("a write");
+    }
+    let before = cluster.replica_on(0).await;
+    cluster.damage(0, "key 7");
+    // It holds the lease: the read moves on to another.
+    for node in &cluster.nodes {
+        let found = get(&node.coordinator, "key 7").await.expect("a read");
+        assert_eq!(found.as_deref(), Some("7"));
+    }
+    cluster.until_repaired(0, before).await;
+    assert!(cluster.nodes[0].store.failed().borrow().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_meets_damage_at_a_follower_is_committed_and_the_follower_repaired() {
+    let cluster = Cluster::start(3).await;
+    cluster.until_settled().await;
+    set(&cluster.nodes[0].coordinator, "key", "old".to_owned())
+        .await
+        .expect("a write");
+    cluster.until_settled().await;
+    let before = cluster.replica_on(2).await;
+    cluster.damage(2, "key");
+    // Whoever applies it must read what it replaces.
+    set(&cluster.nodes[1].coordinator, "key", "new".to_owned())
+        .await
+        .expect("a write");
+    cluster.until_repaired(2, before).await;
+    let found = get(&cluster.nodes[2].coordinator, "key").await;
+    assert_eq!(found.expect("a read").as_deref(), Some("new"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_copy_is_not_served_when_damaged_and_the_store_stops() {
+    let cluster = Cluster::start(1).await;
+    set(&cluster.nodes[0].coordinator, "key", "value".to_owned())
+        .await
+        .expect("a write");
+    cluster.damage(0, "key");
+    let error = get(&cluster.nodes[0].coordinator, "key").await;
+    assert_eq!(error.expect_err("damaged").state, SqlState::DATA_CORRUPTED);
+    let error = set(&cluster.nodes[0].coordinator, "other", "1".to_owned()).await;
+    assert_eq!(error.expect_err("refused").state, SqlState::IO_ERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scrub_finds_what_nobody_reads() {
+    let mut cluster = Cluster::start(0).await;
+    cluster.options.scrub.pause = Duration::from_millis(50);
+    for _ in 0..3 {
+        cluster.add().await;
+    }
+    cluster.until_settled().await;
+    set(&cluster.nodes[0].coordinator, "key", "value".to_owned())
+        .await
+        .expect("a write");
+    cluster.until_settled().await;
+    let before = cluster.replica_on(1).await;
+    cluster.nodes[1].store.pause_scrub(true);
+    cluster.damage(1, "key");
+    cluster.nodes[1].store.pause_scrub(false);
+    cluster.until_repaired(1, before).await;
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use storage::gc::Sweep;
 use tokio::sync::watch;
 use txn::ActiveSnapshots;
-use types::{Result, Timestamp};
+use types::{Result, SqlState, Timestamp};
 
 /// Entries of `history` looked at in one step: a few milliseconds of work.
 const STEP_ENTRIES: usize = 2000;
@@ -50,7 +50,8 @@ impl Collector {
                     return;
                 }
             }
-            let shared = &self.shards.registry.shared;
+            let registry = &self.shards.registry;
+            let shared = &registry.shared;
             let newest = Timestamp(shared.newest_commit.load(Ordering::SeqCst));
             if newest == swept {
                 continue;
@@ -59,7 +60,12 @@ impl Collector {
                 // What was superseded within the last `gc_ttl` is still to be found.
                 Ok(threshold) if threshold >= newest => swept = newest,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "a sweep of history failed"),
+                Err(error) => {
+                    if error.state == SqlState::DATA_CORRUPTED {
+                        registry.damage_seen.notify_one();
+                    }
+                    tracing::warn!(%error, "a sweep of history failed");
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use sharding::{ShardDescriptor, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll};
+use storage::Damage;
 use storage::gc::Tombstone;
 use tokio::sync::watch;
 use types::{Error, StoreId};
@@ -50,6 +51,14 @@ pub(crate) enum Request {
     Inspect {
         shard: ShardId,
         reply: oneshot::Sender<types::Result<Inspection>>,
+    },
+    /// A row of a shard could not be read: its block is damaged.
+    Damaged { shard: ShardId, what: String },
+    /// A damaged table is about to be taken out of use: all replicas with keys in it are damaged. Answered once
+    /// that is durable; `false`: it cannot be done now.
+    DamagedTable {
+        damage: Damage,
+        reply: oneshot::Sender<bool>,
     },
     /// Messages to and from a peer pass again, or no more.
     Connected { peer: StoreId, connected: bool },

@@ -8,6 +8,7 @@
 //! - [`manager`]: who belongs to the cluster, and where replicas and leases should be.
 //! - [`snapshots`]: copies of replicas for stores that lack them.
 //! - [`observe`]: what a store shows of its replicas to whoever checks it.
+//! - [`scrub`]: reads all that is on the disk, so that damage is found early.
 //! - [`gc`]: removes history that nobody can read.
 //!
 //! Invariant: everything that waits, does so through [`types::env::Env`], so the simulator runs this
@@ -34,6 +35,7 @@ mod registry;
 mod replica;
 mod replica_record;
 pub mod rpc;
+pub mod scrub;
 pub mod shard_server;
 pub mod snapshots;
 pub mod store;

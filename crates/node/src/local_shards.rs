@@ -52,18 +52,6 @@ impl LocalShards {
         Ok(())
     }
 
-    /// Damaged data stops the store: what else is damaged is unknown.
-    fn checked<T>(&self, result: storage::Result<T>) -> Result<T> {
-        result.map_err(|error| {
-            let corrupt = matches!(error, storage::Error::Corrupt(_));
-            let error = Error::from(error);
-            if corrupt {
-                self.registry.fail(&error);
-            }
-            error
-        })
-    }
-
     /// Moves all commits to come above `at`, where that is possible, and says up to where, at most `at`, no
     /// commit is in flight in any shard.
     pub(crate) fn settle(&self, at: Timestamp) -> Timestamp {
@@ -99,7 +87,7 @@ impl LocalShards {
     /// Reads as of `at` once no commit in flight can change what is read.
     fn read_at<T: Send + 'static>(
         &self,
-        replica: &Replica,
+        replica: Arc<Replica>,
         at: Timestamp,
         read: impl FnOnce(&dyn Engine) -> storage::Result<T> + Send + 'static,
     ) -> Answer<T> {
@@ -107,7 +95,7 @@ impl LocalShards {
             return MaybeReady::ready(Err(error.into()));
         }
         match replica.raise(at) {
-            None => MaybeReady::ready(self.checked(read(&*self.engine)).map_err(Failure::from)),
+            None => MaybeReady::ready(self.registry.checked(&replica, read(&*self.engine))),
             Some(settled) => {
                 let engine = Arc::clone(&self.engine);
                 let registry = Arc::clone(&self.registry);
@@ -116,14 +104,7 @@ impl LocalShards {
                         // The lease went before it was settled.
                         return Err(Failure::Refused(Refusal::NotLeaseHolder { hint: None }));
                     }
-                    read(&*engine).map_err(|error| {
-                        let corrupt = matches!(error, storage::Error::Corrupt(_));
-                        let error = Error::from(error);
-                        if corrupt {
-                            registry.fail(&error);
-                        }
-                        error.into()
-                    })
+                    registry.checked(&replica, read(&*engine))
                 })
             }
         }
@@ -173,7 +154,7 @@ impl LocalShards {
                             &span.end,
                             request.read_at,
                         );
-                        if self.checked(changed)? {
+                        if self.registry.checked(replica, changed)? {
                             return Err(not_serializable().into());
                         }
                     }
@@ -220,29 +201,30 @@ impl ShardServer for LocalShards {
         let replica = ready!(self.replica(shard));
         ready!(replica.check_key(key));
         if at == Timestamp::MAX {
-            let newest = self.checked(mvcc::get(&*self.engine, key, at));
+            let newest = mvcc::get(&*self.engine, key, at);
+            let newest = self.registry.checked(&replica, newest);
             ready!(self.holds_now(&replica));
-            return MaybeReady::ready(newest.map_err(Failure::from));
+            return MaybeReady::ready(newest);
         }
         if at > replica.lease_end() {
             return MaybeReady::ready(Err(replica.not_holder()));
         }
         if at <= replica.safe_timestamp() {
-            let read = self
-                .readable(at)
-                .and_then(|()| self.checked(mvcc::get(&*self.engine, key, at)));
-            return MaybeReady::ready(read.map_err(Failure::from));
+            ready!(self.readable(at).map_err(Failure::from));
+            let read = mvcc::get(&*self.engine, key, at);
+            return MaybeReady::ready(self.registry.checked(&replica, read));
         }
         let key = Key::copy_from_slice(key);
-        self.read_at(&replica, at, move |engine| mvcc::get(engine, &key, at))
+        self.read_at(replica, at, move |engine| mvcc::get(engine, &key, at))
     }
 
     fn newest_version(&self, shard: ShardId, key: &[u8]) -> Answer<Option<Timestamp>> {
         let replica = ready!(self.replica(shard));
         ready!(replica.check_key(key));
-        let newest = self.checked(mvcc::newest_version(&*self.engine, key));
+        let newest = mvcc::newest_version(&*self.engine, key);
+        let newest = self.registry.checked(&replica, newest);
         ready!(self.holds_now(&replica));
-        MaybeReady::ready(newest.map_err(Failure::from))
+        MaybeReady::ready(newest)
     }
 
     fn scan(&self, shard: ShardId, request: ScanRequest) -> Answer<ScanPage> {
@@ -251,7 +233,7 @@ impl ShardServer for LocalShards {
         }
         let replica = ready!(self.holder(shard, request.at));
         ready!(replica.check_span(&request.span.start, &request.span.end));
-        self.read_at(&replica, request.at, move |engine| {
+        self.read_at(replica, request.at, move |engine| {
             let page = mvcc::scan(
                 &*engine.snapshot(),
                 &request.span.start,
@@ -308,7 +290,7 @@ impl ShardServer for LocalShards {
         );
         Some(match failed {
             Some(error) => Err(error.into()),
-            None => self.checked(resume).map_err(Failure::from),
+            None => self.registry.checked(&replica, resume),
         })
     }
 
@@ -357,13 +339,18 @@ impl ShardServer for LocalShards {
             return MaybeReady::ready(Err(replica.not_holder()));
         };
         // Locks first: whoever wrote one of the keys has released it after that was applied.
-        let fresh = self.locks.lock_fresh(txn, keys).and_then(|locked| {
-            Ok(locked && self.checked(mvcc::none_written(&*self.engine.snapshot(), keys))?)
-        });
-        MaybeReady::ready(match fresh {
-            Ok(granted) => Ok(Granted { granted, lease }),
-            Err(error) => Err(error.into()),
-        })
+        let locked = ready!(self.locks.lock_fresh(txn, keys).map_err(Failure::from));
+        if !locked {
+            let granted = false;
+            return MaybeReady::ready(Ok(Granted { granted, lease }));
+        }
+        let fresh = mvcc::none_written(&*self.engine.snapshot(), keys);
+        let fresh = self.registry.checked(&replica, fresh);
+        if matches!(fresh, Err(Failure::Refused(_))) {
+            // Nothing was done.
+            self.locks.unlock(txn, keys);
+        }
+        MaybeReady::ready(fresh.map(|granted| Granted { granted, lease }))
     }
 
     fn unlock(&self, _shard: ShardId, txn: TxnId, keys: &[Key]) {

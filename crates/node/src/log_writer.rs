@@ -35,6 +35,7 @@
 //! simulator polls it beside all others.
 
 mod apply;
+mod damage;
 mod driver;
 mod requests;
 mod show;
@@ -61,6 +62,7 @@ use membership::liveness::{self, Liveness};
 use sharding::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use storage::gc::{Tombstone, remove_tombstones};
 use storage::{Engine, WriteBatch};
 use survey::Revisions;
@@ -167,6 +169,10 @@ impl LogWriter {
             let shard = record.descriptor.id;
             match record.presence {
                 Presence::Whole | Presence::Partial => writer.open_member(record)?,
+                Presence::Damaged => {
+                    writer.registry.damage_seen.notify_one();
+                    writer.open_member(record)?;
+                }
                 Presence::Leaving => {
                     writer.former.insert(shard, record.id);
                     writer.snapshots.remove_rows(record);
@@ -496,6 +502,8 @@ impl LogWriter {
         self.engine.sync()?;
         let took = self.env.clock.monotonic_nanos().saturating_sub(started);
         self.metrics.syncs.increment(1);
+        let syncs = &self.registry.shared.syncs;
+        syncs.fetch_add(1, Ordering::Relaxed);
         self.metrics.sync_seconds.record(seconds(took));
         Ok(())
     }
@@ -506,7 +514,14 @@ impl LogWriter {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
-        let removed = remove_tombstones(&*self.engine, &mut batch, tombstones)?;
+        let removed = match remove_tombstones(&*self.engine, &mut batch, tombstones) {
+            // The next sweep finds them again; until then the damage is repaired.
+            Err(storage::Error::Corrupt(_)) if self.has_peers() => {
+                self.registry.damage_seen.notify_one();
+                return Ok(());
+            }
+            removed => removed?,
+        };
         match self.engine.write(batch) {
             // The next sweep finds them again.
             Err(storage::Error::DiskFull(_)) => {}

@@ -77,6 +77,8 @@ pub(crate) struct Member {
     /// When `standing` last changed, as the store counts changes.
     pub(crate) revision: u64,
     pub(crate) standing_reported: Option<Standing>,
+    /// To how many others a damaged leader has tried to hand over.
+    pub(crate) handovers: usize,
 }
 
 /// Of a replica, what the cluster manager plans by: it is told when this changes.
@@ -87,6 +89,7 @@ pub(crate) struct Standing {
     leads: bool,
     has_lease: bool,
     changing: bool,
+    damaged: bool,
 }
 
 impl Member {
@@ -107,6 +110,7 @@ impl Member {
             attempts: 0,
             revision: 0,
             standing_reported: None,
+            handovers: 0,
         }
     }
 
@@ -184,7 +188,7 @@ impl Member {
         ends: &mut LeaseEnds,
         start: impl FnOnce() -> Timestamp,
     ) -> bool {
-        if !self.group.is_leader() {
+        if !self.group.is_leader() || self.record.presence == Presence::Damaged {
             if self.ground.take().is_some() {
                 self.replica.revoke();
             }
@@ -370,6 +374,7 @@ impl Member {
                 .as_ref()
                 .is_some_and(|ground| ground.granted && !ground.given_away),
             changing: self.group.membership().is_joint(),
+            damaged: self.record.presence == Presence::Damaged,
         }
     }
 
@@ -386,6 +391,7 @@ impl Member {
             log_entries: log.entry_count() as u64,
             voters: membership.voters.iter().map(|id| id.0).collect(),
             changing: membership.is_joint(),
+            damaged: self.record.presence == Presence::Damaged,
         }
     }
 

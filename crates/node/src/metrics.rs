@@ -21,6 +21,12 @@ pub(crate) struct Metrics {
     pub(crate) deadlocks: Counter,
     pub(crate) gc_versions: Counter,
     pub(crate) gc_bytes: Counter,
+    /// Bytes of tables whose checksums were compared.
+    pub(crate) scrub_bytes: Counter,
+    /// Damaged tables that were taken out of use.
+    pub(crate) damaged_tables: Counter,
+    /// Replicas that had rows in them.
+    pub(crate) damaged_replicas: Counter,
 }
 
 impl Metrics {
@@ -41,6 +47,9 @@ impl Metrics {
             deadlocks: counter!("phantomdb_deadlocks_total"),
             gc_versions: counter!("phantomdb_gc_versions_total"),
             gc_bytes: counter!("phantomdb_gc_bytes_total"),
+            scrub_bytes: counter!("phantomdb_scrub_bytes_total"),
+            damaged_tables: counter!("phantomdb_damaged_tables_total"),
+            damaged_replicas: counter!("phantomdb_damaged_replicas_total"),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! The replicas of a store, as its sessions and its loop share them.
 
-use crate::inbox::Ended;
+use crate::inbox::{Ended, Request};
 use crate::observe::Observer;
 use crate::replica::{Closed, Replica, Shared};
+use crate::shard_server::{Failure, Refusal};
 use parking_lot::RwLock;
 use sharding::ShardId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
 use types::Error;
 
 /// See the module.
 pub(crate) struct Registry {
     pub(crate) shared: Arc<Shared>,
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
+    /// Somebody has met damaged bytes: where else are some?
+    pub(crate) damage_seen: Notify,
     replicas: RwLock<BTreeMap<ShardId, Arc<Replica>>>,
 }
 
@@ -21,6 +25,7 @@ impl Registry {
         Registry {
             shared,
             observer: OnceLock::new(),
+            damage_seen: Notify::new(),
             replicas: RwLock::default(),
         }
     }
@@ -39,6 +44,40 @@ impl Registry {
 
     pub(crate) fn remove(&self, shard: ShardId) {
         self.replicas.write().remove(&shard);
+    }
+
+    /// The value, or why the replica does not serve it. Damaged bytes are never served: if others have copies of
+    /// the shard, one of them is to be asked instead, and this one is given up. The only copy stops the store:
+    /// what else is damaged is unknown.
+    pub(crate) fn checked<T>(
+        &self,
+        replica: &Replica,
+        result: storage::Result<T>,
+    ) -> Result<T, Failure> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(storage::Error::Corrupt(what)) if replica.has_peers() => {
+                self.give_up(replica, what);
+                Err(Failure::Refused(Refusal::NotLeaseHolder { hint: None }))
+            }
+            Err(error) => {
+                let corrupt = matches!(error, storage::Error::Corrupt(_));
+                let error = Error::from(error);
+                if corrupt {
+                    self.fail(&error);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn give_up(&self, replica: &Replica, what: String) {
+        if replica.is_given_up() {
+            return;
+        }
+        let shard = replica.shard;
+        self.shared.inbox.request(Request::Damaged { shard, what });
+        self.damage_seen.notify_one();
     }
 
     /// Damage or a broken disk: no write will ever succeed again, and what is open is unknown.

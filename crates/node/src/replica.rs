@@ -24,7 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use sharding::{ShardDescriptor, ShardId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use txn::kv::{Changes, CommitRequest, Committed, Span, TxnId};
 use txn::{Footprint, Sequencer};
 use types::{Error, SqlState, StoreId, Timestamp};
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) time: Arc<NodeClock>,
     /// The newest commit that is applied here, in any shard.
     pub(crate) newest_commit: AtomicU64,
+    /// Syncs of the log so far: how busy the store is.
+    pub(crate) syncs: AtomicU64,
 }
 
 struct State {
@@ -81,6 +83,10 @@ pub(crate) struct Replica {
     lease_end: ArcSwap<AtomicU64>,
     /// The store whose replica leads, as far as known; 0: none.
     leader: AtomicU64,
+    /// Other stores have votes in the group, and so copies.
+    peers: AtomicBool,
+    /// A read has met damage here: that has been told.
+    given_up: AtomicBool,
 }
 
 /// How a SERIALIZABLE transaction stands before it has asked the disk.
@@ -109,7 +115,22 @@ impl Replica {
             safe: AtomicU64::new(0),
             lease_end: ArcSwap::default(),
             leader: AtomicU64::new(0),
+            peers: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn set_peers(&self, peers: bool) {
+        self.peers.store(peers, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_peers(&self) -> bool {
+        self.peers.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was given up before; from now on it is.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn descriptor(&self) -> Arc<ShardDescriptor> {

@@ -20,6 +20,9 @@ pub enum Presence {
     Whole,
     /// Nothing, or the part of a snapshot that has arrived: it can be neither read nor elected.
     Partial,
+    /// Some of its rows were damaged. It votes and keeps its log, but applies nothing to its rows any more:
+    /// it cannot be read, and is to be replaced by a new copy.
+    Damaged,
     /// It has left the group, and its rows are being removed.
     Leaving,
     /// Only the record stays, so that a late message does not bring it back.
@@ -43,6 +46,7 @@ impl ReplicaRecord {
             Presence::Partial => 1,
             Presence::Leaving => 2,
             Presence::Gone => 3,
+            Presence::Damaged => 4,
         });
         self.descriptor.put(&mut out);
         seal(&mut out, 0);
@@ -61,6 +65,7 @@ impl ReplicaRecord {
                 1 => Presence::Partial,
                 2 => Presence::Leaving,
                 3 => Presence::Gone,
+                4 => Presence::Damaged,
                 _ => return None,
             },
             descriptor: ShardDescriptor::read(&mut reader)?,
@@ -132,6 +137,7 @@ mod tests {
         let records = [
             record(1, Presence::Whole),
             record(2, Presence::Partial),
+            record(3, Presence::Damaged),
             record(300, Presence::Gone),
         ];
         let mut batch = WriteBatch::default();

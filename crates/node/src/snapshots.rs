@@ -12,9 +12,12 @@
 //! Every step is a call, so a slow receiver slows the sender. A piece carries its number; one that was lost
 //! with its connection is sent again, and the receiver passes over what it has.
 //!
+//! A damaged table is taken out of use while nothing is copied or removed (`snapshots/discard.rs`).
+//!
 //! Copies that arrive and removals never work on the same keys: an offer is refused while they are being
 //! removed, and a removal begins only once the replica is gone from the store's loop.
 
+mod discard;
 mod receiver;
 mod removal;
 mod sender;
@@ -27,6 +30,7 @@ use crate::registry::Registry;
 use parking_lot::Mutex;
 use sharding::{ShardDescriptor, ShardId};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use storage::Engine;
 use types::env::{Env, Transport};
@@ -39,6 +43,8 @@ pub(crate) struct Snapshots {
     registry: Weak<Registry>,
     /// Spans whose rows are being removed.
     removing: Mutex<BTreeMap<ShardId, ShardDescriptor>>,
+    /// Counts the beginnings and ends of discards: odd while one is going on.
+    discards: AtomicU64,
     /// Copies on their way out: one at a time is as fast as the disk and the network are.
     sending: tokio::sync::Semaphore,
 }
@@ -56,6 +62,7 @@ impl Snapshots {
             transport,
             registry: Arc::downgrade(registry),
             removing: Mutex::default(),
+            discards: AtomicU64::new(0),
             sending: tokio::sync::Semaphore::new(1),
         })
     }

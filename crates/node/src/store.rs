@@ -22,6 +22,7 @@ use crate::registry::Registry;
 use crate::replica::Shared;
 use crate::replica_record::{Presence, ReplicaRecord};
 use crate::rpc::RemoteShards;
+use crate::scrub::{Scrub, ScrubOptions};
 use crate::shard_server::ShardServer;
 use crate::snapshots::Snapshots;
 use consensus::{GroupId, GroupOptions, LogStore, Membership, ReplicaId};
@@ -31,7 +32,7 @@ use parking_lot::Mutex;
 use sharding::{Replica, ShardMap};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use storage::{Engine, WriteBatch};
 use tokio::sync::watch;
@@ -58,6 +59,7 @@ pub struct Options {
     pub locks: LockLimits,
     pub liveness: liveness::Options,
     pub manager: ManagerOptions,
+    pub scrub: ScrubOptions,
     /// By how much the clocks of two nodes may differ.
     pub max_clock_offset: Duration,
     /// A commit of more than twice as many writes is applied in several batches of this many.
@@ -74,6 +76,7 @@ impl Default for Options {
             locks: LockLimits::default(),
             liveness: liveness::Options::default(),
             manager: ManagerOptions::default(),
+            scrub: ScrubOptions::default(),
             max_clock_offset: Duration::from_millis(500),
             batch_writes: BATCH_WRITES,
             broken_skip_sync: false,
@@ -89,7 +92,17 @@ pub struct Store {
     pub(crate) peer: Arc<StorePeer>,
     manager: Arc<Manager>,
     collector: Arc<Collector>,
+    scrub_paused: Arc<AtomicBool>,
     pub(crate) env: Env,
+}
+
+/// Says that all loops have ended, once nobody has it any more.
+struct Last(Arc<Registry>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.shared.inbox.set_ended(Ended::All);
+    }
 }
 
 impl Store {
@@ -141,6 +154,7 @@ impl Store {
             metrics: Arc::clone(&metrics),
             time: Arc::clone(&time),
             newest_commit: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
         })));
         let snapshots = Snapshots::new(
             Arc::clone(&engine),
@@ -178,6 +192,16 @@ impl Store {
             time: Arc::clone(&time),
             gc_threshold: AtomicU64::new(0),
         });
+        let scrub_paused = Arc::new(AtomicBool::new(false));
+        let scrub = Scrub {
+            engine,
+            registry: Arc::clone(&registry),
+            snapshots: Arc::clone(&snapshots),
+            clock: Arc::clone(&env.clock),
+            options: options.scrub,
+            paused: Arc::clone(&scrub_paused),
+            metrics: Arc::clone(&metrics),
+        };
         let collector = Arc::new(Collector {
             shards: Arc::clone(&shards),
             gc_ttl: options.gc_ttl,
@@ -208,13 +232,20 @@ impl Store {
             "log-writer",
             Box::pin(log_writer::run(writer, Arc::clone(&registry))),
         );
+        let last = Arc::new(Last(Arc::clone(&registry)));
+        env.spawn.spawn_thread("scrub", {
+            let (ended, last) = (registry.shared.inbox.ended(), Arc::clone(&last));
+            Box::pin(async move {
+                scrub.run(ended).await;
+                drop(last);
+            })
+        });
         env.spawn.spawn("gc", {
             let collector = Arc::clone(&collector);
             Box::pin(async move {
-                let inbox = &registry.shared.inbox;
-                collector.run(inbox.ended()).await;
-                drop(collector);
-                inbox.set_ended(Ended::All);
+                collector.run(registry.shared.inbox.ended()).await;
+                drop((collector, registry));
+                drop(last);
             })
         });
         Ok(Arc::new(Store {
@@ -224,6 +255,7 @@ impl Store {
             peer,
             manager,
             collector,
+            scrub_paused,
             env,
         }))
     }
@@ -330,6 +362,11 @@ impl Store {
 
     pub fn disk_bytes(&self) -> u64 {
         self.shards.engine.disk_bytes()
+    }
+
+    /// Stops and resumes the scrub. Damage that somebody meets is looked for all the same.
+    pub fn pause_scrub(&self, paused: bool) {
+        self.scrub_paused.store(paused, Ordering::Relaxed);
     }
 
     /// One sweep of history now. Returns its threshold.

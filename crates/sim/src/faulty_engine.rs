@@ -5,8 +5,7 @@ use crate::executor::{Machines, NodeId};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::ops::Range;
-use std::sync::Arc;
-use storage::{Engine, Error, KeyRange, Keyspace, Pairs, Result, SimDisk, Snapshot, WriteBatch};
+use storage::{Damage, Engine, Error, Keyspace, Result, SimDisk, Snapshot, TableRef, WriteBatch};
 
 /// What is to go wrong in one life of a node. Writes and syncs are counted together from 0.
 #[derive(Clone, Debug, Default)]
@@ -27,17 +26,13 @@ struct State {
     full: bool,
     /// The next write or sync takes so long.
     stall_nanos: u64,
-    bad: Option<Block>,
 }
-
-/// The block that holds this key cannot be read: its checksum is wrong.
-type Block = (Keyspace, Bytes);
 
 /// See the module.
 pub struct FaultyEngine {
     disk: SimDisk,
     host: Option<(Machines, NodeId)>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 impl FaultyEngine {
@@ -45,10 +40,10 @@ impl FaultyEngine {
         FaultyEngine {
             disk,
             host: None,
-            state: Arc::new(Mutex::new(State {
+            state: Mutex::new(State {
                 plan,
                 ..State::default()
-            })),
+            }),
         }
     }
 
@@ -74,7 +69,8 @@ impl FaultyEngine {
         state.plan = Plan::default();
         state.full = false;
         state.stall_nanos = 0;
-        state.bad = None;
+        drop(state);
+        self.disk.set_faults(|faults| faults.bad = None);
     }
 
     /// The process dies at the write or sync after so many others, before or after it was carried out.
@@ -96,7 +92,8 @@ impl FaultyEngine {
 
     /// A byte flips in the block that holds this key: who reads it, is told that it is damaged.
     pub fn damage(&self, keyspace: Keyspace, key: Bytes) {
-        self.state.lock().bad = Some((keyspace, key));
+        self.disk
+            .set_faults(|faults| faults.bad = Some((keyspace, key)));
     }
 
     /// Counts an operation. `Some` if the disk must not carry it out.
@@ -132,26 +129,13 @@ fn dead() -> Error {
     Error::Io("the simulated process is dead".to_owned())
 }
 
-fn check_block(state: &Mutex<State>, keyspace: Keyspace, key: &[u8]) -> Result<()> {
-    match &state.lock().bad {
-        Some((of, bad)) if *of == keyspace && bad == key => {
-            Err(Error::Corrupt("simulated: a checksum is wrong".to_owned()))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Engine for FaultyEngine {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        check_block(&self.state, keyspace, key)?;
         self.disk.get(keyspace, key)
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
-        Box::new(FaultySnapshot {
-            inner: self.disk.snapshot(),
-            state: Arc::clone(&self.state),
-        })
+        self.disk.snapshot()
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
@@ -173,26 +157,17 @@ impl Engine for FaultyEngine {
     fn disk_bytes(&self) -> u64 {
         self.disk.disk_bytes()
     }
-}
 
-struct FaultySnapshot {
-    inner: Box<dyn Snapshot>,
-    state: Arc<Mutex<State>>,
-}
-
-impl Snapshot for FaultySnapshot {
-    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        check_block(&self.state, keyspace, key)?;
-        self.inner.get(keyspace, key)
+    fn tables(&self) -> Vec<TableRef> {
+        self.disk.tables()
     }
 
-    fn scan(&self, keyspace: Keyspace, range: KeyRange, reverse: bool) -> Pairs<'_> {
-        let rows = self.inner.scan(keyspace, range, reverse);
-        Box::new(rows.map(move |row| {
-            let (key, value) = row?;
-            check_block(&self.state, keyspace, &key)?;
-            Ok((key, value))
-        }))
+    fn check_table(&self, table: TableRef) -> Result<Option<Damage>> {
+        self.disk.check_table(table)
+    }
+
+    fn discard(&self, damage: &Damage) -> Result<bool> {
+        self.disk.discard(damage)
     }
 }
 

@@ -118,4 +118,41 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bytes on disk, for metrics and limits.
     fn disk_bytes(&self) -> u64;
+
+    /// The files of sorted rows that there are now. An engine that has none cannot be checked.
+    fn tables(&self) -> Vec<TableRef> {
+        Vec::new()
+    }
+
+    /// Reads a whole table and compares its checksum. `None`: it is sound, or there no more.
+    fn check_table(&self, _table: TableRef) -> Result<Option<Damage>> {
+        Ok(None)
+    }
+
+    /// Takes a damaged table out of use, and perhaps others whose keys all lie in its range. What is read
+    /// of that range afterwards is worth nothing until all of it is removed and written anew. `false`: it
+    /// cannot be done now.
+    fn discard(&self, _damage: &Damage) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// One file of sorted rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableRef {
+    pub keyspace: Keyspace,
+    pub number: u64,
+    /// Of its blocks, about.
+    pub bytes: u64,
+}
+
+/// A table whose bytes are not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub table: TableRef,
+    /// Its keys lie from here to there, both included: keys of the engine, not of users.
+    pub first: Bytes,
+    pub last: Bytes,
+    /// Names the file.
+    pub what: String,
 }

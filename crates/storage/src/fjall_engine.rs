@@ -24,7 +24,8 @@
 //! - Before opening: journals (`journal_check`), lists of tables (`manifest_check`).
 //! - After opening: that no synced batch is missing (`frontier`).
 //! - On each read from disk: fjall compares the checksum of the block. [`FjallEngine::verify`] reads
-//!   all table files and compares the checksum of each as a whole.
+//!   all table files and compares the checksum of each as a whole; [`Engine::check_table`] one of them.
+//!   A damaged table is taken out of use by [`Engine::discard`], if somebody has its rows elsewhere.
 //!
 //! # A full disk
 //!
@@ -43,7 +44,7 @@ mod tests;
 pub use options::{CACHE_DEFAULT_BYTES, FjallOptions};
 
 use crate::disk_space::DiskSpace;
-use crate::engine::{Engine, Error, Keyspace, Result, Snapshot, WriteBatch};
+use crate::engine::{Damage, Engine, Error, Keyspace, Result, Snapshot, TableRef, WriteBatch};
 use crate::folder_lock::FolderLock;
 use crate::frontier::Frontier;
 use crate::journal_check::{self, MARK_KEY};
@@ -180,10 +181,15 @@ impl FjallEngine {
                 self.store.display()
             ));
         }
-        self.fail(Error::Io(format!(
-            "{}: a background write failed",
-            self.store.display()
-        )))
+        // A compaction that meets a damaged block ends fjall, too: then say which file it was.
+        let damaged = self.opened().and_then(|opened| opened.verify()).err();
+        self.fail(match damaged {
+            Some(Error::Corrupt(what)) => Error::Corrupt(what),
+            _ => Error::Io(format!(
+                "{}: a background write failed",
+                self.store.display()
+            )),
+        })
     }
 
     fn commit(&self, batch: WriteBatch) -> Result<()> {
@@ -378,6 +384,20 @@ impl Engine for FjallEngine {
 
     fn disk_bytes(&self) -> u64 {
         self.opened().map_or(0, |opened| opened.disk_bytes())
+    }
+
+    fn tables(&self) -> Vec<TableRef> {
+        self.opened()
+            .map_or_else(|_| Vec::new(), |opened| opened.tables())
+    }
+
+    fn check_table(&self, table: TableRef) -> Result<Option<Damage>> {
+        self.opened()?.check_table(table)
+    }
+
+    fn discard(&self, damage: &Damage) -> Result<bool> {
+        self.check_usable()?;
+        self.opened()?.discard(damage)
     }
 }
 

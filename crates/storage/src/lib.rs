@@ -16,6 +16,8 @@ mod manifest_check;
 pub mod mvcc;
 pub mod sim_disk;
 
-pub use engine::{Engine, Error, KeyRange, Keyspace, Pairs, Result, Snapshot, WriteBatch};
+pub use engine::{
+    Damage, Engine, Error, KeyRange, Keyspace, Pairs, Result, Snapshot, TableRef, WriteBatch,
+};
 pub use fjall_engine::{CACHE_DEFAULT_BYTES, FjallEngine, FjallOptions};
 pub use sim_disk::SimDisk;

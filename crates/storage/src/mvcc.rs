@@ -63,7 +63,7 @@ mod tests;
 pub use apply::{Applier, apply, apply_sorted};
 pub use codec::MAX_KEY_BYTES;
 pub use scan::{Page, Row, Rows, scan, visit};
-pub use span::span_ranges;
+pub use span::{is_damaged, span_ranges};
 
 pub(crate) use codec::{
     Present, decode_history_key, decode_history_value, decode_version, encode_tombstone,

@@ -9,7 +9,9 @@
 //!
 //! Deterministic: no clock, no thread, no randomness but what the caller gives.
 
-use crate::engine::{Engine, Error, KeyRange, Keyspace, Pairs, Result, Snapshot, WriteBatch};
+use crate::engine::{
+    Damage, Engine, Error, KeyRange, Keyspace, Pairs, Result, Snapshot, TableRef, WriteBatch,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -59,6 +61,8 @@ pub struct Faults {
     /// The disk answers no sync. The host asks [`SimDisk::is_stalled`] and withholds the sync; one
     /// that is called all the same fails with `Io`, since a call in virtual time cannot hang.
     pub stalled: bool,
+    /// The block that holds this key cannot be read: its checksum is wrong.
+    pub bad: Option<(Keyspace, Bytes)>,
     failed: bool,
 }
 
@@ -151,8 +155,30 @@ impl State {
         Ok(())
     }
 
-    fn read(&self, keyspace: Keyspace, key: &[u8], sequence: u64) -> Option<Bytes> {
-        visible(self.volatile[index(keyspace)].get(key)?, sequence)
+    fn read(&self, keyspace: Keyspace, key: &[u8], sequence: u64) -> Result<Option<Bytes>> {
+        self.check_block(keyspace, key)?;
+        let versions = self.volatile[index(keyspace)].get(key);
+        Ok(versions.and_then(|versions| visible(versions, sequence)))
+    }
+
+    fn check_block(&self, keyspace: Keyspace, key: &[u8]) -> Result<()> {
+        match &self.faults.bad {
+            Some((of, bad)) if *of == keyspace && bad == key => {
+                Err(Error::Corrupt("simulated: a checksum is wrong".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets a row, also after a crash.
+    fn forget(&mut self, keyspace: Keyspace, key: &[u8]) {
+        self.volatile[index(keyspace)].remove(key);
+        self.durable[index(keyspace)].remove(key);
+        for batch in &mut self.unsynced {
+            batch
+                .ops
+                .retain(|(of, other, _)| *of != keyspace || other != key);
+        }
     }
 
     /// Drops versions that neither the present nor a snapshot can see, and keys that ended.
@@ -178,7 +204,7 @@ impl State {
 
 impl Engine for SimDisk {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.shared.lock().read(keyspace, key, u64::MAX))
+        self.shared.lock().read(keyspace, key, u64::MAX)
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
@@ -252,6 +278,45 @@ impl Engine for SimDisk {
             .map(|(key, value)| (key.len() + value.len()) as u64);
         durable.sum::<u64>() + state.unsynced.iter().map(journal_bytes).sum::<u64>()
     }
+
+    /// One for each keyspace that has rows.
+    fn tables(&self) -> Vec<TableRef> {
+        let state = self.shared.lock();
+        let keyspaces = [Keyspace::Data, Keyspace::History, Keyspace::Raft].into_iter();
+        let tables = keyspaces.map(|keyspace| TableRef {
+            keyspace,
+            number: index(keyspace) as u64,
+            bytes: state.durable[index(keyspace)]
+                .iter()
+                .map(|(key, value)| (key.len() + value.len()) as u64)
+                .sum(),
+        });
+        tables.filter(|table| table.bytes > 0).collect()
+    }
+
+    fn check_table(&self, table: TableRef) -> Result<Option<Damage>> {
+        let state = self.shared.lock();
+        let bad = state.faults.bad.clone();
+        let bad = bad.filter(|(keyspace, _)| *keyspace == table.keyspace);
+        Ok(bad.map(|(_, key)| Damage {
+            table,
+            first: key.clone(),
+            last: key,
+            what: "simulated: a checksum is wrong".to_owned(),
+        }))
+    }
+
+    fn discard(&self, damage: &Damage) -> Result<bool> {
+        let mut state = self.shared.lock();
+        if let Some((keyspace, key)) = state.faults.bad.take() {
+            if keyspace == damage.table.keyspace && key == damage.first {
+                state.forget(keyspace, &key);
+            } else {
+                state.faults.bad = Some((keyspace, key));
+            }
+        }
+        Ok(true)
+    }
 }
 
 struct SimSnapshot {
@@ -298,17 +363,18 @@ impl Snapshot for SimSnapshot {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
         let state = self.shared.lock();
         self.check_alive(&state)?;
-        Ok(state.read(keyspace, key, self.sequence))
+        state.read(keyspace, key, self.sequence)
     }
 
     fn scan(&self, keyspace: Keyspace, range: KeyRange, reverse: bool) -> Pairs<'_> {
         let mut range = range;
-        let mut buffered = Vec::new().into_iter();
+        let mut buffered = Vec::<(Bytes, Bytes)>::new().into_iter();
         let mut more = !is_empty_range(&range);
         Box::new(std::iter::from_fn(move || {
             loop {
                 if let Some(pair) = buffered.next() {
-                    return Some(Ok(pair));
+                    let sound = self.shared.lock().check_block(keyspace, &pair.0);
+                    return Some(sound.map(|()| pair));
                 }
                 if !more {
                     return None;

@@ -41,6 +41,7 @@ impl LogWriter {
     fn write_applied(&mut self) -> storage::Result<bool> {
         let mut batch = WriteBatch::default();
         let mut records: Vec<(ShardId, AppliedRecord)> = Vec::new();
+        let mut damaged = Vec::new();
         for shard in &self.touched {
             let Some(member) = self.members.get_mut(shard) else {
                 continue;
@@ -49,7 +50,22 @@ impl LogWriter {
                 continue;
             };
             let writes = self.options.batch_writes;
-            apply_commands(&*self.engine, &mut batch, &member.committed, writes)?;
+            if member.record.presence != Presence::Damaged {
+                let before = batch.ops.len();
+                match apply_commands(&*self.engine, &mut batch, &member.committed, writes) {
+                    Err(storage::Error::Corrupt(what)) if !member.is_alone() => {
+                        // What it has written of this so far harms nobody: its rows are worth nothing now.
+                        batch.ops.truncate(before);
+                        member.record.presence = Presence::Damaged;
+                        damaged.push((*shard, what));
+                    }
+                    applied => applied?,
+                }
+            }
+            if member.record.presence == Presence::Damaged {
+                // With every position that has no rows, whatever became of the batch that said so first.
+                member.record.put(&mut batch);
+            }
             let newest = member.committed.iter().filter_map(|effect| match effect {
                 Effect::Write(command) => Some(command.commit_ts),
                 Effect::Members(_) => None,
@@ -77,6 +93,9 @@ impl LogWriter {
             return Ok(false);
         }
         write_promised(&*self.engine, batch)?;
+        for (shard, what) in damaged {
+            self.set_damaged(shard, &what);
+        }
         let now = self.env.clock.monotonic_nanos();
         for (shard, record) in records {
             if let Some(member) = self.members.get_mut(&shard) {
@@ -113,6 +132,7 @@ impl LogWriter {
             let (liveness, ends) = (&self.liveness, &mut self.lease_ends);
             let proposed = member.update_lease(liveness, ends, || clock.now());
             member.replica.set_leader(member.leader_store());
+            member.replica.set_peers(!member.is_alone());
             let standing = member.standing();
             if member.standing_reported != Some(standing) {
                 member.standing_reported = Some(standing);
@@ -122,6 +142,7 @@ impl LogWriter {
                 // The next turn goes on; the driver asks `is_busy`.
                 self.touched.insert(shard);
             }
+            self.hand_over_if_damaged(shard);
             self.plan_wake(shard);
         }
     }

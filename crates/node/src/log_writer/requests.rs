@@ -28,6 +28,14 @@ impl LogWriter {
             Request::Inspect { shard, reply } => {
                 let _ = reply.send(self.inspect(shard));
             }
+            Request::Damaged { shard, what } => {
+                self.mark_damaged(|member| member.record.descriptor.id == shard, &what)?;
+            }
+            Request::DamagedTable { damage, reply } => {
+                let marked =
+                    self.mark_damaged(|member| member.has_keys_in(&damage), &damage.what)?;
+                let _ = reply.send(marked);
+            }
             Request::Connected { peer, connected } => self.set_connected(peer, connected),
             Request::SnapshotSent { shard, to, arrived } => {
                 if let Some(member) = self.members.get_mut(&shard) {

@@ -2,6 +2,7 @@
 
 use super::LogWriter;
 use crate::member::WakeFor;
+use crate::replica_record::Presence;
 use sharding::ShardId;
 use std::time::Duration;
 
@@ -111,6 +112,10 @@ impl LogWriter {
                 let _ = member.group.campaign();
             } else if member.group.is_transferring() {
                 member.group.abort_transfer();
+                if member.record.presence == Presence::Damaged {
+                    // It holds no lease, and the next one is asked.
+                    continue;
+                }
                 // Nobody knows whether the other one leads: begin a term in which there is no doubt.
                 member.group.step_down();
                 let _ = member.group.campaign();

@@ -9,7 +9,7 @@ use futures::future::{Either, join_all, select};
 use membership::service::{Intent, State};
 use sharding::ShardId;
 use sharding::shard_map::FIRST_SHARD;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ const REFRESH_ROUNDS: u32 = 5;
 
 /// How stores stand, as they say.
 type Reports = BTreeMap<StoreId, Arc<Report>>;
+/// Replicas that say that they are damaged.
+type Damaged = BTreeSet<(ShardId, u64)>;
 /// The replica that leads each shard, and the store it is on.
 type Leaders<'a> = BTreeMap<ShardId, (StoreId, &'a ReplicaReport)>;
 
@@ -98,7 +100,7 @@ impl Manager {
         }
         *self.settled.lock() = None;
         let leaders = leaders(&reports);
-        let view = self.view(&settled.stores, &leaders);
+        let view = self.view(&settled.stores, &leaders, &damaged(&reports));
         let policy = Policy {
             replication_factor: factor,
             ..Policy::default()
@@ -209,7 +211,12 @@ impl Manager {
         stores.collect()
     }
 
-    fn view(&self, stores: &BTreeMap<StoreId, StoreView>, leaders: &Leaders<'_>) -> ClusterView {
+    fn view(
+        &self,
+        stores: &BTreeMap<StoreId, StoreView>,
+        leaders: &Leaders<'_>,
+        damaged: &Damaged,
+    ) -> ClusterView {
         let moving = self.moving.lock();
         let shards = leaders.values().map(|(store, leader)| {
             let voters = &leader.voters;
@@ -218,6 +225,13 @@ impl Manager {
                 id: leader.descriptor.id,
                 replicas: replicas
                     .filter(|replica| voters.contains(&replica.id))
+                    .map(|replica| replica.store)
+                    .collect(),
+                damaged: leader
+                    .descriptor
+                    .replicas
+                    .iter()
+                    .filter(|replica| damaged.contains(&(leader.descriptor.id, replica.id)))
                     .map(|replica| replica.store)
                     .collect(),
                 lease: leader.holds_lease.then_some(*store),
@@ -343,6 +357,15 @@ fn leaders(reports: &Reports) -> Leaders<'_> {
         }
     }
     leaders
+}
+
+/// All replicas that say so of themselves.
+fn damaged(reports: &Reports) -> Damaged {
+    let replicas = reports.values().flat_map(|report| &report.replicas);
+    replicas
+        .filter(|replica| replica.damaged)
+        .map(|replica| (replica.descriptor.id, replica.replica))
+        .collect()
 }
 
 fn describe(step: &Move) -> String {

@@ -79,6 +79,8 @@ pub struct ReplicaReport {
     pub voters: Vec<u64>,
     /// A change of the members is under way.
     pub changing: bool,
+    /// Its rows are not to be read: it is to be removed and copied again.
+    pub damaged: bool,
 }
 
 impl Call {
@@ -246,7 +248,12 @@ impl Report {
         for replica in &self.replicas {
             replica.descriptor.put(out);
             put_varint(out, replica.replica);
-            let flags = [replica.leads, replica.holds_lease, replica.changing];
+            let flags = [
+                replica.leads,
+                replica.holds_lease,
+                replica.changing,
+                replica.damaged,
+            ];
             flags.iter().for_each(|flag| out.push(u8::from(*flag)));
             put_varint(out, replica.term);
             put_varint(out, replica.applied);
@@ -270,12 +277,14 @@ impl Report {
                 let leads = reader.u8()? == 1;
                 let holds_lease = reader.u8()? == 1;
                 let changing = reader.u8()? == 1;
+                let damaged = reader.u8()? == 1;
                 Some(ReplicaReport {
                     descriptor,
                     replica,
                     leads,
                     holds_lease,
                     changing,
+                    damaged,
                     term: reader.varint()?,
                     applied: reader.varint()?,
                     log_entries: reader.varint()?,
@@ -357,6 +366,7 @@ mod tests {
                 log_entries: 3,
                 voters: vec![9, 10],
                 changing: true,
+                damaged: true,
             }],
         };
         let node = NodeRow {
@@ -398,6 +408,7 @@ mod tests {
             log_entries: 0,
             voters: vec![9],
             changing: false,
+            damaged: false,
         };
         let answer = |revision, complete, replicas, gone| Report {
             revision,

@@ -1,6 +1,7 @@
 //! The follower's end of a copy.
 
 use super::Snapshots;
+use super::discard::Undisturbed;
 use super::removal::remove_rows;
 use super::wire::{Call, encode_answer};
 use crate::inbox::Request;
@@ -22,6 +23,7 @@ struct Arriving {
     from: StoreId,
     /// Pieces that are written.
     pieces: u64,
+    since: Undisturbed,
 }
 
 /// See the module.
@@ -109,7 +111,9 @@ impl Receiver {
     /// Pieces of this copy that are written, if it is the one that is arriving.
     fn pieces(&self, from: StoreId, copy: u64, shard: ShardId) -> Option<u64> {
         let arriving = self.arriving.lock().get(&shard).copied()?;
-        (arriving.copy == copy && arriving.from == from).then_some(arriving.pieces)
+        let same = arriving.copy == copy && arriving.from == from;
+        let whole = self.snapshots.undisturbed() == Some(arriving.since);
+        (same && whole).then_some(arriving.pieces)
     }
 
     async fn offer(
@@ -128,6 +132,9 @@ impl Receiver {
         if self.snapshots.overlaps_removal(&descriptor) {
             return Ok(false);
         }
+        let Some(since) = self.snapshots.undisturbed() else {
+            return Ok(false);
+        };
         let record = ReplicaRecord {
             id: replica,
             presence: Presence::Partial,
@@ -144,11 +151,13 @@ impl Receiver {
             return Ok(false);
         }
         let snapshots = &self.snapshots;
-        remove_rows(&*snapshots.engine, &snapshots.env, &descriptor).await?;
+        let removed = remove_rows(&*snapshots.engine, &snapshots.env, &descriptor).await;
+        removed.inspect_err(|error| snapshots.note_damage(error))?;
         let arriving = Arriving {
             copy,
             from,
             pieces: 0,
+            since,
         };
         self.arriving.lock().insert(shard, arriving);
         Ok(true)

@@ -27,8 +27,16 @@ impl Snapshots {
         let snapshots = Arc::clone(self);
         let task = async move {
             let (engine, env) = (&*snapshots.engine, &snapshots.env);
-            while let Err(error) = remove_rows(engine, env, &record.descriptor).await {
-                tracing::warn!(%error, shard = shard.0, "cannot remove a replica's rows yet");
+            loop {
+                let before = snapshots.undisturbed();
+                match remove_rows(engine, env, &record.descriptor).await {
+                    Ok(()) if before.is_some() && before == snapshots.undisturbed() => break,
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, shard = shard.0, "cannot remove a replica's rows yet");
+                        snapshots.note_damage(&error);
+                    }
+                }
                 env.clock.sleep(RETRY_PAUSE).await;
                 if !snapshots.is_open() {
                     return;

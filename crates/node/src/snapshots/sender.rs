@@ -3,7 +3,7 @@
 use super::Snapshots;
 use super::wire::{Call, Row, decode_answer};
 use crate::inbox::Request;
-use crate::replica_record::ReplicaRecord;
+use crate::replica_record::{Presence, ReplicaRecord};
 use bytes::Bytes;
 use consensus::{GroupId, Message, ReplicaId, Snapshot, wire};
 use sharding::ShardId;
@@ -27,6 +27,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 enum Ends {
     #[error("the receiver does not want it")]
     Unwanted,
+    #[error("the replica is not whole")]
+    Unfit,
     #[error("the receiver cannot be reached: {0:?}")]
     Lost(CallError),
     #[error(transparent)]
@@ -43,6 +45,10 @@ impl Snapshots {
             };
             let replica = ReplicaId(message.to);
             let sent = snapshots.copy(shard, to, message).await;
+            if let Err(Ends::Disk(storage::Error::Corrupt(what))) = &sent {
+                let what = what.clone();
+                snapshots.with_inbox(|inbox| inbox.request(Request::Damaged { shard, what }));
+            }
             if let Err(why) = &sent {
                 tracing::info!(shard = shard.0, to = to.0, %why, "a copy did not arrive");
             }
@@ -61,6 +67,9 @@ impl Snapshots {
         let snapshot = self.engine.snapshot();
         let head = Snapshot::read(GroupId(shard.0), &*snapshot)?;
         let record = ReplicaRecord::load(shard, &*snapshot)?.ok_or(Ends::Unwanted)?;
+        if record.presence != Presence::Whole {
+            return Err(Ends::Unfit);
+        }
         head.replace_in(&mut message);
         let copy = self.env.rng.next_u64();
         let offer = Call::Offer {

@@ -1,8 +1,9 @@
 //! An open fjall database with its four keyspaces.
 
 use super::FjallOptions;
-use crate::engine::{Error, Keyspace, Result};
+use crate::engine::{Damage, Error, Keyspace, Result, TableRef};
 use crate::{journal_check, manifest_check};
+use bytes::Bytes;
 use fjall::Database;
 use lsm_tree::AbstractTree;
 use std::io::ErrorKind;
@@ -19,6 +20,12 @@ pub const RAFT_NUMBER: u64 = 4;
 /// first level. One more of either may come between a look and the end of a commit.
 const SEALED_MEMTABLES_MAX: usize = 3;
 const L0_RUNS_MAX: usize = 18;
+const KEYSPACES_IN_ORDER: [Keyspace; KEYSPACES] = [
+    Keyspace::Data,
+    Keyspace::History,
+    Keyspace::Intents,
+    Keyspace::Raft,
+];
 /// What `stat` counts blocks in.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -132,6 +139,50 @@ impl Opened {
         [&self.data, &self.history, &self.intents, &self.raft]
             .into_iter()
             .try_for_each(verify)
+    }
+
+    pub fn tables(&self) -> Vec<TableRef> {
+        let keyspaces = KEYSPACES_IN_ORDER.into_iter();
+        let tables = keyspaces.flat_map(|keyspace| {
+            let version = self.keyspace(keyspace).tree.current_version();
+            let tables = version.iter_tables().map(|table| TableRef {
+                keyspace,
+                number: table.id(),
+                bytes: table.metadata.file_size,
+            });
+            tables.collect::<Vec<_>>()
+        });
+        tables.collect()
+    }
+
+    /// See [`crate::Engine::check_table`]. The version held here keeps the file meanwhile.
+    pub fn check_table(&self, table: TableRef) -> Result<Option<Damage>> {
+        let version = self.keyspace(table.keyspace).tree.current_version();
+        let Some(found) = version.iter_tables().find(|t| t.id() == table.number) else {
+            return Ok(None);
+        };
+        match manifest_check::check_table(&found.path, found.checksum().into_u128()) {
+            Ok(()) => Ok(None),
+            Err(Error::Corrupt(what)) => Ok(Some(Damage {
+                table,
+                first: Bytes::copy_from_slice(found.metadata.key_range.min()),
+                last: Bytes::copy_from_slice(found.metadata.key_range.max()),
+                what,
+            })),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// See [`crate::Engine::discard`]. Waits for compactions, which may be reading the table.
+    pub fn discard(&self, damage: &Damage) -> Result<bool> {
+        let keyspace = self.keyspace(damage.table.keyspace);
+        let range = damage.first.as_ref()..=damage.last.as_ref();
+        let dropped = keyspace.tree.drop_range::<&[u8], _>(range);
+        dropped
+            .map_err(|error| map_error(error.into(), &self.store.display().to_string(), true))?;
+        let version = keyspace.tree.current_version();
+        let is_left = version.iter_tables().any(|t| t.id() == damage.table.number);
+        Ok(!is_left)
     }
 
     /// Bytes that files really take: journals are made long and filled later.

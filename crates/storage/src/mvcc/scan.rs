@@ -50,7 +50,8 @@ pub fn scan(
 }
 
 /// Shows what [`scan`] would collect, row by row, to `show`: key and value, until it says false or a
-/// limit is reached. Returns where to go on. Nothing is copied or kept.
+/// limit is reached. Returns where to go on. Nothing is copied or kept. What cannot be read ends the page
+/// before it: an error means that nothing was shown.
 #[expect(
     clippy::too_many_arguments,
     reason = "the same as scan's, and where the rows go"
@@ -72,14 +73,41 @@ pub fn visit(
             start
         })));
     }
+    let mut shown = None;
+    let ended = visit_until(
+        snapshot.scan(Keyspace::Data, range(start, end), reverse),
+        |key| get_from_history(snapshot, key, at),
+        at,
+        (limit_rows, limit_bytes),
+        &mut shown,
+        show,
+    );
+    match (ended, shown) {
+        (Ok(true), _) => Ok(None),
+        // The next page begins with what failed.
+        (Ok(false) | Err(_), Some(last)) => Ok(Some(resume_after(&last, reverse))),
+        (Ok(false), None) => Ok(None),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Whether it came to the end of the span; `shown` is the last key that was shown.
+fn visit_until(
+    pairs: Pairs<'_>,
+    history: impl Fn(&[u8]) -> Result<Option<(Bytes, Timestamp)>>,
+    at: Timestamp,
+    (limit_rows, limit_bytes): (usize, usize),
+    shown: &mut Option<Bytes>,
+    show: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<bool> {
     let (mut rows, mut bytes) = (0, 0);
-    for pair in snapshot.scan(Keyspace::Data, range(start, end), reverse) {
+    for pair in pairs {
         let (key, raw) = pair?;
         let old;
         let value = match present_value(&key, &raw, at)? {
             Present::Value(value) => value,
             Present::Deleted => continue,
-            Present::Newer => match get_from_history(snapshot, &key, at)? {
+            Present::Newer => match history(&key)? {
                 Some((value, _)) => {
                     old = value;
                     &old[..]
@@ -89,11 +117,13 @@ pub fn visit(
         };
         rows += 1;
         bytes += key.len() + value.len();
-        if !show(&key, value) || rows >= limit_rows || bytes >= limit_bytes {
-            return Ok(Some(resume_after(&key, reverse)));
+        let goes_on = show(&key, value) && rows < limit_rows && bytes < limit_bytes;
+        *shown = Some(key);
+        if !goes_on {
+            return Ok(false);
         }
     }
-    Ok(None)
+    Ok(true)
 }
 
 fn range(start: &[u8], end: &[u8]) -> KeyRange {

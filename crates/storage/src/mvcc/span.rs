@@ -1,9 +1,9 @@
 //! All engine rows of a span of user keys: for copying a shard, and for removing it.
 
 use super::codec::history_start;
-use crate::engine::{KeyRange, Keyspace};
+use crate::engine::{Damage, KeyRange, Keyspace};
 use bytes::Bytes;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 /// Where the versions of the user keys in `start..end` lie (`None`: to the last key).
 pub fn span_ranges(start: &[u8], end: Option<&[u8]>) -> [(Keyspace, KeyRange); 2] {
@@ -23,12 +23,59 @@ pub fn span_ranges(start: &[u8], end: Option<&[u8]>) -> [(Keyspace, KeyRange); 2
     ]
 }
 
+/// Whether versions of the user keys in `start..end` may be among what is damaged.
+pub fn is_damaged(start: &[u8], end: Option<&[u8]>, damage: &Damage) -> bool {
+    span_ranges(start, end)
+        .into_iter()
+        .any(|(keyspace, range)| {
+            let begins = match range.start_bound() {
+                Bound::Included(first) => *first <= damage.last,
+                Bound::Excluded(first) => *first < damage.last,
+                Bound::Unbounded => true,
+            };
+            let ends = match range.end_bound() {
+                Bound::Included(last) => *last >= damage.first,
+                Bound::Excluded(last) => *last > damage.first,
+                Bound::Unbounded => true,
+            };
+            keyspace == damage.table.keyspace && begins && ends
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{Engine, WriteBatch};
     use crate::{SimDisk, mvcc};
     use types::Timestamp;
+
+    #[test]
+    fn damage_concerns_the_spans_that_it_lies_in() {
+        use crate::engine::TableRef;
+        let damage = |keyspace, first: &'static [u8], last: &'static [u8]| Damage {
+            table: TableRef {
+                keyspace,
+                number: 1,
+                bytes: 1,
+            },
+            first: Bytes::from_static(first),
+            last: Bytes::from_static(last),
+            what: String::new(),
+        };
+        let data = damage(Keyspace::Data, b"d", b"f");
+        assert!(is_damaged(b"", None, &data));
+        assert!(is_damaged(b"f", None, &data));
+        assert!(!is_damaged(b"f\0", None, &data));
+        assert!(is_damaged(b"a", Some(b"d\0"), &data));
+        assert!(!is_damaged(b"a", Some(b"d"), &data));
+        assert!(!is_damaged(b"", None, &damage(Keyspace::Raft, b"d", b"f")));
+        // A joining replica has no keys yet.
+        assert!(!is_damaged(
+            b"",
+            Some(b""),
+            &damage(Keyspace::Data, b"a", b"z")
+        ));
+    }
 
     #[test]
     fn ranges_hold_the_versions_of_their_keys_and_no_others() {

@@ -253,3 +253,48 @@ fn a_torn_tail_is_cut_off_and_synced_batches_stay() {
     });
     assert_eq!(rows.unwrap().len(), 10);
 }
+
+#[test]
+fn a_damaged_table_is_found_and_taken_out_of_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = make_store(folder.path());
+    let engine = FjallEngine::open(folder.path(), small()).unwrap();
+    let tables = engine.tables();
+    assert!(tables.iter().all(|t| engine.check_table(*t) == Ok(None)));
+    let table = *tables
+        .iter()
+        .find(|table| table.keyspace == Keyspace::Data)
+        .unwrap();
+    // Data is the first keyspace after the engine's own.
+    let file = folder.path().join(format!(
+        "{STORE_FOLDER}/keyspaces/1/tables/{}",
+        table.number
+    ));
+    let mut bytes = fs::read(&file).unwrap();
+    assert!(bytes.len() as u64 >= table.bytes);
+    bytes[40] ^= 4;
+    fs::write(&file, bytes).unwrap();
+
+    let damage = engine.check_table(table).unwrap().unwrap();
+    assert!(damage.what.contains(&format!("tables/{}", table.number)));
+    assert!(damage.first <= damage.last);
+    let ranges = expected.keys().filter(|(k, _)| *k == Keyspace::Data);
+    let (first, last) = (&ranges.clone().min().unwrap().1, &ranges.max().unwrap().1);
+    assert!(*first <= damage.first && damage.last <= *last);
+    assert_eq!(engine.discard(&damage), Ok(true));
+    assert!(!engine.tables().contains(&table));
+    assert_eq!(engine.check_table(table), Ok(None));
+    // Whatever is left of its keys can be read, removed and written anew, and stays so.
+    let mut batch = WriteBatch::default();
+    for pair in engine.snapshot().scan(Keyspace::Data, ALL, false) {
+        batch.delete(Keyspace::Data, pair.unwrap().0);
+    }
+    for ((keyspace, key), value) in &expected {
+        if *keyspace == Keyspace::Data {
+            batch.put(Keyspace::Data, key.clone(), value.clone());
+        }
+    }
+    engine.write(batch).unwrap();
+    drop(engine);
+    assert!(read_all(folder.path()).unwrap() == expected);
+}
