@@ -104,6 +104,24 @@ impl Cluster {
         node.disk
     }
 
+    fn name(&self, at: usize) -> StoreId {
+        self.nodes[at].store.identity().store
+    }
+
+    /// Which node holds the first shard's lease.
+    async fn holder(&self) -> usize {
+        let began = Instant::now();
+        loop {
+            let reports = self.reports().await;
+            let holds = |report: &Report| report.replicas.iter().any(|r| r.holds_lease);
+            if let Some(holder) = reports.iter().position(holds) {
+                return holder;
+            }
+            assert!(began.elapsed() < DEADLINE, "no lease holder: {reports:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn reports(&self) -> Vec<Report> {
         let mut reports = Vec::new();
         for node in &self.nodes {
@@ -311,4 +329,69 @@ async fn the_scrub_finds_what_nobody_reads() {
     cluster.damage(1, "key");
     cluster.nodes[1].store.pause_scrub(false);
     cluster.until_repaired(1, before).await;
+}
+
+/// Writes this many rows of a MiB each in one transaction.
+async fn set_large(c: &Coordinator, rows: u8, value: u8) -> Result<()> {
+    let mut txn = c.begin(Isolation::ReadCommitted, false);
+    txn.begin_statement(ReadScope::All).await?;
+    for row in 0..rows {
+        let key = [b"large", &[row][..]].concat();
+        txn.lock(&key, LockMode::Update, FOREVER).await?;
+        txn.put(key, vec![value; 1 << 20])?;
+    }
+    txn.commit().await.map(|_| ())
+}
+
+async fn set_large_at_last(c: &Coordinator, rows: u8, value: u8) {
+    let began = Instant::now();
+    while let Err(error) = set_large(c, rows, value).await {
+        assert_eq!(error.state, SqlState::SERIALIZATION_FAILURE, "{error}");
+        assert!(began.elapsed() < DEADLINE, "{error}");
+    }
+}
+
+/// What these rows begin with, in the snapshot of one statement.
+async fn get_large(c: &Coordinator, rows: u8) -> Result<Vec<Option<u8>>> {
+    let mut txn = c.begin(Isolation::ReadCommitted, true);
+    txn.begin_statement(ReadScope::All).await?;
+    let mut found = Vec::new();
+    for row in 0..rows {
+        let value = txn.get(&[b"large", &[row][..]].concat()).await?;
+        found.push(value.map(|value| value[0]));
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_commit_of_another_node_is_done_whole_or_not_at_all() {
+    const ROWS: u8 = 28;
+    let mut cluster = Cluster::start(3).await;
+    cluster.until_settled().await;
+    let gateway = (cluster.holder().await + 1) % 3;
+    set_large_at_last(&cluster.nodes[gateway].coordinator, ROWS, 1).await;
+    for node in &cluster.nodes {
+        let found = get_large(&node.coordinator, ROWS).await.expect("a read");
+        assert_eq!(found, [Some(1); ROWS as usize]);
+    }
+
+    // The lease holder is lost in the middle of the pieces.
+    cluster.until_settled().await;
+    let holder = cluster.holder().await;
+    let (from, to) = (cluster.name((holder + 1) % 3), cluster.name(holder));
+    cluster.network.cut_after(from, to, 3, 1 << 20);
+    let c = &cluster.nodes[(holder + 1) % 3].coordinator;
+    let error = set_large(c, ROWS, 2).await.expect_err("cut off");
+    assert_eq!(error.state, SqlState::SERIALIZATION_FAILURE, "{error}");
+    cluster.kill(holder).await;
+    set_at_last(&cluster.nodes[0].coordinator, "key", "after").await;
+    for node in &cluster.nodes {
+        let found = get_large(&node.coordinator, ROWS).await.expect("a read");
+        assert_eq!(found, [Some(1); ROWS as usize]);
+    }
+    for node in &cluster.nodes {
+        set_large_at_last(&node.coordinator, ROWS, 3).await;
+    }
+    let found = get_large(&cluster.nodes[1].coordinator, ROWS).await;
+    assert_eq!(found, Ok(vec![Some(3); ROWS as usize]));
 }

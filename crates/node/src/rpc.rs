@@ -3,11 +3,13 @@
 //! - [`wire`]: questions and answers as bytes.
 //! - [`RemoteShards`]: another node's store as a [`ShardServer`]: the asking end.
 //! - [`Service`]: the answering end, before this node's own store.
+//! - `staged`: a large commit travels in pieces, which wait there for the last one.
 //!
 //! [`ShardServer`]: crate::shard_server::ShardServer
 
 mod remote;
 mod service;
+mod staged;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -15,8 +17,8 @@ pub mod wire;
 pub use remote::RemoteShards;
 pub use service::Service;
 
-/// Longest request in bytes, below what the network takes as one body (32 MiB). A commit that is longer
-/// can't be made from another node than the lease holder's.
+/// Longest request in bytes, below what the network takes as one body (32 MiB). Commits travel in pieces, so
+/// only a single row can be longer.
 pub const REQUEST_BYTES: usize = 24 << 20;
 
 /// Longest answer in bytes: what a scan's page is kept to. A single row that is larger is sent all the same.

@@ -102,6 +102,8 @@ struct Nodes {
     addresses: BTreeMap<String, StoreId>,
     /// No messages pass from the first to the second.
     cut: BTreeSet<(StoreId, StoreId)>,
+    /// Which connections will be cut, after how many calls of how many bytes at least.
+    fuses: BTreeMap<(StoreId, StoreId), (usize, usize)>,
 }
 
 impl MemoryNetwork {
@@ -153,6 +155,27 @@ impl MemoryNetwork {
         };
     }
 
+    /// Cuts a connection in one direction as soon as `calls` of at least `bytes` have passed.
+    pub fn cut_after(&self, from: StoreId, to: StoreId, calls: usize, bytes: usize) {
+        self.nodes.lock().fuses.insert((from, to), (calls, bytes));
+    }
+
+    fn count_call(&self, from: StoreId, to: StoreId, bytes: usize) {
+        let mut nodes = self.nodes.lock();
+        let Some((left, least)) = nodes.fuses.get_mut(&(from, to)) else {
+            return;
+        };
+        if bytes < *least {
+            return;
+        }
+        if *left > 0 {
+            *left -= 1;
+            return;
+        }
+        nodes.fuses.remove(&(from, to));
+        nodes.cut.insert((from, to));
+    }
+
     fn reach(&self, from: StoreId, to: StoreId) -> Option<Arc<dyn Peer>> {
         let nodes = self.nodes.lock();
         let passes = !nodes.cut.contains(&(from, to));
@@ -177,6 +200,7 @@ impl Transport for MemoryTransport {
     }
 
     fn call(&self, to: StoreId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
+        self.network.count_call(self.store, to, request.len());
         match self.network.reach(self.store, to) {
             Some(peer) => {
                 let answer = peer.call(Some(self.store), request);

@@ -1,6 +1,7 @@
 //! Another node's store, asked over the network.
 
 use super::REQUEST_BYTES;
+use super::staged::pieces;
 use super::wire::{
     Notice, Patience, Request, Response, decode_answer, encode_notice, encode_request,
 };
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use txn::kv::{
     CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, TxnId, Value, WaitPolicy,
 };
-use types::env::{CallError, Clock, Transport};
+use types::env::{BoxFuture, CallError, Clock, Transport};
 use types::{Error, MaybeReady, SqlState, StoreId, Timestamp};
 
 /// See the module. One per peer.
@@ -64,11 +65,10 @@ impl RemoteShards {
         take: fn(Response) -> Option<T>,
         place: Option<Place>,
     ) -> Answer<T> {
-        let frame = encode_request(self.link.node.now(), request);
-        if frame.len() > REQUEST_BYTES {
-            return MaybeReady::ready(Err(Failure::Failed(too_large(frame.len()))));
-        }
-        let call = self.link.transport.call(self.link.to, frame);
+        let call = match self.link.call(request) {
+            Ok(call) => call,
+            Err(failure) => return MaybeReady::ready(Err(failure)),
+        };
         let link = Arc::clone(&self.link);
         MaybeReady::pending(async move {
             let answer = call.await;
@@ -86,6 +86,39 @@ impl RemoteShards {
 }
 
 impl Link {
+    fn call(&self, request: &Request) -> Result<Call, Failure> {
+        let frame = encode_request(self.node.now(), request);
+        if frame.len() > REQUEST_BYTES {
+            return Err(Failure::Failed(too_large(frame.len())));
+        }
+        Ok(self.transport.call(self.to, frame))
+    }
+
+    /// All pieces of a commit but the last, one after the other. Nothing is committed by them.
+    async fn stage(
+        &self,
+        shard: ShardId,
+        txn: TxnId,
+        pieces: Vec<Vec<(Key, Option<Value>)>>,
+    ) -> Result<(), Failure> {
+        for (number, writes) in (0..).zip(pieces) {
+            let piece = Request::Stage {
+                shard,
+                txn,
+                number,
+                writes,
+            };
+            let answer = self.call(&piece)?.await;
+            let answer = answer.map_err(|_| Failure::Unreachable(false))?;
+            let staged = self.take(answer, done);
+            staged.map_err(|failure| match failure {
+                Failure::Unreachable(_) => Failure::Unreachable(false),
+                failure => failure,
+            })?;
+        }
+        Ok(())
+    }
+
     fn take<T>(&self, answer: Bytes, take: fn(Response) -> Option<T>) -> Result<T, Failure> {
         let Some((stamp, outcome)) = decode_answer(answer) else {
             return Err(self.not_understood());
@@ -111,6 +144,23 @@ impl From<CallError> for Failure {
     }
 }
 
+/// An answer on its way.
+type Call = BoxFuture<Result<Bytes, CallError>>;
+
+fn done(response: Response) -> Option<()> {
+    match response {
+        Response::Done => Some(()),
+        _ => None,
+    }
+}
+
+fn committed(response: Response) -> Option<Committed> {
+    match response {
+        Response::Committed(committed) => Some(committed),
+        _ => None,
+    }
+}
+
 fn too_large(bytes: usize) -> Error {
     Error::new(
         SqlState::PROGRAM_LIMIT_EXCEEDED,
@@ -119,7 +169,7 @@ fn too_large(bytes: usize) -> Error {
     .detail(format!(
         "It has {bytes} bytes, the limit is {REQUEST_BYTES} bytes."
     ))
-    .hint("Use smaller transactions, or connect to the node that holds the shard's lease.")
+    .hint("Write smaller rows, or connect to the node that holds the shard's lease.")
 }
 
 /// A place in a lock's queue at the other end, left when dropped before there was an answer.
@@ -239,10 +289,7 @@ impl ShardServer for RemoteShards {
 
     fn roll_call(&self, _gateway: StoreId, live: &[TxnId]) -> Answer<()> {
         let live = live.to_vec();
-        self.ask(&Request::RollCall { live }, |response| match response {
-            Response::Done => Some(()),
-            _ => None,
-        })
+        self.ask(&Request::RollCall { live }, done)
     }
 
     fn commit(
@@ -252,14 +299,28 @@ impl ShardServer for RemoteShards {
         request: CommitRequest,
         locked_under: Option<LeaseId>,
     ) -> Answer<Committed> {
+        let (txn, mut request) = (request.txn, request);
+        let mut pieces = pieces(std::mem::take(&mut request.writes));
+        request.writes = pieces.pop().unwrap_or_default();
         let request = Request::Commit {
             shard,
             request,
             locked_under,
+            staged: pieces.len() as u64,
         };
-        self.ask(&request, |response| match response {
-            Response::Committed(committed) => Some(committed),
-            _ => None,
+        if pieces.is_empty() {
+            return self.ask(&request, committed);
+        }
+        let link = Arc::clone(&self.link);
+        MaybeReady::pending(async move {
+            if let Err(failure) = link.stage(shard, txn, pieces).await {
+                // What was staged may go. Its locks go with it: they would be released next.
+                let notice = encode_notice(&Notice::UnlockAll { txn });
+                link.transport.send(link.to, notice);
+                return Err(failure);
+            }
+            let answer = link.call(&request)?.await;
+            link.take(answer?, committed)
         })
     }
 }

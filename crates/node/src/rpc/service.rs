@@ -10,8 +10,12 @@
 //! is not named in the next, has ended: its gateway had noted it before it asked for its first lock, that was
 //! before the first roll call was answered, and the second list was written after that.
 //! A transaction whose commit has arrived is the shard's, and not remembered any longer.
+//!
+//! Pieces of commits ([`Request::Stage`]) are dropped when the connection to their gateway breaks, when the
+//! transaction ends, and when a piece finds that the lease has gone: see `staged`.
 
 use super::ANSWER_BYTES;
+use super::staged::{Staging, out_of_order};
 use super::wire::{
     Notice, Outcome, Request, Response, Stamp, decode_notice, decode_request, encode_answer,
 };
@@ -21,9 +25,10 @@ use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
+use sharding::ShardId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use txn::kv::{ScanRequest, TxnId};
+use txn::kv::{Key, ScanRequest, TxnId, Value};
 use types::env::{BoxFuture, Clock};
 use types::{Error, MaybeReady, SqlState, StoreId};
 
@@ -39,6 +44,7 @@ pub struct Service {
     node: Arc<NodeClock>,
     clock: Arc<dyn Clock>,
     gateways: Mutex<BTreeMap<StoreId, Gateway>>,
+    staging: Mutex<Staging>,
 }
 
 /// What another node's sessions have here.
@@ -62,6 +68,7 @@ impl Service {
             node,
             clock,
             gateways: Mutex::default(),
+            staging: Mutex::default(),
         })
     }
 
@@ -90,6 +97,7 @@ impl Service {
             Some(Notice::Unlock { shard, txn, keys }) => self.shards.unlock(shard, txn, &keys),
             Some(Notice::UnlockAll { txn }) => {
                 self.forget(from, txn);
+                self.staging.lock().drop_pieces(from, txn);
                 self.shards.unlock_all(txn);
             }
             Some(Notice::Leave { call }) => self.leave(from, call),
@@ -103,6 +111,7 @@ impl Service {
         if connected {
             return;
         }
+        self.staging.lock().drop_gateway(peer);
         let waiting = match self.gateways.lock().get_mut(&peer) {
             Some(gateway) => std::mem::take(&mut gateway.waiting),
             None => return,
@@ -114,6 +123,7 @@ impl Service {
 
     /// A gateway will never come back under this name: releases what its sessions have here.
     pub fn lost(&self, peer: StoreId) {
+        self.staging.lock().drop_gateway(peer);
         let Some(gateway) = self.gateways.lock().remove(&peer) else {
             return;
         };
@@ -123,6 +133,11 @@ impl Service {
         for txn in gateway.holding.keys() {
             self.shards.unlock_all(*txn);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.staging.lock().bytes()
     }
 
     #[cfg(test)]
@@ -184,18 +199,63 @@ impl Service {
             }
             Request::Commit {
                 shard,
-                request,
+                mut request,
                 locked_under,
+                staged,
             } => {
                 self.forget(from, request.txn);
+                if staged > 0 {
+                    let pieces = self.staging.lock().take(from, request.txn, staged);
+                    let Some(mut writes) = pieces else {
+                        shards.unlock_all(request.txn);
+                        return MaybeReady::ready(Err(out_of_order().into()));
+                    };
+                    writes.append(&mut request.writes);
+                    request.writes = writes;
+                }
                 let answer = shards.commit(shard, from, request, locked_under);
                 respond(answer, Response::Committed)
             }
+            Request::Stage {
+                shard,
+                txn,
+                number,
+                writes,
+            } => self.stage(from, shard, txn, number, writes),
             Request::RollCall { live } => {
                 self.roll_call(from, live);
                 MaybeReady::ready(Ok(Response::Done))
             }
         }
+    }
+
+    /// Keeps a piece of a commit, if this store could commit it now.
+    fn stage(
+        self: &Arc<Self>,
+        from: StoreId,
+        shard: ShardId,
+        txn: TxnId,
+        number: u64,
+        writes: Vec<(Key, Option<Value>)>,
+    ) -> MaybeReady<Outcome> {
+        let Some(first) = writes.first().map(|(key, _)| key.clone()) else {
+            return MaybeReady::ready(Err(malformed()));
+        };
+        let now = self.clock.monotonic_nanos();
+        let added = self.staging.lock().add(from, txn, number, writes, now);
+        if let Err(error) = added {
+            return MaybeReady::ready(Err(error.into()));
+        }
+        let service = Arc::clone(self);
+        // It is the lease holder's answer that counts, whatever it is.
+        let asked = self.shards.newest_version(shard, &first);
+        asked.map(move |answer| match answer {
+            Ok(_) => Ok(Response::Done),
+            Err(failure) => {
+                service.staging.lock().drop_pieces(from, txn);
+                Err(failure)
+            }
+        })
     }
 
     /// An outcome that its gateway may give up.

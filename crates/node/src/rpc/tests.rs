@@ -255,6 +255,115 @@ fn a_request_that_is_too_large_is_not_sent() {
     assert_eq!(two.cluster.asked(), []);
 }
 
+/// Rows of a MiB each.
+fn large(txn: TxnId, rows: u8) -> CommitRequest {
+    let row = |row: u8| {
+        (
+            Key::copy_from_slice(&[row]),
+            Some(vec![row; 1 << 20].into()),
+        )
+    };
+    CommitRequest {
+        writes: (0..rows).map(row).collect(),
+        ..write(txn, b"k")
+    }
+}
+
+#[test]
+fn a_large_commit_goes_in_pieces_and_is_done_as_one() {
+    let two = Two::new();
+    let lease = two.wait(two.lock(T1, FOREVER)).expect("free").lease;
+    two.cluster.asked();
+    let committed = two.wait(two.remote.commit(ONE, HERE, large(T1, 40), Some(lease)));
+    let at = committed.expect("committed").at;
+    let mut asked = two.cluster.asked();
+    assert_eq!(asked.pop(), Some((THERE.0, "commit")));
+    assert!(asked.len() > 8, "{asked:?}");
+    assert!(asked.iter().all(|(_, what)| *what == "newest_version"));
+    for row in 0..40 {
+        let version = two
+            .wait(two.remote.get(ONE, &[row], at))
+            .expect("an answer");
+        assert_eq!(version.map(|(value, at)| (value[0], at)), Some((row, at)));
+    }
+    let service = two.cluster.services.lock()[&THERE].clone();
+    assert_eq!((service.staged_bytes(), two.cluster.locked()), (0, 0));
+}
+
+#[test]
+fn a_large_commit_that_cannot_be_sent_whole_is_not_done() {
+    let two = Two::new();
+    let commit = |lease| two.remote.commit(ONE, HERE, large(T1, 40), lease);
+    two.cluster.state.lock().down.insert(THERE);
+    assert_eq!(two.wait(commit(None)), Err(Failure::Unreachable(false)));
+    two.cluster.state.lock().down.clear();
+    // What is lost is the answer to a piece.
+    two.cluster.state.lock().mute.insert(THERE);
+    assert_eq!(two.wait(commit(None)), Err(Failure::Unreachable(false)));
+    two.cluster.state.lock().mute.clear();
+    // Who does not hold the lease does not take the first piece.
+    two.cluster.move_lease(1, Some(2));
+    two.cluster.asked();
+    let hint = Some(StoreId(2));
+    let refused = Err(Failure::Refused(Refusal::NotLeaseHolder { hint }));
+    assert_eq!(two.wait(commit(None)), refused);
+    let asked = [(THERE.0, "newest_version"), (THERE.0, "unlock_all")];
+    assert_eq!(two.cluster.asked(), asked);
+    let service = two.cluster.services.lock()[&THERE].clone();
+    assert_eq!(service.staged_bytes(), 0);
+}
+
+#[test]
+fn pieces_of_a_gateway_that_is_cut_off_or_gives_up_are_dropped() {
+    let two = Two::new();
+    let service = two.cluster.services.lock()[&THERE].clone();
+    let call = |request: &wire::Request| {
+        let frame = wire::encode_request(Timestamp(1), request);
+        let answer = block_on(service.call(Some(HERE), frame));
+        wire::decode_answer(answer).expect("an answer").1
+    };
+    let stage = |number| {
+        call(&wire::Request::Stage {
+            shard: ONE,
+            txn: T1,
+            number,
+            writes: large(T1, 2).writes,
+        })
+    };
+    let cut_off = || service.connected(HERE, false);
+    let lost = || service.lost(HERE);
+    let ended = || {
+        service.message(
+            HERE,
+            wire::encode_notice(&wire::Notice::UnlockAll { txn: T1 }),
+        )
+    };
+    let moved = || {
+        two.cluster.move_lease(1, Some(2));
+        assert!(matches!(stage(1), Err(Failure::Refused(_))));
+        two.cluster.move_lease(1, Some(1));
+    };
+    let ends: [&dyn Fn(); 4] = [&cut_off, &lost, &ended, &moved];
+    for end in ends {
+        assert!(stage(0).is_ok());
+        assert!(service.staged_bytes() > 0);
+        end();
+        assert_eq!(service.staged_bytes(), 0);
+        let answer = call(&wire::Request::Commit {
+            shard: ONE,
+            request: write(T1, b"k"),
+            locked_under: None,
+            staged: 1,
+        });
+        let Err(Failure::Failed(error)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(error.state, SqlState::SERIALIZATION_FAILURE);
+        let written = two.wait(two.remote.newest_version(ONE, b"k"));
+        assert_eq!(written, Ok(None));
+    }
+}
+
 #[test]
 fn the_first_byte_says_whose_a_frame_is() {
     let request = wire::encode_request(Timestamp(1), &wire::Request::RollCall { live: vec![] });

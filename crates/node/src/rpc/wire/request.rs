@@ -5,7 +5,7 @@ use crate::shard_server::LeaseId;
 use bytes::Bytes;
 use sharding::ShardId;
 use std::sync::Arc;
-use txn::kv::{CommitRequest, Key, LockMode, ScanRequest, TxnId, WaitPolicy};
+use txn::kv::{CommitRequest, Key, LockMode, ScanRequest, TxnId, Value, WaitPolicy};
 use types::Timestamp;
 use types::codec::{Reader, put_bytes, put_varint};
 
@@ -19,6 +19,8 @@ const LOCK_FRESH: u8 = 0x35;
 const STILL_LOCKED: u8 = 0x36;
 const COMMIT: u8 = 0x37;
 const ROLL_CALL: u8 = 0x38;
+const STAGE: u8 = 0x39;
+const COMMIT_STAGED: u8 = 0x3a;
 const UNLOCK: u8 = 0x3c;
 const UNLOCK_ALL: u8 = 0x3d;
 const LEAVE: u8 = 0x3e;
@@ -102,6 +104,16 @@ pub enum Request {
         shard: ShardId,
         request: CommitRequest,
         locked_under: Option<LeaseId>,
+        /// How many pieces of it were staged before: their writes come before those of `request`.
+        staged: u64,
+    },
+    /// A piece of a commit that is too large for one request: kept until the commit comes.
+    Stage {
+        shard: ShardId,
+        txn: TxnId,
+        /// Counts the pieces from 0; the first one takes the place of all that was staged before.
+        number: u64,
+        writes: Vec<(Key, Option<Value>)>,
     },
     RollCall {
         live: Vec<TxnId>,
@@ -152,7 +164,9 @@ fn kind(request: &Request) -> u8 {
         Request::Lock { .. } => LOCK,
         Request::LockFresh { .. } => LOCK_FRESH,
         Request::StillLocked { .. } => STILL_LOCKED,
-        Request::Commit { .. } => COMMIT,
+        Request::Commit { staged: 0, .. } => COMMIT,
+        Request::Commit { .. } => COMMIT_STAGED,
+        Request::Stage { .. } => STAGE,
         Request::RollCall { .. } => ROLL_CALL,
     }
 }
@@ -160,12 +174,15 @@ fn kind(request: &Request) -> u8 {
 /// About how many bytes the frame takes, so that a large one is not copied while it grows.
 fn room(request: &Request) -> usize {
     let keys = |keys: &[Key]| keys.iter().map(|key| key.len() + 4).sum();
+    let written = |writes: &[(Key, Option<Value>)]| {
+        let bytes = |(key, value): &(Key, Option<Value>)| {
+            key.len() + value.as_ref().map_or(0, Bytes::len) + 8
+        };
+        writes.iter().map(bytes).sum()
+    };
     let variable: usize = match request {
-        Request::Commit { request, .. } => request
-            .writes
-            .iter()
-            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8)
-            .sum(),
+        Request::Commit { request, .. } => written(&request.writes),
+        Request::Stage { writes, .. } => written(writes),
         Request::LockFresh { keys: fresh, .. } => keys(fresh),
         Request::RollCall { live } => live.len() * 16,
         Request::Get { key, .. } | Request::Lock { key, .. } => key.len(),
@@ -225,10 +242,25 @@ fn put_request(out: &mut Vec<u8>, request: &Request) {
             shard,
             request,
             locked_under,
+            staged,
         } => {
             put_varint(out, shard.0);
             put_commit(out, request);
             put_option(out, *locked_under, put_lease);
+            if *staged > 0 {
+                put_varint(out, *staged);
+            }
+        }
+        Request::Stage {
+            shard,
+            txn,
+            number,
+            writes,
+        } => {
+            put_varint(out, shard.0);
+            put_txn(out, *txn);
+            put_varint(out, *number);
+            put_writes(out, writes);
         }
         Request::RollCall { live } => {
             put_varint(out, live.len() as u64);
@@ -275,10 +307,20 @@ fn read_request(reader: &mut Reader, kind: u8) -> Option<Request> {
             txn: txn(reader)?,
             lease: lease(reader)?,
         },
-        COMMIT => Request::Commit {
+        COMMIT | COMMIT_STAGED => Request::Commit {
             shard: shard(reader)?,
             request: commit(reader)?,
             locked_under: option(reader, lease)?,
+            staged: match kind {
+                COMMIT_STAGED => reader.varint().filter(|staged| *staged > 0)?,
+                _ => 0,
+            },
+        },
+        STAGE => Request::Stage {
+            shard: shard(reader)?,
+            txn: txn(reader)?,
+            number: reader.varint()?,
+            writes: writes(reader)?,
         },
         ROLL_CALL => Request::RollCall {
             live: list(reader, 16, txn)?,
@@ -353,8 +395,12 @@ fn put_commit(out: &mut Vec<u8>, request: &CommitRequest) {
     for span in &request.read_spans {
         put_span(out, span);
     }
-    put_varint(out, request.writes.len() as u64);
-    for (key, value) in &request.writes {
+    put_writes(out, &request.writes);
+}
+
+fn put_writes(out: &mut Vec<u8>, writes: &[(Key, Option<Value>)]) {
+    put_varint(out, writes.len() as u64);
+    for (key, value) in writes {
         put_bytes(out, key);
         put_option(out, value.as_deref(), put_value);
     }
@@ -369,9 +415,13 @@ fn commit(reader: &mut Reader) -> Option<CommitRequest> {
         txn: txn(reader)?,
         read_at: timestamp(reader)?,
         read_spans: list(reader, 2, span)?,
-        writes: list(reader, 2, |reader| {
-            Some((reader.bytes()?, option(reader, Reader::bytes)?))
-        })?,
+        writes: writes(reader)?,
+    })
+}
+
+fn writes(reader: &mut Reader) -> Option<Vec<(Key, Option<Value>)>> {
+    list(reader, 2, |reader| {
+        Some((reader.bytes()?, option(reader, Reader::bytes)?))
     })
 }
 

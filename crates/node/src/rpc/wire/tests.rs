@@ -64,12 +64,16 @@ prop_compose! {
     }
 }
 
+fn writes() -> impl Strategy<Value = Vec<(Bytes, Option<Bytes>)>> {
+    vec((bytes(), option::of(bytes())), 0..4)
+}
+
 prop_compose! {
     fn commit()(
         txn in txn(),
         read_at in timestamp(),
         read_spans in vec(span(), 0..3),
-        writes in vec((bytes(), option::of(bytes())), 0..4),
+        writes in writes(),
     ) -> CommitRequest {
         CommitRequest { txn, read_at, read_spans, writes }
     }
@@ -105,11 +109,20 @@ fn request() -> impl Strategy<Value = Request> {
             txn,
             lease
         }),
-        (shard(), commit(), option::of(lease())).prop_map(|(shard, request, locked_under)| {
-            Request::Commit {
+        (shard(), commit(), option::of(lease()), 0..3u64).prop_map(
+            |(shard, request, locked_under, staged)| Request::Commit {
                 shard,
                 request,
                 locked_under,
+                staged,
+            }
+        ),
+        (shard(), txn(), any::<u64>(), writes()).prop_map(|(shard, txn, number, writes)| {
+            Request::Stage {
+                shard,
+                txn,
+                number,
+                writes,
             }
         }),
         vec(txn(), 0..4).prop_map(|live| Request::RollCall { live }),
