@@ -4,6 +4,13 @@
 //! | --------- | ---- | ---------------------------------------------------------------------- |
 //! | commit    | 1    | commit_ts (8), count, writes: key, then 0, or value length + 1 and the value |
 //! | split     | 2    | floor (8), leader, membership, left descriptor, right descriptor       |
+//! | part      | 3    | name (16), number, count, writes as in a commit                        |
+//! | finish    | 4    | name (16), term, parts, commit_ts (8)                                  |
+//! | abandon   | 5    | name (16)                                                              |
+//!
+//! A large commit is a part after the other, numbered from 0, and a finish, all in one term. Parts change nothing that
+//! anybody can read; the finish makes all of them visible at once. What is unfinished is void after an abandon, after
+//! another part 0 of the same name, and in later terms: a finish counts only in the term it names.
 //!
 //! Numbers of fixed width are little-endian, all others and all lengths are varints. A CRC-32 of all before
 //! ends every command. A new shape of a kind gets a new byte.
@@ -19,12 +26,41 @@ use types::{Error, Result, Timestamp};
 
 const COMMIT: u8 = 1;
 const SPLIT: u8 = 2;
+const PART: u8 = 3;
+const FINISH: u8 = 4;
+const ABANDON: u8 = 5;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Commit(Commit),
     Split(Box<Split>),
+    Part(Part),
+    Finish(Finish),
+    Abandon(CommitName),
+}
+
+/// Tells the large commits of a shard apart that are under way: their transaction's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitName(pub u128);
+
+/// Some of a large commit's writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub name: CommitName,
+    pub number: u64,
+    /// As those of a commit, above those of the parts before.
+    pub writes: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// A large commit is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    pub name: CommitName,
+    /// Of the entries of all parts.
+    pub term: u64,
+    pub parts: u64,
+    pub commit_ts: Timestamp,
 }
 
 /// One transaction's writes in one shard, all at one timestamp.
@@ -54,6 +90,13 @@ impl Command {
         let mut out = match self {
             Command::Commit(commit) => commit.encode(),
             Command::Split(split) => split.encode(),
+            Command::Part(part) => part.encode(),
+            Command::Finish(finish) => finish.encode(),
+            Command::Abandon(name) => {
+                let mut out = vec![ABANDON];
+                name.put(&mut out);
+                out
+            }
         };
         seal(&mut out, 0);
         out
@@ -67,6 +110,9 @@ impl Command {
         let command = match reader.u8() {
             Some(COMMIT) => Commit::read(&mut reader).map(Command::Commit),
             Some(SPLIT) => Split::read(&mut reader).map(|split| Command::Split(Box::new(split))),
+            Some(PART) => Part::read(&mut reader).map(Command::Part),
+            Some(FINISH) => Finish::read(&mut reader).map(Command::Finish),
+            Some(ABANDON) => CommitName::read(&mut reader).map(Command::Abandon),
             Some(kind) => {
                 return Err(Error::corrupt(format!(
                     "a command is of kind {kind}, which this program does not know"
@@ -80,43 +126,107 @@ impl Command {
     }
 }
 
-impl Commit {
+impl CommitName {
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let low = u128::from(reader.u64()?);
+        let high = u128::from(reader.u64()?);
+        Some(CommitName(high << 64 | low))
+    }
+}
+
+impl Part {
     fn encode(&self) -> Vec<u8> {
-        let payload: usize = self
-            .writes
-            .iter()
-            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 6)
-            .sum();
-        let mut out = Vec::with_capacity(payload + 16 + CHECKSUM_BYTES);
-        out.push(COMMIT);
-        out.extend_from_slice(&self.commit_ts.0.to_le_bytes());
-        put_varint(&mut out, self.writes.len() as u64);
-        for (key, value) in &self.writes {
-            put_varint(&mut out, key.len() as u64);
-            out.extend_from_slice(key);
-            match value {
-                None => out.push(0),
-                Some(value) => {
-                    put_varint(&mut out, value.len() as u64 + 1);
-                    out.extend_from_slice(value);
-                }
-            }
-        }
+        let mut out = Vec::with_capacity(room(&self.writes) + 32);
+        out.push(PART);
+        self.name.put(&mut out);
+        put_varint(&mut out, self.number);
+        put_writes(&mut out, &self.writes);
         out
     }
 
     fn read(reader: &mut Reader) -> Option<Self> {
-        let commit_ts = Timestamp(reader.u64()?);
-        let count = reader.varint()?;
-        // Each write takes at least two bytes, so a wrong count cannot ask for much memory.
-        let mut writes = Vec::with_capacity(usize::try_from(count).ok()?.min(reader.left() / 2));
-        for _ in 0..count {
-            let key = reader.bytes()?;
-            let value = reader.optional_bytes()?;
-            writes.push((key, value));
-        }
-        Some(Commit { commit_ts, writes })
+        Some(Part {
+            name: CommitName::read(reader)?,
+            number: reader.varint()?,
+            writes: read_writes(reader)?,
+        })
     }
+}
+
+impl Finish {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FINISH];
+        self.name.put(&mut out);
+        put_varint(&mut out, self.term);
+        put_varint(&mut out, self.parts);
+        out.extend_from_slice(&self.commit_ts.0.to_le_bytes());
+        out
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        Some(Finish {
+            name: CommitName::read(reader)?,
+            term: reader.varint()?,
+            parts: reader.varint()?,
+            commit_ts: Timestamp(reader.u64()?),
+        })
+    }
+}
+
+impl Commit {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(room(&self.writes) + 16);
+        out.push(COMMIT);
+        out.extend_from_slice(&self.commit_ts.0.to_le_bytes());
+        put_writes(&mut out, &self.writes);
+        out
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        Some(Commit {
+            commit_ts: Timestamp(reader.u64()?),
+            writes: read_writes(reader)?,
+        })
+    }
+}
+
+/// About how many bytes the writes and the checksum take.
+fn room(writes: &[(Bytes, Option<Bytes>)]) -> usize {
+    let payload = writes
+        .iter()
+        .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 6);
+    payload.sum::<usize>() + CHECKSUM_BYTES
+}
+
+fn put_writes(out: &mut Vec<u8>, writes: &[(Bytes, Option<Bytes>)]) {
+    put_varint(out, writes.len() as u64);
+    for (key, value) in writes {
+        put_varint(out, key.len() as u64);
+        out.extend_from_slice(key);
+        match value {
+            None => out.push(0),
+            Some(value) => {
+                put_varint(out, value.len() as u64 + 1);
+                out.extend_from_slice(value);
+            }
+        }
+    }
+}
+
+fn read_writes(reader: &mut Reader) -> Option<Vec<(Bytes, Option<Bytes>)>> {
+    let count = reader.varint()?;
+    // Each write takes at least two bytes, so a wrong count cannot ask for much memory.
+    let mut writes = Vec::with_capacity(usize::try_from(count).ok()?.min(reader.left() / 2));
+    for _ in 0..count {
+        let key = reader.bytes()?;
+        let value = reader.optional_bytes()?;
+        writes.push((key, value));
+    }
+    Some(writes)
 }
 
 impl Split {
@@ -186,16 +296,55 @@ mod tests {
             })
     }
 
+    fn name() -> impl Strategy<Value = CommitName> {
+        any::<u128>().prop_map(CommitName)
+    }
+
+    fn part() -> impl Strategy<Value = Command> {
+        (name(), any::<u64>(), commit(20, 300)).prop_map(|(name, number, commit)| {
+            let Command::Commit(commit) = commit else {
+                unreachable!("commits are made above");
+            };
+            let writes = commit.writes;
+            Command::Part(Part {
+                name,
+                number,
+                writes,
+            })
+        })
+    }
+
+    fn finish() -> impl Strategy<Value = Command> {
+        (name(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(name, term, parts, ts)| {
+            Command::Finish(Finish {
+                name,
+                term,
+                parts,
+                commit_ts: Timestamp(ts),
+            })
+        })
+    }
+
+    fn command() -> impl Strategy<Value = Command> {
+        prop_oneof![
+            commit(20, 300),
+            split(),
+            part(),
+            finish(),
+            name().prop_map(Command::Abandon),
+        ]
+    }
+
     proptest! {
         #[test]
-        fn comes_back_as_it_was(command in prop_oneof![commit(20, 300), split()]) {
+        fn comes_back_as_it_was(command in command()) {
             let encoded = Bytes::from(command.encode());
             prop_assert_eq!(Command::decode(&encoded), Ok(command));
         }
 
         #[test]
         fn any_change_of_a_byte_is_noticed(
-            command in prop_oneof![commit(5, 10), split()],
+            command in prop_oneof![commit(5, 10), split(), finish()],
             at in any::<prop::sample::Index>(),
             change in 1..=255u8,
         ) {
@@ -207,7 +356,7 @@ mod tests {
 
         #[test]
         fn random_bytes_never_panic(
-            kind in 0..4u8,
+            kind in 0..7u8,
             mut raw in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let _ = Command::decode(&Bytes::from(raw.clone()));

@@ -3,7 +3,7 @@
 //! - [`Group`]: a replica of one group. Pure: it proposes, steps and answers with [`Effects`];
 //!   whoever drives it writes, syncs and sends.
 //! - [`LogStore`]: the log as raft-rs sees it, in memory, and its records in the `raft` keyspace.
-//! - [`Command`]: what an entry of a shard's log says: a commit, or that the shard is split.
+//! - [`Command`]: what an entry of a shard's log says: a commit, a part of one, or that the shard is split.
 //!
 //! Invariant: no clock, thread, socket or file. Protobuf is never parsed from disk or network: the
 //! records here are our own, checksummed, and converted field by field.
@@ -18,7 +18,7 @@ pub mod wire;
 #[cfg(test)]
 mod cluster_tests;
 
-pub use command::{Command, Commit, Split};
+pub use command::{Command, Commit, CommitName, Finish, Part, Split};
 pub use group::{Effects, Group, GroupOptions};
 pub use log_store::{GroupId, HardState, LogEntry, LogStore, Position, ReplicaId};
 pub use membership::{Change, Membership};

@@ -365,7 +365,7 @@ async fn get_large(c: &Coordinator, rows: u8) -> Result<Vec<Option<u8>>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_commit_of_another_node_is_done_whole_or_not_at_all() {
-    const ROWS: u8 = 28;
+    const ROWS: u8 = 60;
     let mut cluster = Cluster::start(3).await;
     cluster.until_settled().await;
     let gateway = (cluster.holder().await + 1) % 3;
@@ -394,4 +394,52 @@ async fn a_large_commit_of_another_node_is_done_whole_or_not_at_all() {
     }
     let found = get_large(&cluster.nodes[1].coordinator, ROWS).await;
     assert_eq!(found, Ok(vec![Some(3); ROWS as usize]));
+}
+
+impl Node {
+    fn has_parts(&self, range: &storage::engine::KeyRange) -> bool {
+        let snapshot = self.disk.snapshot();
+        let mut parts = snapshot.scan(Keyspace::Raft, range.clone(), false);
+        parts.next().is_some()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_holder_lost_within_a_large_commit_leaves_nothing_behind() {
+    const ROWS: u8 = 100;
+    let mut cluster = Cluster::start(3).await;
+    cluster.until_settled().await;
+    let holder = cluster.holder().await;
+    set_large_at_last(&cluster.nodes[holder].coordinator, ROWS, 1).await;
+    cluster.until_settled().await;
+    let holder = cluster.holder().await;
+    let follower = (holder + 1) % 3;
+    let parts = crate::parts::range(sharding::ShardId(1), None);
+    let c = cluster.nodes[holder].coordinator.clone();
+    let commit = tokio::spawn(async move { set_large(&c, ROWS, 2).await });
+    let began = Instant::now();
+    while !cluster.nodes[follower].has_parts(&parts) {
+        assert!(began.elapsed() < DEADLINE, "no part has arrived");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cluster.kill(holder).await;
+    let outcome = commit.await.expect("no panic");
+    let error = outcome.expect_err("its store is gone");
+    let states = [
+        SqlState::SERIALIZATION_FAILURE,
+        SqlState::STATEMENT_COMPLETION_UNKNOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ];
+    assert!(states.contains(&error.state), "{error}");
+    for node in &cluster.nodes {
+        set_at_last(&node.coordinator, "key", "after").await;
+        let found = get_large(&node.coordinator, ROWS).await.expect("a read");
+        assert!(found.iter().all(|row| *row == found[0]), "{found:?}");
+    }
+    for node in &cluster.nodes {
+        while node.has_parts(&parts) {
+            assert!(began.elapsed() < DEADLINE, "parts stay behind");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }

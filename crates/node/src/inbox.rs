@@ -10,7 +10,7 @@ use crate::log_writer::Survey;
 use crate::replica_record::ReplicaRecord;
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
-use consensus::{Change, Command, Commit, Membership, Message, ReplicaId};
+use consensus::{Change, Command, Membership, Message, ReplicaId};
 use futures::channel::oneshot;
 use futures::task::AtomicWaker;
 use membership::liveness;
@@ -269,9 +269,9 @@ impl Inbox {
     }
 }
 
-fn written_bytes(commit: &Commit) -> usize {
-    let writes = commit.writes.iter();
+fn written_bytes(writes: &[(Bytes, Option<Bytes>)]) -> usize {
     writes
+        .iter()
         .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
         .sum()
 }
@@ -282,8 +282,9 @@ impl State {
         let mut bytes = 0;
         for proposal in &self.proposals {
             let size = match &proposal.command {
-                Command::Commit(commit) => written_bytes(commit),
-                Command::Split(_) => 0,
+                Command::Commit(commit) => written_bytes(&commit.writes),
+                Command::Part(part) => written_bytes(&part.writes),
+                Command::Split(_) | Command::Finish(_) | Command::Abandon(_) => 0,
             };
             if commits == BATCH_COMMITS || (commits > 0 && bytes + size > BATCH_BYTES) {
                 break;

@@ -30,6 +30,7 @@ mod mover;
 pub mod node_clock;
 pub mod observe;
 mod outbox;
+pub mod parts;
 mod peer;
 mod registry;
 mod replica;

@@ -2,12 +2,17 @@
 //!
 //! Reads run on the caller's task, straight on the engine: no queue, no hop. Locks are taken in the
 //! `LockManager`. A commit is validated, sequenced and queued in one step,
-//! and answered by the store's loop.
+//! and answered by the store's loop. A large one goes into the log part by part before that: `large`.
+
+mod large;
 
 use crate::lock_manager::LockManager;
 use crate::node_clock::NodeClock;
+use crate::parts::PartOptions;
 use crate::registry::Registry;
-use crate::replica::{Replica, Submit, lease_moved, not_serializable, unknown_outcome};
+use crate::replica::{
+    Body, Replica, Reply, Request, Submit, lease_moved, not_serializable, unknown_outcome,
+};
 use crate::shard_server::{Answer, Failure, Granted, LeaseId, Refusal, ShardServer};
 use sharding::ShardId;
 use std::sync::Arc;
@@ -17,7 +22,7 @@ use txn::kv::{
     Changes, CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, Span, TxnId, Value,
     Visitor, WaitPolicy,
 };
-use types::env::Clock;
+use types::env::{Clock, Spawn};
 use types::{Error, MaybeReady, Result, SqlState, StoreId, Timestamp};
 
 /// PostgreSQL's `snapshot_too_old`.
@@ -28,6 +33,7 @@ const SNAPSHOT_TOO_OLD: SqlState = SqlState(*b"72000");
 const VALIDATION_ATTEMPTS: usize = 8;
 
 /// See the module.
+#[derive(Clone)]
 pub struct LocalShards {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) store: StoreId,
@@ -36,7 +42,9 @@ pub struct LocalShards {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) time: Arc<NodeClock>,
     /// Reads below it are refused: their history may be gone.
-    pub(crate) gc_threshold: AtomicU64,
+    pub(crate) gc_threshold: Arc<AtomicU64>,
+    pub(crate) spawn: Arc<dyn Spawn>,
+    pub(crate) parts: PartOptions,
 }
 
 impl LocalShards {
@@ -113,30 +121,9 @@ impl LocalShards {
     fn submit(
         &self,
         replica: &Replica,
-        mut request: CommitRequest,
+        mut request: Request,
         locked_under: Option<LeaseId>,
-    ) -> std::result::Result<crate::replica::Reply, Failure> {
-        // Before anything is proposed: what is in the log must be applicable.
-        if let Some((key, _)) = request
-            .writes
-            .iter()
-            .find(|(key, _)| key.is_empty() || key.len() > mvcc::MAX_KEY_BYTES)
-        {
-            return Err(Error::new(
-                SqlState::PROGRAM_LIMIT_EXCEEDED,
-                format!(
-                    "a key of {} bytes is outside of 1 to {} bytes",
-                    key.len(),
-                    mvcc::MAX_KEY_BYTES
-                ),
-            )
-            .into());
-        }
-        if let (Some((first, _)), Some((last, _))) = (request.writes.first(), request.writes.last())
-        {
-            replica.check_key(first)?;
-            replica.check_key(last)?;
-        }
+    ) -> std::result::Result<Reply, Failure> {
         let mut checked = request.read_at;
         for _ in 0..VALIDATION_ATTEMPTS {
             let now = self.clock.monotonic_nanos();
@@ -164,6 +151,53 @@ impl LocalShards {
         }
         Err(not_serializable().into())
     }
+
+    /// Waits for the outcome of what was submitted, or says why it was not.
+    fn outcome(
+        &self,
+        txn: TxnId,
+        submitted: std::result::Result<Reply, Failure>,
+    ) -> Answer<Committed> {
+        match submitted {
+            Ok(reply) => MaybeReady::pending(async move {
+                let outcome = reply.await.unwrap_or_else(|_| {
+                    let gone = Error::internal("the store's loop is gone");
+                    Err(unknown_outcome(&gone))
+                });
+                outcome.map_err(Failure::from)
+            }),
+            Err(failure) => {
+                if matches!(failure, Failure::Failed(_)) {
+                    self.locks.unlock_all([txn]);
+                }
+                MaybeReady::ready(Err(failure))
+            }
+        }
+    }
+}
+
+/// Before anything is proposed: what is in the log must be applicable.
+fn check_writes(
+    replica: &Replica,
+    writes: &[(Key, Option<Value>)],
+) -> std::result::Result<(), Failure> {
+    let unfit = |key: &Key| key.is_empty() || key.len() > mvcc::MAX_KEY_BYTES;
+    if let Some((key, _)) = writes.iter().find(|(key, _)| unfit(key)) {
+        return Err(Error::new(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            format!(
+                "a key of {} bytes is outside of 1 to {} bytes",
+                key.len(),
+                mvcc::MAX_KEY_BYTES
+            ),
+        )
+        .into());
+    }
+    if let (Some((first, _)), Some((last, _))) = (writes.first(), writes.last()) {
+        replica.check_key(first)?;
+        replica.check_key(last)?;
+    }
+    Ok(())
 }
 
 /// Ready with what failed, or the value.
@@ -381,20 +415,18 @@ impl ShardServer for LocalShards {
         if gateway != self.store && locked_under.is_some() && !self.locks.is_known(txn) {
             return MaybeReady::ready(Err(lease_moved().into()));
         }
-        match self.submit(&replica, request, locked_under) {
-            Ok(reply) => MaybeReady::pending(async move {
-                let outcome = reply.await.unwrap_or_else(|_| {
-                    let gone = Error::internal("the store's loop is gone");
-                    Err(unknown_outcome(&gone))
-                });
-                outcome.map_err(Failure::from)
-            }),
-            Err(failure) => {
-                if matches!(failure, Failure::Failed(_)) {
-                    self.locks.unlock_all([txn]);
-                }
-                MaybeReady::ready(Err(failure))
-            }
+        if self.parts.is_large(&request.writes) {
+            return self.commit_in_parts(replica, request, locked_under);
         }
+        let submitted = check_writes(&replica, &request.writes).and_then(|()| {
+            let request = Request {
+                txn,
+                read_at: request.read_at,
+                read_spans: request.read_spans,
+                body: Body::Whole(request.writes),
+            };
+            self.submit(&replica, request, locked_under)
+        });
+        self.outcome(txn, submitted)
     }
 }

@@ -6,9 +6,10 @@
 //!                                  │     └─► messages that need no sync      └─► messages     (not synced)
 //!                            disk full: refused                    fails: the store stops
 //! ```
-//! A large commit is applied in several batches, and the position goes with the last one. Readers see
-//! the parts only when the commit is acknowledged, since its timestamp is above all theirs; after a crash in
-//! between, the log applies the whole again, which changes nothing where it is applied already.
+//! A commit of many writes is applied in several batches, and the position goes with the last one. Readers see
+//! them only when the commit is acknowledged, since its timestamp is above all theirs; after a crash in
+//! between, the log applies the whole again, which changes nothing where it is applied already. One of many
+//! bytes is cut into parts before it comes into the log: [`crate::parts`].
 //!
 //! While a turn syncs, further commits and messages queue up; the next turn takes all of them (*group
 //! commit*). One commit alone waits for one sync and nothing else. The applied batch is not synced by itself:
@@ -52,6 +53,7 @@ use crate::member::{Member, commit_of};
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
 use crate::outbox::Outbox;
+use crate::parts;
 use crate::registry::Registry;
 use crate::replica::Replica;
 use crate::replica_record::{Presence, ReplicaRecord};
@@ -105,6 +107,8 @@ pub struct LogWriter {
     snapshots: Arc<Snapshots>,
     options: WriterOptions,
     metrics: Arc<Metrics>,
+    /// Nobody waits for anything else yet: all that is committed is applied at once.
+    recovering: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,29 +145,30 @@ enum WriteError {
 
 impl LogWriter {
     /// Opens all replicas of the store.
-    pub(crate) fn open(parts: Parts) -> Result<Self> {
-        let started = parts.clock.now();
+    pub(crate) fn open(with: Parts) -> Result<Self> {
+        let started = with.clock.now();
         let mut writer = LogWriter {
-            engine: parts.engine,
-            store: parts.store,
+            engine: with.engine,
+            store: with.store,
             members: BTreeMap::new(),
             touched: BTreeSet::new(),
             wakes: BTreeSet::new(),
-            liveness: parts.liveness,
-            lease_ends: LeaseEnds::new(parts.options.offset_millis),
-            wakes_at: parts.wakes_at,
+            liveness: with.liveness,
+            lease_ends: LeaseEnds::new(with.options.offset_millis),
+            wakes_at: with.wakes_at,
             support: liveness::Effects::default(),
-            clock: parts.clock,
-            env: parts.env,
-            transport: parts.transport,
+            clock: with.clock,
+            env: with.env,
+            transport: with.transport,
             outbox: Outbox::default(),
             connected: BTreeSet::new(),
             revisions: Revisions::new(started.0),
             former: BTreeMap::new(),
-            registry: parts.registry,
-            snapshots: parts.snapshots,
-            options: parts.options,
-            metrics: parts.metrics,
+            registry: with.registry,
+            snapshots: with.snapshots,
+            options: with.options,
+            metrics: with.metrics,
+            recovering: true,
         };
         for record in ReplicaRecord::load_all(&*writer.engine)? {
             let shard = record.descriptor.id;
@@ -194,8 +199,9 @@ impl LogWriter {
             Arc::clone(&self.registry.shared),
         ));
         self.registry.add(Arc::clone(&replica));
-        self.members
-            .insert(shard, Member::new(group, replica, record));
+        let mut member = Member::new(group, replica, record);
+        member.has_parts = parts::exist(shard, &*self.engine.snapshot())?;
+        self.members.insert(shard, member);
         self.ask_for_support(shard);
         self.touched.insert(shard);
         Ok(())
@@ -349,8 +355,7 @@ impl LogWriter {
             self.metrics.batch_bytes.record(bytes as f64);
             let Some(first) = member.group.propose(encoded) else {
                 let now = self.env.clock.monotonic_nanos();
-                let refused: Vec<Timestamp> = commands.iter().filter_map(commit_of).collect();
-                member.replica.refuse(&refused, &leads_no_more(), now);
+                refuse(&member.replica, &commands, &leads_no_more(), now);
                 continue;
             };
             let positions = (first.index..).map(|index| Position {
@@ -365,9 +370,8 @@ impl LogWriter {
     fn refuse(&self, proposals: &[Proposal], error: &Error) {
         let now = self.env.clock.monotonic_nanos();
         for proposal in proposals {
-            let commit = commit_of(&proposal.command);
             if let Some(replica) = self.registry.get(proposal.shard) {
-                replica.refuse(commit.as_slice(), error, now);
+                refuse(&replica, [&proposal.command], error, now);
             }
         }
     }
@@ -407,6 +411,7 @@ impl LogWriter {
             if effects.snapshot.is_some() {
                 // The rows are in place, and now the log is.
                 member.record.presence = Presence::Whole;
+                member.has_parts = true;
                 member.record.put(&mut batch);
             }
             early.push((*shard, effects.messages));
@@ -559,11 +564,33 @@ impl LogWriter {
                 .proposed
                 .partition_point(|(position, _)| position.index <= written);
             let lost = member.proposed.drain(first_lost..);
-            let lost: Vec<Timestamp> = lost.filter_map(|(_, c)| commit_of(&c)).collect();
-            member.replica.refuse(&lost, error, now);
+            let lost: Vec<Command> = lost.map(|(_, command)| command).collect();
+            refuse(&member.replica, &lost, error, now);
+            // What is committed and not applied is handed out again.
+            member.committed.clear();
+            member.committed_to = None;
+            member.finished_parts = 0;
+            member.has_parts = true;
         }
         Ok(())
     }
+}
+
+/// Tells whoever waits for these commands that they never came into the log.
+fn refuse<'c>(
+    replica: &Replica,
+    commands: impl IntoIterator<Item = &'c Command>,
+    error: &Error,
+    now_nanos: u64,
+) {
+    let mut commits = Vec::new();
+    for command in commands {
+        commits.extend(commit_of(command));
+        if let Command::Part(part) = command {
+            replica.part_lost(part.name, part.number);
+        }
+    }
+    replica.refuse(&commits, error, now_nanos);
 }
 
 fn leads_no_more() -> Error {

@@ -7,7 +7,7 @@ use crate::replica::Replica;
 use crate::replica_record::{Presence, ReplicaRecord};
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
-use consensus::{Command, Commit, Group, LogEntry, Position, ReplicaId, wire};
+use consensus::{Command, Commit, CommitName, Finish, Group, LogEntry, Position, ReplicaId, wire};
 use membership::liveness::{Epoch, Liveness};
 use sharding::ShardDescriptor;
 use smallvec::SmallVec;
@@ -52,6 +52,28 @@ pub(crate) enum WakeFor {
 pub(crate) enum Effect {
     Write(Commit),
     Members(ShardDescriptor),
+    /// A part of a large commit, as it stands in the log: see [`crate::parts`].
+    Part {
+        name: CommitName,
+        number: u64,
+        record: Bytes,
+    },
+    Finish(Finish),
+    Abandon(CommitName),
+    /// A term begins: unfinished commits are void.
+    Term,
+}
+
+impl Effect {
+    /// Whether it is applied by itself, because it looks at what those before it have written.
+    pub(crate) fn is_apart(&self) -> bool {
+        match self {
+            Effect::Write(_) | Effect::Members(_) => false,
+            // The first one takes the place of earlier ones of the name.
+            Effect::Part { number, .. } => *number == 0,
+            Effect::Finish(_) | Effect::Abandon(_) | Effect::Term => true,
+        }
+    }
 }
 
 /// See the module.
@@ -62,9 +84,13 @@ pub(crate) struct Member {
     /// Proposed here and not committed yet, so that they need not be decoded.
     pub(crate) proposed: VecDeque<(Position, Command)>,
     /// Committed and not applied yet, and the position up to which.
-    pub(crate) committed: Vec<Effect>,
+    pub(crate) committed: VecDeque<(Position, Effect)>,
     pub(crate) committed_to: Option<Position>,
     pub(crate) commit_ts: Timestamp,
+    /// Of the large commit that is being finished, how many parts are applied.
+    pub(crate) finished_parts: u64,
+    /// There may be parts of unfinished commits on the disk.
+    pub(crate) has_parts: bool,
     pub(crate) ground: Option<Ground>,
     /// Where replicas are that the descriptor does not know (yet).
     homes: BTreeMap<ReplicaId, StoreId>,
@@ -100,9 +126,11 @@ impl Member {
             replica,
             record,
             proposed: VecDeque::new(),
-            committed: Vec::new(),
+            committed: VecDeque::new(),
             committed_to: None,
             commit_ts,
+            finished_parts: 0,
+            has_parts: false,
             ground: None,
             homes: BTreeMap::new(),
             wake_at: None,
@@ -328,40 +356,80 @@ impl Member {
         entry: LogEntry,
         lost: &mut Vec<Timestamp>,
     ) -> Result<()> {
-        self.committed_to = Some(entry.position);
+        let position = entry.position;
+        let before = self
+            .committed_to
+            .unwrap_or(self.group.log().applied().position);
+        self.committed_to = Some(position);
         let mut own = None;
-        while let Some((position, _)) = self.proposed.front()
-            && position.index <= entry.position.index
-            && let Some((position, command)) = self.proposed.pop_front()
+        while let Some((proposed, _)) = self.proposed.front()
+            && proposed.index <= position.index
+            && let Some((proposed, command)) = self.proposed.pop_front()
         {
-            if position == entry.position {
+            if proposed == position {
                 own = Some(command);
             } else {
                 lost.extend(commit_of(&command));
             }
         }
-        if entry.is_change {
-            if !entry.data.is_empty() {
-                let mut reader = Reader::new(entry.data);
-                let descriptor = ShardDescriptor::read(&mut reader)
-                    .ok_or_else(|| Error::corrupt("a shard's descriptor in its log is damaged"))?;
-                self.committed.push(Effect::Members(descriptor));
-            }
-        } else if !entry.data.is_empty() {
+        if position.term > before.term && self.has_parts {
+            self.has_parts = false;
+            self.committed.push_back((before, Effect::Term));
+        }
+        if entry.data.is_empty() {
+            return Ok(());
+        }
+        let effect = if entry.is_change {
+            let mut reader = Reader::new(entry.data);
+            let descriptor = ShardDescriptor::read(&mut reader)
+                .ok_or_else(|| Error::corrupt("a shard's descriptor in its log is damaged"))?;
+            Effect::Members(descriptor)
+        } else {
             let command = match own {
                 Some(command) => command,
                 None => Command::decode(&entry.data)?,
             };
-            match command {
-                Command::Commit(commit) => self.committed.push(Effect::Write(commit)),
-                Command::Split(_) => {
-                    return Err(Error::corrupt(
-                        "a shard's log splits it; this program cannot",
-                    ));
+            match self.effect_of(command, entry.data, position)? {
+                Ok(effect) => effect,
+                Err(void) => {
+                    lost.push(void);
+                    return Ok(());
                 }
             }
-        }
+        };
+        self.committed.push_back((position, effect));
         Ok(())
+    }
+
+    /// `Err(Err)`: the entry is of no effect, and the commit of this timestamp is not done.
+    fn effect_of(
+        &mut self,
+        command: Command,
+        record: Bytes,
+        position: Position,
+    ) -> Result<std::result::Result<Effect, Timestamp>> {
+        Ok(Ok(match command {
+            Command::Commit(commit) => Effect::Write(commit),
+            Command::Split(_) => {
+                return Err(Error::corrupt(
+                    "a shard's log splits it; this program cannot",
+                ));
+            }
+            Command::Part(part) => {
+                self.has_parts = true;
+                Effect::Part {
+                    name: part.name,
+                    number: part.number,
+                    record,
+                }
+            }
+            // Its parts were of an earlier term.
+            Command::Finish(finish) if finish.term != position.term => {
+                return Ok(Err(finish.commit_ts));
+            }
+            Command::Finish(finish) => Effect::Finish(finish),
+            Command::Abandon(name) => Effect::Abandon(name),
+        }))
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -416,6 +484,7 @@ impl Member {
 pub(crate) fn commit_of(command: &Command) -> Option<Timestamp> {
     match command {
         Command::Commit(commit) => Some(commit.commit_ts),
-        Command::Split(_) => None,
+        Command::Finish(finish) => Some(finish.commit_ts),
+        Command::Split(_) | Command::Part(_) | Command::Abandon(_) => None,
     }
 }

@@ -18,14 +18,14 @@ use crate::node_clock::NodeClock;
 use crate::shard_server::{Failure, LeaseId, Refusal};
 use crate::table_changes::TableChanges;
 use arc_swap::ArcSwap;
-use consensus::{Command, Commit};
+use consensus::{Command, Commit, CommitName, Finish, Part};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
 use sharding::{ShardDescriptor, ShardId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use txn::kv::{Changes, CommitRequest, Committed, Span, TxnId};
+use txn::kv::{Changes, Committed, Key, Span, TxnId, Value};
 use txn::{Footprint, Sequencer};
 use types::{Error, SqlState, StoreId, Timestamp};
 
@@ -62,6 +62,26 @@ struct State {
     /// Reads that wait for commits in flight below them, by timestamp.
     readers: BTreeMap<Timestamp, Vec<oneshot::Sender<()>>>,
     closed: Option<Closed>,
+    /// Who waits for parts of large commits to be applied, and is told in which term they stand.
+    parts: BTreeMap<(CommitName, u64), oneshot::Sender<u64>>,
+}
+
+/// What a commit writes.
+pub(crate) enum Body {
+    Whole(Vec<(Key, Option<Value>)>),
+    /// All of it is in the log already.
+    Parts(Box<InParts>),
+}
+
+/// A large commit whose parts are applied.
+pub(crate) struct InParts {
+    pub(crate) name: CommitName,
+    pub(crate) term: u64,
+    pub(crate) parts: u64,
+    pub(crate) footprint: Footprint,
+    /// Which tables it writes.
+    pub(crate) tables: Vec<u32>,
+    pub(crate) writes_catalog: bool,
 }
 
 /// Why nothing can be committed any more.
@@ -94,7 +114,15 @@ pub(crate) enum Submit {
     Queued(Reply),
     /// Its snapshot is older than what is remembered here: the disk must be asked about commits up
     /// to this timestamp, then submit again.
-    AskDisk(Timestamp, CommitRequest),
+    AskDisk(Timestamp, Request),
+}
+
+/// A commit as a replica takes it: see [`txn::kv::CommitRequest`].
+pub(crate) struct Request {
+    pub(crate) txn: TxnId,
+    pub(crate) read_at: Timestamp,
+    pub(crate) read_spans: Vec<Span>,
+    pub(crate) body: Body,
 }
 
 impl Replica {
@@ -110,6 +138,7 @@ impl Replica {
                 orphans: BTreeMap::new(),
                 readers: BTreeMap::new(),
                 closed: None,
+                parts: BTreeMap::new(),
             }),
             shared,
             safe: AtomicU64::new(0),
@@ -226,6 +255,7 @@ impl Replica {
             state.put_aside();
             // Who waits for the commits below asks somebody else.
             state.readers.clear();
+            state.parts.clear();
         }
     }
 
@@ -273,24 +303,68 @@ impl Replica {
         state.table_changes.between(span, after, upto)
     }
 
+    /// Queues a part of a large commit. What is returned completes once it is applied, and fails if it was
+    /// not put into the log or if nobody knows.
+    pub(crate) fn stage(
+        &self,
+        part: Part,
+        lease: LeaseId,
+    ) -> Result<oneshot::Receiver<u64>, Failure> {
+        let (sender, applied) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.check_open()?;
+        if state.lease != Some(lease) {
+            return Err(lease_moved().into());
+        }
+        state.parts.insert((part.name, part.number), sender);
+        self.shared.inbox.propose(Proposal {
+            shard: self.shard,
+            lease,
+            command: Command::Part(part),
+        });
+        Ok(applied)
+    }
+
+    /// A large commit will not be finished: what is in the log of it may go.
+    pub(crate) fn abandon_parts(&self, name: CommitName) {
+        let mut state = self.state.lock();
+        state.parts.retain(|(of, _), _| *of != name);
+        if let (Some(lease), None) = (state.lease, &state.closed) {
+            self.shared.inbox.propose(Proposal {
+                shard: self.shard,
+                lease,
+                command: Command::Abandon(name),
+            });
+        }
+    }
+
+    pub(crate) fn part_done(&self, name: CommitName, number: u64, term: u64) {
+        if let Some(waiting) = self.state.lock().parts.remove(&(name, number)) {
+            let _ = waiting.send(term);
+        }
+    }
+
+    pub(crate) fn part_lost(&self, name: CommitName, number: u64) {
+        self.state.lock().parts.remove(&(name, number));
+    }
+
     /// Validates, gives the timestamp and queues, in one step. The disk has been asked about commits
     /// up to `checked`.
     pub(crate) fn submit(
         &self,
-        request: CommitRequest,
+        mut request: Request,
         locked_under: Option<LeaseId>,
         checked: Timestamp,
         now: impl FnOnce() -> Timestamp,
         now_nanos: u64,
     ) -> Result<Submit, Failure> {
         let (reply, answer) = oneshot::channel();
-        let footprint = Footprint::of(&request.writes);
+        let (footprint, writes_catalog) = match &mut request.body {
+            Body::Whole(writes) => (Footprint::of(writes), txn::kv::writes_catalog(writes)),
+            Body::Parts(parts) => (std::mem::take(&mut parts.footprint), parts.writes_catalog),
+        };
         let mut state = self.state.lock();
-        match &state.closed {
-            Some(Closed::Failed(error)) => return Err(refused(error).into()),
-            Some(Closed::Closing) => return Err(shutting_down().into()),
-            None => {}
-        }
+        state.check_open()?;
         let Some(lease) = state.lease else {
             return Err(self.not_holder());
         };
@@ -299,6 +373,9 @@ impl Replica {
         }
         if !request.read_spans.is_empty() {
             if state.sequencer.remembers_since() > checked {
+                if let Body::Parts(parts) = &mut request.body {
+                    parts.footprint = footprint;
+                }
                 return Ok(Submit::AskDisk(state.sequencer.safe_timestamp(), request));
             }
             let conflict = state.sequencer.conflict(&request.read_spans, checked);
@@ -312,7 +389,7 @@ impl Replica {
             return Err(self.not_holder());
         }
         let mut catalog_before = Timestamp::ZERO;
-        if request.writes_catalog() {
+        if writes_catalog {
             catalog_before = std::mem::replace(&mut state.catalog_at, at);
         }
         let committer = Committer {
@@ -323,17 +400,31 @@ impl Replica {
         };
         state.sequencer.begin(at, footprint, committer);
         // Before the commit can be visible: a reader that sees it must find it here.
-        let keys = request.writes.iter().map(|(key, _)| key);
-        state.table_changes.note(keys, at);
+        let command = match request.body {
+            Body::Whole(writes) => {
+                let keys = writes.iter().map(|(key, _)| key);
+                state.table_changes.note(keys, at);
+                Command::Commit(Commit {
+                    commit_ts: at,
+                    writes,
+                })
+            }
+            Body::Parts(parts) => {
+                state.table_changes.note_tables(&parts.tables, at);
+                Command::Finish(Finish {
+                    name: parts.name,
+                    term: parts.term,
+                    parts: parts.parts,
+                    commit_ts: at,
+                })
+            }
+        };
         // The safe timestamp does not move: it was below this commit's and stays so. But a store
         // without open commits says "the last one given", which is still the right answer.
         self.shared.inbox.propose(Proposal {
             shard: self.shard,
             lease,
-            command: Command::Commit(Commit {
-                commit_ts: at,
-                writes: request.writes,
-            }),
+            command,
         });
         Ok(Submit::Queued(answer))
     }
@@ -469,6 +560,14 @@ impl Replica {
 }
 
 impl State {
+    fn check_open(&self) -> Result<(), Failure> {
+        match &self.closed {
+            Some(Closed::Failed(error)) => Err(refused(error).into()),
+            Some(Closed::Closing) => Err(shutting_down().into()),
+            None => Ok(()),
+        }
+    }
+
     /// Keeps the open commits of a lease that ends.
     fn put_aside(&mut self) {
         let open = self.sequencer.abandon();
@@ -477,6 +576,7 @@ impl State {
 
     fn abandon(&mut self) -> Vec<Committer> {
         self.put_aside();
+        self.parts.clear();
         std::mem::take(&mut self.orphans).into_values().collect()
     }
 

@@ -17,6 +17,7 @@ use crate::manager::{self, Addresses, ClusterState, Manager, ManagerOptions, Nod
 use crate::metrics::Metrics;
 use crate::node_clock::NodeClock;
 use crate::observe::{LeaseView, Observer};
+use crate::parts::PartOptions;
 use crate::peer::StorePeer;
 use crate::registry::Registry;
 use crate::replica::Shared;
@@ -64,6 +65,8 @@ pub struct Options {
     pub max_clock_offset: Duration,
     /// A commit of more than twice as many writes is applied in several batches of this many.
     pub batch_writes: usize,
+    /// How large commits are cut into entries of the log.
+    pub parts: PartOptions,
     /// A known bug, acknowledging what is not on disk, to prove that the simulator finds it.
     pub broken_skip_sync: bool,
 }
@@ -79,6 +82,7 @@ impl Default for Options {
             scrub: ScrubOptions::default(),
             max_clock_offset: Duration::from_millis(500),
             batch_writes: BATCH_WRITES,
+            parts: PartOptions::default(),
             broken_skip_sync: false,
         }
     }
@@ -190,7 +194,9 @@ impl Store {
             locks,
             clock: Arc::clone(&env.clock),
             time: Arc::clone(&time),
-            gc_threshold: AtomicU64::new(0),
+            gc_threshold: Arc::default(),
+            spawn: Arc::clone(&env.spawn),
+            parts: options.parts,
         });
         let scrub_paused = Arc::new(AtomicBool::new(false));
         let scrub = Scrub {

@@ -75,6 +75,18 @@ impl TableChanges {
         }
     }
 
+    /// A commit at `at`, above all before it, writes so much of these tables that nobody wants to know the keys.
+    pub(crate) fn note_tables(&mut self, tables: &[u32], at: Timestamp) {
+        for table in tables {
+            self.watched.remove(table);
+            if self.last.len() >= REMEMBERED_TABLES && !self.last.contains_key(table) {
+                self.last.clear();
+                self.others = at;
+            }
+            self.last.insert(*table, at);
+        }
+    }
+
     fn note_key(&mut self, table: u32, key: &Key, at: Timestamp) {
         let Some(watched) = self.watched.get_mut(&table) else {
             return;
@@ -194,6 +206,16 @@ mod tests {
             changes.between(&rows(7, 0, 100), at(4), at(20)),
             Changes::Unknown
         );
+    }
+
+    #[test]
+    fn of_a_large_commit_only_the_tables_are_known() {
+        let mut changes = TableChanges::new(at(5));
+        let span = rows(7, 0, 100);
+        assert_eq!(changes.between(&span, at(5), at(5)), none());
+        changes.note_tables(&[6, 7], at(10));
+        assert_eq!(changes.between(&span, at(9), at(20)), Changes::Unknown);
+        assert_eq!(changes.between(&span, at(10), at(20)), none());
     }
 
     #[test]

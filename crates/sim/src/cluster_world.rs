@@ -17,6 +17,7 @@ use crate::checker::Checked;
 use crate::dice::Dice;
 use crate::executor::{Executor, NodeId, Step, mix};
 use crate::network::{self, Network, OUTSIDE};
+use crate::one_node::small_parts;
 use client::{Board, Client, Manners};
 use faults::After;
 use host::Host;
@@ -143,6 +144,7 @@ fn store_options(dice: &mut Dice, nodes: u32) -> node::Options {
     options.manager.membership.join_millis = 200;
     options.manager.replication_factor = nodes as usize;
     options.log.log_entries = 8 + dice.below(100) as usize;
+    options.parts = small_parts(options.log.log_entries);
     options
 }
 

@@ -18,6 +18,7 @@ use crate::model::Model;
 use crate::workload::{Client, open_accounts};
 use consensus::GroupOptions;
 use futures::executor::block_on;
+use node::parts::PartOptions;
 use node::{Options, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -181,12 +182,15 @@ impl World {
     }
 
     fn options(&mut self) -> Options {
+        let gc_ttl = Duration::from_micros(self.dice.below(20_000));
+        let log_entries = 1 + self.dice.below(64) as usize;
         Options {
-            gc_ttl: Duration::from_micros(self.dice.below(20_000)),
+            gc_ttl,
             log: GroupOptions {
-                log_entries: 1 + self.dice.below(64) as usize,
+                log_entries,
                 log_bytes: 1 << 20,
             },
+            parts: small_parts(log_entries),
             broken_skip_sync: self.bug == Bug::SkipSync,
             // So small that most commits are applied in several batches.
             batch_writes: if self.dice.percent(50) {
@@ -303,6 +307,17 @@ impl World {
                 None => return Ok(rows),
             }
         }
+    }
+}
+
+/// In half of the worlds, parts so small that most commits are cut: told by a number that was drawn already.
+pub(crate) fn small_parts(drawn: usize) -> PartOptions {
+    match drawn % 2 {
+        0 => PartOptions {
+            whole_bytes: 60,
+            part_bytes: 1 + drawn / 2,
+        },
+        _ => PartOptions::default(),
     }
 }
 

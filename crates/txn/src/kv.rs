@@ -113,14 +113,19 @@ pub struct CommitRequest {
 }
 
 impl CommitRequest {
-    /// Whether it writes into the catalog's span ([`types::key::CATALOG_TABLE_ID`]).
+    /// See [`writes_catalog`].
     pub fn writes_catalog(&self) -> bool {
-        let start = key::table_prefix(key::CATALOG_TABLE_ID);
-        let first = self.writes.partition_point(|(key, _)| key[..] < start[..]);
-        self.writes
-            .get(first)
-            .is_some_and(|(key, _)| key::is_catalog_key(key))
+        writes_catalog(&self.writes)
     }
+}
+
+/// Whether any of these writes, sorted by key, is into the catalog's span ([`types::key::CATALOG_TABLE_ID`]).
+pub fn writes_catalog(writes: &[(Key, Option<Value>)]) -> bool {
+    let start = key::table_prefix(key::CATALOG_TABLE_ID);
+    let first = writes.partition_point(|(key, _)| key[..] < start[..]);
+    writes
+        .get(first)
+        .is_some_and(|(key, _)| key::is_catalog_key(key))
 }
 
 /// What a commit's answer says.

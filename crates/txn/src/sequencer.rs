@@ -63,6 +63,13 @@ pub enum Footprint {
     Ranges(Box<[(Key, Key)]>),
 }
 
+impl Default for Footprint {
+    /// Nowhere.
+    fn default() -> Self {
+        Footprint::Keys(Box::default())
+    }
+}
+
 impl Footprint {
     /// Of writes sorted by key.
     pub fn of(writes: &[(Key, Option<Value>)]) -> Self {

@@ -1,17 +1,35 @@
-//! The second half of a turn: all that is committed is applied, in one batch with the applied positions; then
+//! The second half of a turn: what is committed is applied, in one batch with the applied positions; then
 //! leases are brought up to date and committers are told.
+//!
+//! A large commit is finished in steps (see [`crate::parts`]). When a turn has applied [`TURN_BYTES`], the rest is left for
+//! the next one.
 
 use super::{LogWriter, Outcome};
 use crate::member::{Effect, Member};
 use crate::metrics::seconds;
+use crate::parts;
 use crate::replica_record::Presence;
 use consensus::group::AppliedRecord;
 use consensus::log_store::Applied;
+use consensus::{Finish, Position};
 use sharding::ShardId;
 use std::sync::atomic::Ordering;
 use storage::mvcc::{self, Applier};
 use storage::{Engine, WriteBatch};
 use types::Timestamp;
+
+/// Bytes of large commits that half a turn applies, about: some tens of milliseconds, a part of the time in which
+/// heartbeats must be answered.
+const TURN_BYTES: u64 = 4 << 20;
+
+/// What of a shard's effects went into the batch.
+#[derive(Default)]
+struct Step {
+    /// So many of them, from the first on, are done with it.
+    done: usize,
+    /// Written already, of one that is not done yet.
+    bytes: u64,
+}
 
 impl LogWriter {
     pub(super) fn apply(&mut self, outcome: &mut Outcome) {
@@ -19,7 +37,11 @@ impl LogWriter {
             return;
         }
         let started = self.env.clock.monotonic_nanos();
-        match self.write_applied() {
+        let mut left = match self.recovering {
+            true => u64::MAX,
+            false => TURN_BYTES,
+        };
+        match self.write_applied_within(&mut left) {
             Ok(false) => {}
             Ok(true) => {
                 let took = self.env.clock.monotonic_nanos().saturating_sub(started);
@@ -37,11 +59,26 @@ impl LogWriter {
         self.finish_turn();
     }
 
-    /// `false`: there was nothing to apply.
-    fn write_applied(&mut self) -> storage::Result<bool> {
+    /// Applies until nothing is left or `left` bytes are written. `false`: there was nothing to apply.
+    fn write_applied_within(&mut self, left: &mut u64) -> storage::Result<bool> {
+        let mut any = false;
+        while let Some(bytes) = self.write_applied()? {
+            any = true;
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                break;
+            }
+        }
+        Ok(any)
+    }
+
+    /// One batch. Returns how many bytes were written of large commits; `None`: there was nothing to apply.
+    fn write_applied(&mut self) -> storage::Result<Option<u64>> {
         let mut batch = WriteBatch::default();
-        let mut records: Vec<(ShardId, AppliedRecord)> = Vec::new();
+        let mut records: Vec<(ShardId, usize, AppliedRecord)> = Vec::new();
         let mut damaged = Vec::new();
+        let mut found = false;
+        let mut bytes = 0;
         for shard in &self.touched {
             let Some(member) = self.members.get_mut(shard) else {
                 continue;
@@ -49,33 +86,48 @@ impl LogWriter {
             let Some(position) = member.committed_to else {
                 continue;
             };
+            found = true;
             let writes = self.options.batch_writes;
+            let all = member.committed.len();
+            let mut step = Step {
+                done: all,
+                bytes: 0,
+            };
             if member.record.presence != Presence::Damaged {
                 let before = batch.ops.len();
-                match apply_commands(&*self.engine, &mut batch, &member.committed, writes) {
+                match apply_effects(&*self.engine, &mut batch, *shard, member, writes) {
                     Err(storage::Error::Corrupt(what)) if !member.is_alone() => {
                         // What it has written of this so far harms nobody: its rows are worth nothing now.
                         batch.ops.truncate(before);
                         member.record.presence = Presence::Damaged;
                         damaged.push((*shard, what));
                     }
-                    applied => applied?,
+                    applied => step = applied?,
                 }
             }
+            bytes += step.bytes;
             if member.record.presence == Presence::Damaged {
                 // With every position that has no rows, whatever became of the batch that said so first.
                 member.record.put(&mut batch);
             }
-            let newest = member.committed.iter().filter_map(|effect| match effect {
+            let position = match member.committed.get(step.done.wrapping_sub(1)) {
+                _ if step.done == all => position,
+                Some((position, _)) => *position,
+                // Nothing yet.
+                None => continue,
+            };
+            let done = member.committed.range(..step.done);
+            let newest = done.clone().filter_map(|(_, effect)| match effect {
                 Effect::Write(command) => Some(command.commit_ts),
-                Effect::Members(_) => None,
+                Effect::Finish(finish) => Some(finish.commit_ts),
+                _ => None,
             });
             let commit_ts = member.commit_ts.max(newest.max().unwrap_or_default());
             let applied = Applied {
                 position,
                 commit_ts,
             };
-            if let Some(descriptor) = newest_descriptor(&member.committed) {
+            if let Some(descriptor) = newest_descriptor(done.map(|(_, effect)| effect)) {
                 let mut record = member.record.clone();
                 record.descriptor = descriptor.clone();
                 if descriptor.replicas.iter().all(|r| r.id != record.id.0) {
@@ -83,34 +135,36 @@ impl LogWriter {
                 }
                 record.put(&mut batch);
             }
-            records.push((*shard, member.group.put_applied(applied, &mut batch)?));
+            let record = member.group.put_applied(applied, &mut batch)?;
+            records.push((*shard, step.done, record));
             self.metrics.applied_index.set(position.index as f64);
             self.metrics
                 .log_bytes
                 .set(member.group.log().bytes() as f64);
         }
-        if records.is_empty() {
-            return Ok(false);
+        if !records.is_empty() {
+            write_promised(&*self.engine, batch)?;
         }
-        write_promised(&*self.engine, batch)?;
         for (shard, what) in damaged {
             self.set_damaged(shard, &what);
         }
         let now = self.env.clock.monotonic_nanos();
-        for (shard, record) in records {
+        for (shard, count, record) in records {
             if let Some(member) = self.members.get_mut(&shard) {
                 member.commit_ts = member.commit_ts.max(record.commit_ts());
                 self.clock.observe(member.commit_ts);
                 let newest = &self.registry.shared.newest_commit;
                 newest.fetch_max(member.commit_ts.0, Ordering::SeqCst);
                 member.group.applied(record);
-                member.committed_to = None;
-                let done = finish(member);
+                let done = finish(member, count);
+                if member.committed.is_empty() {
+                    member.committed_to = None;
+                }
                 member.replica.complete(&done, now);
             }
             self.ask_for_support(shard);
         }
-        Ok(true)
+        Ok(found.then_some(bytes))
     }
 
     /// Leases, who leads, what is to be done when; then the turn's replicas are silent.
@@ -138,7 +192,7 @@ impl LogWriter {
                 member.standing_reported = Some(standing);
                 member.revision = self.revisions.next();
             }
-            if proposed || member.group.has_effects() {
+            if proposed || member.group.has_effects() || member.committed_to.is_some() {
                 // The next turn goes on; the driver asks `is_busy`.
                 self.touched.insert(shard);
             }
@@ -153,10 +207,10 @@ impl LogWriter {
     }
 }
 
-/// Hands the applied effects over. Returns the commits among them, in timestamp order.
-fn finish(member: &mut Member) -> Vec<Timestamp> {
-    let mut done = Vec::with_capacity(member.committed.len());
-    for effect in member.committed.drain(..) {
+/// Hands the first `count` effects over, which are applied. Returns the commits among them, in timestamp order.
+fn finish(member: &mut Member, count: usize) -> Vec<Timestamp> {
+    let mut done = Vec::with_capacity(count);
+    for (position, effect) in member.committed.drain(..count) {
         match effect {
             Effect::Write(command) => done.push(command.commit_ts),
             Effect::Members(descriptor) => {
@@ -167,33 +221,98 @@ fn finish(member: &mut Member) -> Vec<Timestamp> {
                 member.record.descriptor = descriptor.clone();
                 member.replica.set_descriptor(descriptor);
             }
+            Effect::Part { name, number, .. } => {
+                member.replica.part_done(name, number, position.term);
+            }
+            Effect::Finish(finish) => {
+                member.finished_parts = 0;
+                done.push(finish.commit_ts);
+            }
+            Effect::Abandon(_) | Effect::Term => {}
         }
     }
     done
 }
 
-fn newest_descriptor(effects: &[Effect]) -> Option<&sharding::ShardDescriptor> {
-    effects.iter().rev().find_map(|effect| match effect {
+fn newest_descriptor<'e>(
+    effects: impl DoubleEndedIterator<Item = &'e Effect>,
+) -> Option<&'e sharding::ShardDescriptor> {
+    effects.rev().find_map(|effect| match effect {
         Effect::Members(descriptor) => Some(descriptor),
-        Effect::Write(_) => None,
+        _ => None,
     })
+}
+
+/// What a shard's effects change, into the batch: as many of them as go together, or a step of one that goes apart.
+fn apply_effects(
+    engine: &dyn Engine,
+    batch: &mut WriteBatch,
+    shard: ShardId,
+    member: &mut Member,
+    batch_writes: usize,
+) -> storage::Result<Step> {
+    let effects = member.committed.make_contiguous();
+    let together = effects.iter().position(|(_, effect)| effect.is_apart());
+    let together = together.unwrap_or(effects.len());
+    if together > 0 || effects.is_empty() {
+        apply_commands(engine, batch, shard, &effects[..together], batch_writes)?;
+        return Ok(Step {
+            done: together,
+            bytes: 0,
+        });
+    }
+    let done = Step { done: 1, bytes: 0 };
+    match &effects[0].1 {
+        Effect::Part {
+            name,
+            number,
+            record,
+        } => {
+            parts::remove(shard, Some(*name), engine, batch)?;
+            let first = parts::key(shard, *name, *number);
+            batch.ops.retain(|(_, key, _)| *key != first);
+            parts::put(shard, *name, *number, record.clone(), batch);
+            Ok(done)
+        }
+        Effect::Finish(finish) if member.finished_parts < finish.parts => {
+            let part = parts::load(shard, finish.name, member.finished_parts, engine)?;
+            let mut bytes = 0;
+            for writes in part.writes.chunks(batch_writes) {
+                let mut part = WriteBatch::default();
+                mvcc::apply_sorted(engine, &mut part, writes, finish.commit_ts)?;
+                bytes += part.bytes();
+                write_promised(engine, part)?;
+            }
+            member.finished_parts += 1;
+            Ok(Step { done: 0, bytes })
+        }
+        Effect::Finish(Finish { name, .. }) | Effect::Abandon(name) => {
+            parts::remove(shard, Some(*name), engine, batch)?;
+            Ok(done)
+        }
+        _ => {
+            parts::remove(shard, None, engine, batch)?;
+            Ok(done)
+        }
+    }
 }
 
 /// Small commits together, a large one in pieces.
 fn apply_commands(
     engine: &dyn Engine,
     batch: &mut WriteBatch,
-    effects: &[Effect],
+    shard: ShardId,
+    effects: &[(Position, Effect)],
     batch_writes: usize,
 ) -> storage::Result<()> {
     let small = batch_writes.saturating_mul(2);
-    let is_large = |effect: &Effect| match effect {
+    let is_large = |(_, effect): &(Position, Effect)| match effect {
         Effect::Write(command) => command.writes.len() > small,
-        Effect::Members(_) => false,
+        _ => false,
     };
     for group in effects.chunk_by(|a, b| !is_large(a) && !is_large(b)) {
         match group {
-            [Effect::Write(command)] if is_large(&group[0]) => {
+            [(_, Effect::Write(command))] if is_large(&group[0]) => {
                 for part in command.writes.chunks(batch_writes) {
                     if !batch.is_empty() {
                         write_promised(engine, std::mem::take(batch))?;
@@ -203,11 +322,22 @@ fn apply_commands(
             }
             _ => {
                 let mut applier = Applier::new(engine, batch);
-                for effect in group {
-                    if let Effect::Write(command) = effect {
-                        for (key, value) in &command.writes {
-                            applier.write(key, value.as_ref(), command.commit_ts)?;
+                for (_, effect) in group {
+                    match effect {
+                        Effect::Write(command) => {
+                            for (key, value) in &command.writes {
+                                applier.write(key, value.as_ref(), command.commit_ts)?;
+                            }
                         }
+                        Effect::Part {
+                            name,
+                            number,
+                            record,
+                        } => {
+                            let record = record.clone();
+                            parts::put(shard, *name, *number, record, applier.batch());
+                        }
+                        _ => {}
                     }
                 }
             }

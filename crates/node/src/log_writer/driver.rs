@@ -15,6 +15,7 @@ const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(mut writer: LogWriter, registry: Arc<Registry>) {
     let end = End(Arc::clone(&registry));
+    writer.recovering = false;
     while let Some(work) = next_work(&writer, &registry).await {
         let mut blocked = turn(&mut writer, work, &registry).await;
         while blocked && !registry.shared.inbox.is_closing() {

@@ -2,6 +2,7 @@
 
 use super::LogWriter;
 use crate::inbox::{Inspection, Request};
+use crate::parts;
 use crate::replica_record::{Presence, ReplicaRecord};
 use bytes::Bytes;
 use consensus::{Change, GroupId, LogStore, ReplicaId};
@@ -185,6 +186,7 @@ impl LogWriter {
         let mut batch = WriteBatch::default();
         record.put(&mut batch);
         member.group.log().put_reset(&mut batch);
+        parts::remove(shard, None, &*self.engine, &mut batch)?;
         if let Err(error) = self.engine.write(batch) {
             return unless_full(error.into());
         }
@@ -284,6 +286,8 @@ impl LogWriter {
         let mut batch = WriteBatch::default();
         member.record.put(&mut batch);
         member.group.log().put_removal(&mut batch);
+        // Those that can't be read are in nobody's way either.
+        let _ = parts::remove(shard, None, &*self.engine, &mut batch);
         if let Err(error) = self.engine.write(batch) {
             // Its records are in nobody's way.
             tracing::warn!(%error, shard = shard.0, "the log of a removed replica stays");

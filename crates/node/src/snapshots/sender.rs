@@ -3,12 +3,14 @@
 use super::Snapshots;
 use super::wire::{Call, Row, decode_answer};
 use crate::inbox::Request;
+use crate::parts;
 use crate::replica_record::{Presence, ReplicaRecord};
 use bytes::Bytes;
 use consensus::{GroupId, Message, ReplicaId, Snapshot, wire};
 use sharding::ShardId;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::Keyspace;
 use storage::mvcc::span_ranges;
 use thiserror::Error;
 use types::StoreId;
@@ -83,7 +85,9 @@ impl Snapshots {
         let mut rows: Vec<Row> = Vec::new();
         let mut bytes = 0;
         let descriptor = &record.descriptor;
-        for (keyspace, range) in span_ranges(&descriptor.start, descriptor.end.as_deref()) {
+        let ranges = span_ranges(&descriptor.start, descriptor.end.as_deref());
+        let unfinished = (Keyspace::Raft, parts::range(shard, None));
+        for (keyspace, range) in ranges.into_iter().chain([unfinished]) {
             for pair in snapshot.scan(keyspace, range, false) {
                 let (key, value) = pair?;
                 bytes += key.len() + value.len();

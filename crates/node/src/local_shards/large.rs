@@ -1,0 +1,125 @@
+//! Commits that are cut into parts: see [`crate::parts`].
+//!
+//! Parts go into the log first, a few at a time, so that others' commits pass between them. Only when all are
+//! applied is the commit validated, given its timestamp and finished, in one step as any other.
+
+use super::{LocalShards, check_writes};
+use crate::replica::{Body, InParts, Replica, Reply, Request, lease_moved};
+use crate::shard_server::{Answer, Failure, LeaseId};
+use consensus::{CommitName, Part};
+use futures::channel::oneshot;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use txn::Footprint;
+use txn::kv::{CommitRequest, Committed, Key, Value, writes_catalog};
+use types::key::split_index_prefix;
+use types::{Error, MaybeReady};
+
+/// Parts of one commit on their way into the log: with more of them, other commits would wait longer, with fewer, the
+/// disk and the network would.
+const PARTS_IN_FLIGHT: usize = 4;
+
+impl LocalShards {
+    /// The commit goes on to its end if nobody waits for it any more.
+    pub(super) fn commit_in_parts(
+        &self,
+        replica: Arc<Replica>,
+        request: CommitRequest,
+        locked_under: Option<LeaseId>,
+    ) -> Answer<Committed> {
+        let (sender, outcome) = oneshot::channel();
+        let shards = self.clone();
+        let task = async move {
+            let txn = request.txn;
+            let name = CommitName(txn.0);
+            let submitted = shards.put_parts(&replica, request, locked_under).await;
+            if submitted.is_err() {
+                replica.abandon_parts(name);
+            }
+            let _ = sender.send(shards.outcome(txn, submitted).await);
+        };
+        self.spawn.spawn("large-commit", Box::pin(task));
+        MaybeReady::pending(async move {
+            outcome.await.unwrap_or_else(|_| {
+                let stopped = Error::internal("the store was closed while a commit was made");
+                Err(super::unknown_outcome(&stopped).into())
+            })
+        })
+    }
+
+    async fn put_parts(
+        &self,
+        replica: &Replica,
+        request: CommitRequest,
+        locked_under: Option<LeaseId>,
+    ) -> Result<Reply, Failure> {
+        check_writes(replica, &request.writes)?;
+        let Some(lease) = replica.lease() else {
+            return Err(replica.not_holder());
+        };
+        if locked_under.is_some_and(|under| under != lease) {
+            return Err(lease_moved().into());
+        }
+        let ends = [request.writes.first(), request.writes.last()];
+        let ends = ends.map(|write| write.map(|(key, _)| key.clone()));
+        let mut body = InParts {
+            name: CommitName(request.txn.0),
+            term: 0,
+            parts: 0,
+            footprint: Footprint::of(&request.writes),
+            tables: tables(&request.writes),
+            writes_catalog: writes_catalog(&request.writes),
+        };
+        let mut writes = request.writes.into_iter();
+        let mut waiting = VecDeque::new();
+        loop {
+            let part = self.parts.next(&mut writes);
+            let more = !part.is_empty();
+            if more {
+                let part = Part {
+                    name: body.name,
+                    number: body.parts,
+                    writes: part,
+                };
+                waiting.push_back(replica.stage(part, lease)?);
+                body.parts += 1;
+            }
+            let room = if more { PARTS_IN_FLIGHT } else { 1 };
+            while waiting.len() >= room
+                && let Some(applied) = waiting.pop_front()
+            {
+                let term = applied.await.map_err(|_| Failure::from(lease_moved()))?;
+                if body.term > 0 && body.term != term {
+                    return Err(lease_moved().into());
+                }
+                body.term = term;
+            }
+            if !more {
+                break;
+            }
+        }
+        // The shard may have been split meanwhile.
+        for key in ends.iter().flatten() {
+            replica.check_key(key)?;
+        }
+        let request = Request {
+            txn: request.txn,
+            read_at: request.read_at,
+            read_spans: request.read_spans,
+            body: Body::Parts(Box::new(body)),
+        };
+        // What was put into the log under another lease may be void.
+        self.submit(replica, request, Some(lease))
+    }
+}
+
+/// The tables that are written. `writes` are sorted.
+fn tables(writes: &[(Key, Option<Value>)]) -> Vec<u32> {
+    let tables = writes.iter().filter_map(|(key, _)| {
+        let (table, ..) = split_index_prefix(key)?;
+        Some(table)
+    });
+    let mut tables: Vec<u32> = tables.collect();
+    tables.dedup();
+    tables
+}
