@@ -3,7 +3,7 @@
 use crate::TargetName;
 use crate::decode::TYPES;
 use bytes::Bytes;
-use consensus::Command;
+use consensus::{Command, Commit};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -250,13 +250,13 @@ fn encoded() -> Vec<Seed> {
                 value.encode(&mut stored);
                 put(5, at, &stored);
             }
-            let command = Command {
+            let command = Command::Commit(Commit {
                 commit_ts: Timestamp(at as u64),
                 writes: vec![
                     (Bytes::from(keys), Some(Bytes::from(binary))),
                     (Bytes::new(), None),
                 ],
-            };
+            });
             let sealed = command.encode();
             put(3, at, &sealed);
             put(4, at, &sealed[..sealed.len() - 4]);
