@@ -102,6 +102,14 @@ impl Shards for Gateway {
         self.shared.read_timestamp(scope)
     }
 
+    fn is_spread(&self, span: &Span) -> bool {
+        let router = self.shared.router.load();
+        router
+            .overlapping(&span.start, Some(&span.end))
+            .nth(1)
+            .is_some()
+    }
+
     fn catalog_changed(&self) -> Timestamp {
         self.shared.node.catalog_changed()
     }

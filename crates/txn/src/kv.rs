@@ -144,6 +144,11 @@ pub trait Shards: Send + Sync + 'static {
     /// into the scope.
     fn read_timestamp(&self, scope: ReadScope<'_>) -> MaybeReady<Result<Timestamp>>;
 
+    /// Whether keys of the span lie in several shards, as far as known here.
+    fn is_spread(&self, _span: &Span) -> bool {
+        false
+    }
+
     /// The newest commit known here that wrote the catalog. After an answer of
     /// [`Shards::read_timestamp`] it is not below any such commit in the snapshot; after an answer of
     /// [`Shards::lock`] for a key of the system shard, not below any that was committed before the lock

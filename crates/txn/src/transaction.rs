@@ -77,6 +77,10 @@ pub struct Transaction {
     state: State,
     /// Of the current statement; `None` before the first.
     snapshot: Option<Timestamp>,
+    scoped: bool,
+    /// What the snapshot may be read for, to notice whoever reads elsewhere.
+    #[cfg(debug_assertions)]
+    scope: Vec<Span>,
     /// Holds the history of the snapshot.
     slot: Option<Slot>,
     statements: u32,
@@ -106,6 +110,9 @@ impl Transaction {
             read_only,
             state: State::Active,
             snapshot: None,
+            scoped: false,
+            #[cfg(debug_assertions)]
+            scope: Vec::new(),
             slot: None,
             statements: 0,
             buffer: WriteBuffer::default(),
@@ -172,6 +179,11 @@ impl Transaction {
         Ok(true)
     }
 
+    /// The statement's snapshot is for a part of the keys only: see [`Transaction::begin_statement`].
+    pub fn is_scoped(&self) -> bool {
+        self.scoped
+    }
+
     /// The snapshot of the current statement.
     pub fn read_timestamp(&self) -> Result<Timestamp> {
         self.snapshot
@@ -186,6 +198,8 @@ impl Transaction {
         if let Some(own) = self.buffer.get(key) {
             return MaybeReady::ready(Ok(own.cloned()));
         }
+        #[cfg(debug_assertions)]
+        self.assert_in_scope(key, key);
         if let Err(error) = self.note_key(key) {
             return MaybeReady::ready(Err(error));
         }
@@ -208,6 +222,8 @@ impl Transaction {
             Ok(at) => at,
             Err(error) => return MaybeReady::ready(Err(error)),
         };
+        #[cfg(debug_assertions)]
+        self.assert_in_scope(&span.start, &span.end);
         loop {
             let (own, own_last) = self.buffer.page(&span, reverse, limit, limit_bytes);
             let request = ScanRequest {
@@ -547,6 +563,17 @@ impl Transaction {
         Ok(())
     }
 
+    /// Outside of its scope a snapshot may lack commits that were acknowledged before it.
+    #[cfg(debug_assertions)]
+    fn assert_in_scope(&self, start: &[u8], end: &[u8]) {
+        let is_inside = |span: &Span| &span.start[..] <= start && end <= &span.end[..];
+        let system = types::key::table_prefix(types::key::FIRST_USER_TABLE_ID);
+        assert!(
+            !self.scoped || start < &system[..] || self.scope.iter().any(is_inside),
+            "a read at {start:?} is outside of its statement's scope"
+        );
+    }
+
     fn pay(&mut self, bytes: usize) -> Result<()> {
         let limit = self.shared.limits.transaction_bytes;
         self.charge.add(&self.shared.budget, limit, bytes)
@@ -568,6 +595,11 @@ impl Transaction {
             (Ok(at), _) => {
                 snapshots.choose(slot, *at);
                 self.snapshot = Some(*at);
+                self.scoped = matches!(scope, ReadScope::Spans(_));
+                #[cfg(debug_assertions)]
+                if let ReadScope::Spans(spans) = scope {
+                    self.scope = spans.to_vec();
+                }
             }
             (Err(_), Some(before)) => snapshots.choose(slot, before),
             (Err(_), None) => self.leave_snapshot(),

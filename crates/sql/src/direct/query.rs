@@ -54,6 +54,14 @@ impl DirectQuery {
         self.lock.is_some()
     }
 
+    /// The key of the one row that it reads. `None`: there is no such key, or none can be made of these parameters.
+    pub fn point(&self, params: &[Datum], ctx: &StatementContext) -> Option<Vec<u8>> {
+        let Source::Table { path, .. } = &self.source else {
+            return None;
+        };
+        path.primary_point(params, ctx)?.ok()?
+    }
+
     /// Runs at a snapshot. `None`: more rows than this road is for; run the plan by DataFusion.
     pub async fn execute(
         &self,

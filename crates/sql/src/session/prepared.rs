@@ -9,9 +9,11 @@ use crate::dml::{self, DmlPlan};
 use crate::query::{AnalyzedQuery, Planner};
 use crate::response::ResultColumn;
 use crate::statement::Statement;
+use crate::table_codec::prefix_span;
 use std::borrow::Cow;
 use std::sync::Arc;
-use types::{Datum, Result, SqlType};
+use txn::kv::Span;
+use types::{Datum, Result, SqlType, key};
 
 pub struct Prepared {
     pub text: Arc<str>,
@@ -26,6 +28,8 @@ pub struct Prepared {
     /// that takes a millisecond and disturbs nobody.
     catalog: Arc<Catalog>,
     space: u64,
+    /// The keys of its tables.
+    spans: Box<[Span]>,
 }
 
 pub enum Plan {
@@ -54,6 +58,11 @@ impl Prepared {
             Plan::With(plan) => plan.tables().collect(),
             Plan::Other => Vec::new(),
         }
+    }
+
+    /// Where it reads at its snapshot: all keys of its tables.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
     /// Runs without DataFusion.
@@ -120,7 +129,7 @@ impl Session {
             }
             other => (Plan::Other, Vec::new(), self.columns_of(other)?),
         };
-        Ok(Prepared {
+        let mut prepared = Prepared {
             text,
             statement,
             plan,
@@ -129,7 +138,14 @@ impl Session {
             declared,
             catalog,
             space: self.plan_space,
-        })
+            spans: Box::default(),
+        };
+        let tables = prepared.tables().into_iter();
+        // A view among them has no keys; its tables are among them, too.
+        let tables = tables.filter_map(|(oid, _)| prepared.catalog.table(oid));
+        let spans = tables.map(|table| prefix_span(&key::table_prefix(table.data_id)));
+        prepared.spans = spans.collect();
+        Ok(prepared)
     }
 
     /// Whether the plan still means the same.

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::Arc;
-use txn::kv::{LockMode, ReadScope, WaitPolicy};
-use types::{Datum, Error, Result, SqlState};
+use txn::kv::{LockMode, ReadScope, Span, WaitPolicy};
+use types::{Datum, Error, Result, SqlState, Timestamp};
 
 /// Times a statement is planned again because the catalog changed before it had its tables locked.
 const MAX_REPLANS: usize = 10;
@@ -180,7 +180,11 @@ impl Session {
                 active.txn.lock(key, LockMode::KeyShare, policy).await?;
             }
             match attempt {
-                0 => self.begin_statement().await?,
+                0 => self.begin_in(ReadScope::Spans(prepared.spans())).await?,
+                // The plan may be another one by now, and its tables, too.
+                _ if self.active_mut()?.txn.is_scoped() => {
+                    self.restart_statement().await?;
+                }
                 _ => self.catch_up().await?,
             }
             if !self.is_current(&prepared) || !self.fits_snapshot(&prepared).await? {
@@ -209,9 +213,18 @@ impl Session {
         params: &'p [Datum],
     ) -> Result<(Arc<Prepared>, Cow<'p, [Datum]>)> {
         let mut params = Cow::Borrowed(params);
-        self.begin_statement().await?;
+        match self.point_of(&prepared, &params) {
+            Some(point) => self.begin_in(ReadScope::Spans(&[point])).await?,
+            None => self.begin_in(ReadScope::Spans(prepared.spans())).await?,
+        }
         for _ in 0..MAX_REPLANS {
+            let begun_for = Arc::clone(&prepared);
             (prepared, params) = self.current_with(prepared, params).await?;
+            if !Arc::ptr_eq(&begun_for, &prepared) && self.active_mut()?.txn.is_scoped() {
+                // Another plan, and perhaps other tables than the snapshot is for.
+                self.restart_statement().await?;
+                continue;
+            }
             if self.fits_snapshot(&prepared).await? {
                 return Ok((prepared, params));
             }
@@ -317,9 +330,42 @@ impl Session {
     /// Takes the statement's snapshot, and sees to it that the catalog holds all definitions that were
     /// committed before it was taken, or before the locks that the transaction holds were granted.
     pub(super) async fn begin_statement(&mut self) -> Result<()> {
+        self.begin_in(ReadScope::All).await
+    }
+
+    /// The same for a statement that reads nothing outside of `scope`.
+    async fn begin_in(&mut self, scope: ReadScope<'_>) -> Result<()> {
         let active = self.active_mut()?;
-        active.txn.begin_statement(ReadScope::All).await?;
+        active.txn.begin_statement(scope).await?;
         self.catch_up().await
+    }
+
+    /// The one key that a query reads, where that spares asking about other shards of its table.
+    fn point_of(&mut self, prepared: &Prepared, params: &[Datum]) -> Option<Span> {
+        let Plan::Query { direct, .. } = &prepared.plan else {
+            return None;
+        };
+        let shards = self.instance.coordinator.shards();
+        if direct.is_none() || !prepared.spans().iter().any(|span| shards.is_spread(span)) {
+            return None;
+        }
+        // Nothing is read, so it does not matter when.
+        let view = ReadView {
+            shards: Arc::clone(shards),
+            at: Timestamp::ZERO,
+            overlay: None,
+            reads: None,
+            guard: None,
+        };
+        let ctx = self.context(view);
+        // Without such a key, and on errors: they come again when the query runs.
+        let key = direct.as_ref()?.point(params, &ctx)?;
+        let mut end = key.clone();
+        end.push(0);
+        Some(Span {
+            start: key.into(),
+            end: end.into(),
+        })
     }
 
     /// The same for the statement's next attempt. `false`: earlier statements have used the snapshot, so
