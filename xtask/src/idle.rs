@@ -23,7 +23,7 @@ const RSS_LIMIT_MIB: f64 = 150.0;
 const SETTLE: Duration = Duration::from_secs(10);
 /// Longest wait for a demo to end and clean up after its input has ended.
 const DEMO_END: Duration = Duration::from_secs(20);
-/// Parts of a second in which the progress bar moves.
+/// Between two looks whether the demo has ended.
 const TICK: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
@@ -54,10 +54,10 @@ pub async fn run(args: Args) -> Result<bool> {
         Idler::Node(Server::start(&program, &folder.path().join("data")).await?)
     };
 
-    wait("settling", SETTLE).await;
+    progress::wait("settling", SETTLE).await;
     let before = cpu_seconds(idler.pid())?;
     let began = Instant::now();
-    wait("watching", Duration::from_secs(args.seconds)).await;
+    progress::wait("watching", Duration::from_secs(args.seconds)).await;
     let seconds = cpu_seconds(idler.pid())? - before;
     let cpu_percent = 100.0 * seconds / began.elapsed().as_secs_f64();
     let node_mib = rss_mib(&idler.node()?)?;
@@ -191,18 +191,8 @@ impl Drop for Demo {
     }
 }
 
-async fn wait(what: &str, time: Duration) {
-    let ticks = time.as_millis() / TICK.as_millis();
-    let bar = progress::bar(ticks as u64, what);
-    for _ in 0..ticks {
-        tokio::time::sleep(TICK).await;
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-}
-
 /// Resident memory of all the processes; what they share is counted once each.
-fn rss_mib(pids: &[u32]) -> Result<f64> {
+pub fn rss_mib(pids: &[u32]) -> Result<f64> {
     let mut kib = 0.0;
     for pid in pids {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -24,6 +24,7 @@ mod progress;
 mod report;
 mod rolling;
 mod scale;
+mod shards;
 mod sim;
 mod slt;
 mod svg;
@@ -47,6 +48,7 @@ use clap::{Parser, Subcommand};
         cargo xtask rolling\n  \
         cargo xtask drain\n  \
         cargo xtask scale\n  \
+        cargo xtask shards --shards 1000\n  \
         cargo xtask isolation --dsn postgres://phantom@127.0.0.1:5450/phantom\n  \
         cargo xtask sim --seeds 1000\n  \
         cargo xtask fuzz --minutes 5\n  \
@@ -70,6 +72,8 @@ enum Task {
     Failover(failover::Args),
     /// Restart every node in turn under load.
     Rolling(rolling::Args),
+    /// Split a table into many shards, and measure what they cost when idle and at a restart.
+    Shards(shards::Args),
     /// Drain every node in turn under load: no statement may fail.
     Drain(drain::Args),
     /// Add a node under load, and decommission it again.
@@ -135,6 +139,7 @@ async fn perform(task: Task) -> anyhow::Result<bool> {
         Task::Rolling(args) => rolling::run(args).await,
         Task::Drain(args) => drain::run(args).await,
         Task::Scale(args) => scale::run(args).await,
+        Task::Shards(args) => shards::run(args).await,
         Task::Clients(args) => clients::run(args).await,
         Task::Bench(against) => bench::run(against).await,
         Task::Fuzz(args) => fuzz::run(args),
