@@ -323,6 +323,9 @@ impl LogWriter {
             return;
         };
         member.met(ReplicaId(message.from), from);
+        if member.hears_resignation(&message) {
+            self.touched.insert(shard);
+        }
         if member.admits(self.store, from, &message, &self.liveness, now) {
             if wire::is_invitation(&message) {
                 tracing::info!(shard = shard.0, from = from.0, "takes over a lease");

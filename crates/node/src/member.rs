@@ -92,6 +92,8 @@ pub(crate) struct Member {
     /// There may be parts of unfinished commits on the disk.
     pub(crate) has_parts: bool,
     pub(crate) ground: Option<Ground>,
+    /// The last term whose leader was heard to lead no more.
+    resigned: u64,
     /// Where replicas are that the descriptor does not know (yet).
     homes: BTreeMap<ReplicaId, StoreId>,
     /// When to stand for election, or to look whether answers are missing; monotonic nanoseconds.
@@ -132,6 +134,7 @@ impl Member {
             finished_parts: 0,
             has_parts: false,
             ground: None,
+            resigned: 0,
             homes: BTreeMap::new(),
             wake_at: None,
             wake_for: WakeFor::Election,
@@ -158,7 +161,23 @@ impl Member {
 
     /// The store of the replica that leads, as far as known.
     pub(crate) fn leader_store(&self) -> Option<StoreId> {
+        if self.resigned == self.group.term() {
+            return None;
+        }
         self.group.leader().and_then(|leader| self.home(leader))
+    }
+
+    /// Hears from a message whether the leader leads no more: whoever asks for votes for a later term than the one
+    /// it led does not, and nobody leads one term twice. Its store may be as well as ever, so that support of it
+    /// says nothing: it has started again, or could not write; and if entries that its followers have are lost to
+    /// it, it will not be elected, so they must be free to stand. `true`: that is news.
+    pub(crate) fn hears_resignation(&mut self, message: &consensus::Message) -> bool {
+        let term = self.group.term();
+        let resigns = matches!(wire::kind(message), wire::Kind::Vote { .. })
+            && message.term > term
+            && self.group.leader() == Some(ReplicaId(message.from))
+            && message.from != self.record.id.0;
+        resigns && std::mem::replace(&mut self.resigned, term) != term
     }
 
     pub(crate) fn is_alone(&self) -> bool {
