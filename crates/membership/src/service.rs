@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Two things make a state: what the cluster has decided about a store (its [`Intent`], kept in the system
-//! shard), and whether it is heard. Silence counts for a store that drains or goes, too: it is then
-//! suspect or dead, and goes on where it was once it is heard again.
+//! shard), and whether it is heard. Silence counts for a store that drains, too: it is then suspect or
+//! dead, and goes on where it was once it is heard again. A store that was asked to go and is silent is dead
+//! at once: whoever asks for that of a node that is lost wants what it held to be made good now.
 //!
 //! Pure: facts and time are arguments; changes come out as [`Event`]s.
 
@@ -186,7 +187,9 @@ impl Member {
             return State::Decommissioned;
         }
         let silent = now_millis.saturating_sub(self.heard_millis);
-        if silent >= options.dead_millis {
+        // Who was asked to go and says nothing is not waited for.
+        let goes = self.intent == Intent::Decommission && silent >= options.suspect_millis;
+        if silent >= options.dead_millis || goes {
             return State::Dead;
         }
         if silent >= options.suspect_millis {
@@ -270,6 +273,17 @@ mod tests {
         service.decided(A, Intent::Gone, 2100);
         assert!(hear(&mut service, 2200, 9000).is_empty());
         assert_eq!(service.state(A), Some(State::Decommissioned));
+    }
+
+    #[test]
+    fn who_was_asked_to_go_and_is_silent_is_dead_at_once() {
+        let mut service = MembershipService::new(options());
+        hear(&mut service, 0, 2000);
+        service.tick(4000);
+        assert_eq!(service.state(A), Some(State::Suspect));
+        let gone = service.decided(A, Intent::Decommission, 4000);
+        assert_eq!(gone.map(|event| event.to), Some(State::Dead));
+        assert_eq!(hear(&mut service, 4100, 4200), [State::Decommissioning]);
     }
 
     #[test]

@@ -67,9 +67,9 @@ pub async fn join(
     }
 }
 
-/// The cluster has no quorum right now, or others were faster.
+/// The cluster has no quorum or no space right now, or others were faster.
 fn is_temporary(reason: &str) -> bool {
-    ["57P03", "40001", "40003"]
+    ["57P03", "40001", "40003", "53100"]
         .iter()
         .any(|s| reason.contains(s))
 }

@@ -110,7 +110,7 @@ impl Manager {
         for planned in plan {
             self.start(planned, &leaders).await?;
         }
-        self.bid_farewell(&view).await?;
+        self.bid_farewell(&nodes, &reports).await?;
         if none {
             *self.settled.lock() = Some(settled);
         }
@@ -333,12 +333,15 @@ impl Manager {
         Ok(last + 1)
     }
 
-    /// A node that was to leave and holds nothing any more has left.
-    async fn bid_farewell(&self, view: &ClusterView) -> Result<()> {
-        for store in view.stores.values() {
-            let holds = view.shards.iter().any(|s| s.replicas.contains(&store.id));
-            if store.state == StoreState::Decommissioning && !holds && !view.shards.is_empty() {
-                self.rows.intend(store.id, Intent::Gone).await?;
+    /// A node that was to leave and holds nothing any more, as far as anybody knows, has left.
+    async fn bid_farewell(&self, nodes: &[NodeRow], reports: &Reports) -> Result<()> {
+        let replicas = reports.values().flat_map(|report| &report.replicas);
+        let holders = replicas.flat_map(|replica| &replica.descriptor.replicas);
+        let holders: BTreeSet<StoreId> = holders.map(|replica| replica.store).collect();
+        for node in nodes {
+            let holds = holders.is_empty() || holders.contains(&node.store);
+            if node.intent == Intent::Decommission && !holds {
+                self.rows.intend(node.store, Intent::Gone).await?;
             }
         }
         Ok(())
