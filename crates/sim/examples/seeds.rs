@@ -3,6 +3,7 @@
 //! `cargo run --release -p sim --example seeds [count] [first] [nodes]`
 
 use sim::cluster_world::{Options, minimise, run};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,11 +15,15 @@ fn main() -> ExitCode {
         ..Options::default()
     };
     let (mut failed, mut steps, mut acknowledged) = (0, 0, 0);
+    let mut effects = BTreeMap::<&str, u64>::new();
     for seed in first..first + count {
         match run(seed, &options) {
             Ok(report) => {
                 steps += report.steps;
                 acknowledged += report.acknowledged;
+                for (what, count) in &report.effects {
+                    *effects.entry(what).or_default() += count;
+                }
                 if count <= 5 {
                     println!("{report:#?}");
                 }
@@ -31,6 +36,9 @@ fn main() -> ExitCode {
                 }
             }
         }
+    }
+    for (what, count) in effects {
+        println!("{count:>12} {what}");
     }
     println!("{count} seeds, {failed} failed; {steps} steps, {acknowledged} acknowledged");
     ExitCode::from(u8::from(failed > 0))

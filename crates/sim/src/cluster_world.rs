@@ -19,13 +19,13 @@ use crate::executor::{Executor, NodeId, Step, mix};
 use crate::network::{self, Network, OUTSIDE};
 use crate::one_node::small_parts;
 use client::{Board, Client, Manners};
-use faults::After;
 use host::Host;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use strike::After;
 use watch::Watch;
 
 mod client;
@@ -33,13 +33,15 @@ mod faults;
 mod history;
 mod host;
 mod minimise;
+mod operator;
 mod session;
+mod strike;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod workload;
 
-pub use faults::Fault;
+pub use faults::{Fault, Way};
 pub use minimise::minimise;
 
 const MILLI: u64 = 1_000_000;
@@ -81,6 +83,8 @@ pub struct Report {
     pub steps: u64,
     pub virtual_nanos: u64,
     pub faults: u64,
+    /// What the faults were, as far as they did something.
+    pub effects: BTreeMap<&'static str, u64>,
     pub lives: u64,
     pub acknowledged: u64,
     pub refused: u64,
@@ -142,6 +146,8 @@ fn store_options(dice: &mut Dice, nodes: u32) -> node::Options {
     let mut options = node::Options::default();
     options.manager.round = Duration::from_millis(200);
     options.manager.membership.join_millis = 200;
+    // Sometimes whoever is away for long is replaced without being asked for.
+    options.manager.membership.dead_millis = [3000, 300_000][dice.below(2) as usize];
     options.manager.replication_factor = nodes as usize;
     options.log.log_entries = 8 + dice.below(100) as usize;
     options.parts = small_parts(options.log.log_entries);
@@ -154,10 +160,12 @@ struct World {
     executor: Executor,
     network: Network,
     hosts: Vec<Host>,
+    names: host::Names,
     board: Arc<Mutex<Board>>,
     clients: u64,
     faults: VecDeque<(u64, Fault)>,
     struck: Vec<(u64, Fault)>,
+    effects: BTreeMap<&'static str, u64>,
     after: BTreeMap<(u64, u64), After>,
     /// Faults are counted from here.
     began_nanos: u64,
@@ -177,17 +185,22 @@ impl World {
         let network = Network::new(machines, dice.fork(), network::Options::default());
         let drawn = faults::draw(&mut dice.fork(), options.nodes, options.fault_nanos);
         let faults = options.faults.clone().unwrap_or(drawn);
+        let hosts: Vec<Host> = (1..=options.nodes)
+            .map(|node| Host::new(NodeId(node)))
+            .collect();
+        let names = (1..).map(NodeId).zip(&hosts);
+        let names = names.map(|(node, host)| (node, host.address.clone()));
         World {
             seed,
             executor,
             network,
-            hosts: (1..=options.nodes)
-                .map(|node| Host::new(NodeId(node)))
-                .collect(),
+            names: Arc::new(Mutex::new(names.collect())),
+            hosts,
             board: Arc::default(),
             clients: 0,
             faults: faults.into(),
             struck: Vec::new(),
+            effects: BTreeMap::new(),
             after: BTreeMap::new(),
             began_nanos: 0,
             fault_nanos: options.fault_nanos,
@@ -415,19 +428,24 @@ impl World {
         let mut checked = board.history.check().map_err(|broken| broken.to_string())?;
         checked.extend(self.watch.checked());
         let told = &board.history.told;
+        let stats = self.network.stats();
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.insert("messages that arrived twice", stats.messages_twice);
+        effects.insert("messages that arrived out of order", stats.messages_late);
         Ok(Report {
             seed: self.seed,
             trace_hash: mix(self.executor.trace_hash(), told.hash),
             steps: self.steps,
             virtual_nanos: self.executor.machines().now_nanos(),
             faults: self.struck.len() as u64,
+            effects,
             lives: self.hosts.iter().map(|host| host.lives).sum(),
             acknowledged: told.acknowledged,
             refused: told.refused,
             unknown: told.unknown,
             errors: told.errors.clone(),
             recovery_nanos,
-            network: self.network.stats(),
+            network: stats,
             checked,
         })
     }

@@ -26,6 +26,10 @@ struct State {
     full: bool,
     /// The next write or sync takes so long.
     stall_nanos: u64,
+    /// The next sync does.
+    stall_sync_nanos: u64,
+    /// A sync that hangs, until this true time: if the process dies before, nothing was synced.
+    hanging_until_nanos: Option<u64>,
 }
 
 /// See the module.
@@ -60,7 +64,16 @@ impl FaultyEngine {
 
     /// The process is dead from now on.
     pub fn kill(&self) {
-        self.state.lock().crashed = true;
+        let mut state = self.state.lock();
+        state.crashed = true;
+        let ended = state.hanging_until_nanos.take().is_some_and(|until| {
+            let host = self.host.as_ref();
+            host.is_none_or(|(machines, _)| machines.now_nanos() >= until)
+        });
+        if ended {
+            // What a simulated disk says of its health is not asked here.
+            let _ = self.disk.sync();
+        }
     }
 
     /// Nothing goes wrong any more, apart from what has happened.
@@ -69,6 +82,7 @@ impl FaultyEngine {
         state.plan = Plan::default();
         state.full = false;
         state.stall_nanos = 0;
+        state.stall_sync_nanos = 0;
         drop(state);
         self.disk.set_faults(|faults| faults.bad = None);
     }
@@ -90,6 +104,11 @@ impl FaultyEngine {
         self.state.lock().stall_nanos = nanos;
     }
 
+    /// The next sync takes so long: what is written before it may be on its way to others already.
+    pub fn stall_sync(&self, nanos: u64) {
+        self.state.lock().stall_sync_nanos = nanos;
+    }
+
     /// A byte flips in the block that holds this key: who reads it, is told that it is damaged.
     pub fn damage(&self, keyspace: Keyspace, key: Bytes) {
         self.disk
@@ -102,11 +121,23 @@ impl FaultyEngine {
         if state.crashed {
             return Some(dead());
         }
-        let stall_nanos = std::mem::take(&mut state.stall_nanos);
+        // Whoever goes on has seen the end of a sync that hung.
+        if state.hanging_until_nanos.take().is_some()
+            && let Err(error) = self.disk.sync()
+        {
+            return Some(error);
+        }
+        let mut stall_nanos = std::mem::take(&mut state.stall_nanos);
+        if !write {
+            stall_nanos = stall_nanos.max(std::mem::take(&mut state.stall_sync_nanos));
+        }
         if stall_nanos > 0
             && let Some((machines, node)) = &self.host
         {
             machines.block(*node, stall_nanos);
+            if !write {
+                state.hanging_until_nanos = Some(machines.moment_nanos(*node));
+            }
         }
         let operation = state.operations;
         state.operations += 1;
@@ -150,7 +181,9 @@ impl Engine for FaultyEngine {
         if let Some(error) = self.before(false) {
             return Err(error);
         }
-        self.disk.sync()?;
+        if self.state.lock().hanging_until_nanos.is_none() {
+            self.disk.sync()?;
+        }
         self.after()
     }
 
@@ -202,6 +235,30 @@ mod tests {
         engine.write(put("b")).unwrap();
         engine.kill();
         assert!(engine.write(put("c")).is_err() && engine.crashed());
+    }
+
+    #[test]
+    fn who_dies_in_a_sync_that_hangs_has_synced_nothing() {
+        for (waits_nanos, kept) in [(1_000_000_000, false), (3_000_000_000, true)] {
+            let mut executor = Executor::new(Dice::new(1));
+            let disk = SimDisk::new();
+            let engine = FaultyEngine::new(disk.clone(), Plan::default())
+                .on(executor.machines().clone(), NODE);
+            engine.stall_sync(2_000_000_000);
+            engine.write(put("a")).unwrap();
+            engine.sync().unwrap();
+            executor.step_until(waits_nanos);
+            while executor.machines().now_nanos() < waits_nanos {
+                executor.step_until(waits_nanos);
+            }
+            engine.kill();
+            disk.crash(|| 0);
+            assert_eq!(
+                disk.get(Keyspace::Data, b"a").unwrap().is_some(),
+                kept,
+                "after {waits_nanos} ns"
+            );
+        }
     }
 
     #[test]

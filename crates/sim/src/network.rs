@@ -16,7 +16,8 @@
 //! breaks; a connection breaks at once; a node is gone, which its peers learn at once (a process died) or
 //! after a while (a machine lost power). Some of what was under way on a broken connection arrives all the
 //! same, perhaps after the first messages of the next one, as bytes in a receiver's buffer do. Nothing
-//! arrives twice.
+//! arrives twice, but on a direction that was made *unruly*: there, messages that say how something stands (of
+//! groups, and of gossip), and that nodes therefore bear to hear late or again, do so.
 //!
 //! All chances are drawn from one seed.
 
@@ -75,6 +76,10 @@ impl Default for Options {
 pub struct Stats {
     pub messages_sent: u64,
     pub messages_arrived: u64,
+    /// On an unruly direction.
+    pub messages_twice: u64,
+    /// After some that were sent later: on an unruly direction, or as stragglers of a connection that broke.
+    pub messages_late: u64,
     pub calls_sent: u64,
     pub calls_failed: u64,
     pub connections_made: u64,
@@ -98,6 +103,8 @@ struct State {
     cuts: BTreeSet<(NodeId, NodeId)>,
     /// Directions that are slower than others: their own latencies.
     slow: BTreeMap<(NodeId, NodeId), Range<u64>>,
+    /// Directions on which messages arrive late, and twice.
+    unruly: BTreeSet<(NodeId, NodeId)>,
     events: BTreeMap<(u64, u64), Event>,
     /// Of the task that carries out events.
     waker: Option<Waker>,
@@ -150,6 +157,7 @@ impl Network {
                 connections: BTreeMap::new(),
                 cuts: BTreeSet::new(),
                 slow: BTreeMap::new(),
+                unruly: BTreeSet::new(),
                 events: BTreeMap::new(),
                 waker: None,
                 stats: Stats::default(),

@@ -95,6 +95,8 @@ fn cluster(seed: u64, args: &Args) -> Result<Outcome, String> {
             report.recovery_nanos / 1_000_000,
         ),
     ]);
+    let effects = report.effects.into_iter();
+    counts.extend(effects.map(|(what, count)| (format!("faults: {what}"), count)));
     for (checker, checked) in report.checked {
         let checked = checked.counts.into_iter();
         counts.extend(checked.map(|(name, count)| (format!("checked {checker}: {name}"), count)));

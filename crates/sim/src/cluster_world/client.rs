@@ -10,6 +10,7 @@ use crate::executor::{Machines, NodeId};
 use crate::network::OUTSIDE;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
+use node::Store;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use types::env::{BoxFuture, Clock, Env};
 pub(super) struct Gateway {
     pub(super) coordinator: Coordinator,
     pub(super) env: Env,
+    pub(super) store: Arc<Store>,
 }
 
 /// What the clients and the world share.
@@ -169,7 +171,7 @@ impl Client {
                 let _ = tell.send(running.await);
             }),
         );
-        drop(gateway.env);
+        drop((gateway.env, gateway.store));
         let patience = Duration::from_nanos(self.manners.patience_nanos);
         let answer = match select(told, self.clock.sleep(patience)).await {
             Either::Left((answer, _)) => answer.ok(),

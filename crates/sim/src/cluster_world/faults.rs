@@ -1,6 +1,5 @@
 //! What goes wrong in a run, and when: drawn from the seed before the run begins.
 
-use super::World;
 use crate::dice::Dice;
 use crate::executor::NodeId;
 use std::fmt;
@@ -36,8 +35,12 @@ pub enum Fault {
     Restart { node: NodeId },
     /// SIGSTOP, then SIGCONT.
     Stop { node: NodeId, nanos: u64 },
-    /// One write or sync takes so long.
-    Stall { node: NodeId, nanos: u64 },
+    /// One write or sync, or one sync, takes so long.
+    Stall {
+        node: NodeId,
+        sync: bool,
+        nanos: u64,
+    },
     /// Nothing passes between two groups.
     Partition { left: Vec<NodeId>, nanos: u64 },
     /// Nothing passes in one direction.
@@ -63,6 +66,28 @@ pub enum Fault {
     },
     /// Writes find a full disk.
     Full { node: NodeId, nanos: u64 },
+    /// The machine's disk is gone. Its process comes back on an empty one, as a new node, and somebody has the cluster
+    /// give up the old one. Only while every other node has all that there is: two such losses at once are
+    /// more than three copies survive.
+    LoseDisk { node: NodeId, away_nanos: u64 },
+    /// Nothing passes between whoever holds the first shard's lease then and the others; or nothing from it, or
+    /// nothing to it.
+    IsolateHolder { way: Way, nanos: u64 },
+    /// What a direction carries between groups arrives twice, late, or after what was sent later. A good transport
+    /// does not do that; nodes bear it all the same.
+    Unruly {
+        from: NodeId,
+        to: NodeId,
+        nanos: u64,
+    },
+}
+
+/// Which way a cut goes, seen from the node that is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Both,
+    Out,
+    In,
 }
 
 impl fmt::Display for Fault {
@@ -96,7 +121,7 @@ fn draw_one(dice: &mut Dice, nodes: u32) -> Fault {
         1 => dice.below(3 * SECOND),
         _ => dice.below(800 * MILLI),
     };
-    match dice.below(14) {
+    match dice.below(19) {
         0 | 1 => Fault::Crash {
             node,
             machine: dice.percent(50),
@@ -111,7 +136,11 @@ fn draw_one(dice: &mut Dice, nodes: u32) -> Fault {
         },
         3 => Fault::Restart { node },
         4 | 5 => Fault::Stop { node, nanos },
-        6 => Fault::Stall { node, nanos },
+        6 => Fault::Stall {
+            node,
+            sync: dice.percent(50),
+            nanos,
+        },
         7 | 8 => Fault::Partition {
             left: (1..=nodes)
                 .map(NodeId)
@@ -136,112 +165,23 @@ fn draw_one(dice: &mut Dice, nodes: u32) -> Fault {
             error_micros: dice.below(2 * CLOCK_ERROR_MICROS) as i64 - CLOCK_ERROR_MICROS as i64,
             drift_ppm: dice.below(2 * DRIFT_PPM) as i32 - DRIFT_PPM as i32,
         },
-        _ => Fault::Full { node, nanos },
+        13 => Fault::Full { node, nanos },
+        14 | 15 => Fault::LoseDisk {
+            node,
+            away_nanos: nanos,
+        },
+        16 | 17 => Fault::IsolateHolder {
+            way: [Way::Both, Way::Out, Way::In][dice.below(3) as usize],
+            nanos,
+        },
+        _ => Fault::Unruly {
+            from: node,
+            to: other,
+            nanos,
+        },
     }
 }
 
 fn some_node(dice: &mut Dice, nodes: u32) -> NodeId {
     NodeId(1 + dice.below(u64::from(nodes)) as u32)
-}
-
-/// What ends a fault, or follows it.
-#[derive(Clone, Debug)]
-pub(super) enum After {
-    Start(NodeId),
-    Continue(NodeId),
-    Heal(Vec<(NodeId, NodeId)>),
-    Space(NodeId),
-}
-
-impl World {
-    pub(super) fn strike(&mut self, fault: Fault) {
-        let machines = self.executor.machines().clone();
-        let now = machines.now_nanos();
-        match fault {
-            Fault::Crash {
-                node,
-                machine,
-                away_nanos,
-                moves,
-            } => self.crash(node, machine, away_nanos, moves),
-            Fault::CrashAtWrite {
-                node,
-                write,
-                carried_out,
-                away_nanos,
-            } => {
-                let host = self.host(node);
-                host.away_nanos = away_nanos;
-                if let Some(running) = &host.running {
-                    running.engine.crash_in(write, carried_out);
-                }
-            }
-            Fault::Restart { node } => self.begin_shutdown(node),
-            Fault::Stop { node, nanos } => {
-                if self.host(node).running.is_some() {
-                    machines.stop(node, true);
-                    self.later(now + nanos, After::Continue(node));
-                }
-            }
-            Fault::Stall { node, nanos } => {
-                if let Some(running) = &self.host(node).running {
-                    running.engine.stall(nanos);
-                }
-            }
-            Fault::Partition { left, nanos } => {
-                let right: Vec<NodeId> = self.nodes().filter(|node| !left.contains(node)).collect();
-                let pairs = left.iter().flat_map(|a| right.iter().map(|b| (*a, *b)));
-                let cuts: Vec<_> = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
-                self.network.cut_groups(&left, &right);
-                self.later(now + nanos, After::Heal(cuts));
-            }
-            Fault::Cut { from, to, nanos } => {
-                self.network.cut(from, to);
-                self.later(now + nanos, After::Heal(vec![(from, to)]));
-            }
-            Fault::Break { a, b } => self.network.break_between(a, b),
-            Fault::Slow {
-                from,
-                to,
-                latency_nanos,
-                nanos,
-            } => {
-                let range = latency_nanos / 2..latency_nanos;
-                self.network.slow_down(from, to, range);
-                self.later(now + nanos, After::Heal(vec![(from, to)]));
-            }
-            Fault::Clock {
-                node,
-                error_micros,
-                drift_ppm,
-            } => machines.set_clock(node, |clock, now| {
-                clock.set_wall_error(now, error_micros);
-                clock.set_drift(now, drift_ppm);
-            }),
-            Fault::Full { node, nanos } => {
-                if let Some(running) = &self.host(node).running {
-                    running.engine.set_full(true);
-                    self.later(now + nanos, After::Space(node));
-                }
-            }
-        }
-    }
-
-    pub(super) fn follow(&mut self, after: After) {
-        match after {
-            After::Start(node) => self.start(node),
-            After::Continue(node) => self.executor.machines().stop(node, false),
-            After::Heal(cuts) => {
-                for (from, to) in cuts {
-                    self.network.heal(from, to);
-                    self.network.speed_up(from, to);
-                }
-            }
-            After::Space(node) => {
-                if let Some(running) = &self.host(node).running {
-                    running.engine.set_full(false);
-                }
-            }
-        }
-    }
 }

@@ -1,24 +1,27 @@
 //! One machine of the cluster: its disk, and the process on it, if one runs.
 
 use super::client::{Board, Gateway};
-use super::faults::After;
-use super::{LOOK_NANOS, World};
+use super::strike::After;
+use super::{LOOK_NANOS, World, operator};
 use crate::checker::lease;
 use crate::executor::NodeId;
 use crate::faulty_engine::{FaultyEngine, Plan};
 use crate::network::SimTransport;
 use bytes::Bytes;
-use consensus::{GroupId, LogStore};
+use consensus::{GroupId, LogStore, Membership};
+use futures::future::{Either, select};
 use membership::facts::{Directory, NodeFacts};
 use membership::gossip::GossipDirectory;
 use node::observe::{GroupView, Observer};
 use node::rpc::Part;
-use node::{Addresses, Store, manager};
+use node::{Addresses, Identity, Store, manager};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use storage::{Engine, Keyspace, SimDisk};
 use txn::Limits;
 use types::env::{BoxFuture, Env, Peer, Transport};
@@ -29,12 +32,20 @@ const RETRY_NANOS: u64 = 200_000_000;
 /// The group of the first shard.
 const FIRST_GROUP: GroupId = GroupId(1);
 
+/// How long a process looks for a cluster before it looks up anew where nodes are.
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// Where nodes are, as a directory of names knows it.
+pub(super) type Names = Arc<Mutex<BTreeMap<NodeId, String>>>;
+
 pub(super) struct Host {
     node: NodeId,
     disk: SimDisk,
-    address: String,
+    pub(super) address: String,
     moves: u64,
     pub(super) running: Option<Running>,
+    /// It founds the cluster if it finds nothing on its disk.
+    founds: bool,
     /// For how long it is away if it dies by itself.
     pub(super) away_nanos: u64,
     pub(super) lives: u64,
@@ -66,17 +77,19 @@ impl Host {
             address: format!("n{}", node.0),
             moves: 0,
             running: None,
+            // The first one, and only on its first disk.
+            founds: node == NodeId(1),
             away_nanos: 0,
             lives: 0,
         }
     }
 
-    /// Voters of the first shard, as far as this disk knows.
-    fn voters(&self) -> usize {
-        match LogStore::load(FIRST_GROUP, &self.disk) {
-            Ok(Some(log)) => log.membership().voters.len(),
-            _ => 0,
-        }
+    /// The members of the first shard, as far as this disk knows; `None`: or if they change.
+    fn members(&self) -> Option<Membership> {
+        let log = LogStore::load(FIRST_GROUP, &self.disk).ok()??;
+        let members = log.membership();
+        let settled = !members.is_joint() && members.learners.is_empty();
+        settled.then(|| members.clone())
     }
 
     /// All rows, as their newest versions.
@@ -96,7 +109,7 @@ impl World {
         }
         let machines = self.executor.machines().clone();
         let network = self.network.clone();
-        let targets = self.addresses();
+        let targets = Arc::clone(&self.names);
         let options = self.options;
         let board = Arc::clone(&self.board);
         let host = self.host(node);
@@ -111,6 +124,7 @@ impl World {
             transport: network.start(node, &host.address),
             address: host.address.clone(),
             targets,
+            founds: host.founds,
             options,
             board,
         };
@@ -134,23 +148,28 @@ impl World {
         });
     }
 
-    fn addresses(&self) -> Vec<String> {
-        let hosts = self.hosts.iter();
-        hosts.map(|host| host.address.clone()).collect()
-    }
-
-    /// Whether the first shard has a voter on every node, and all of them serve.
+    /// Whether all nodes serve, and the first shard has a voter on each and no other member.
     pub(super) fn is_formed(&self) -> bool {
-        self.hosts.iter().all(|host| {
-            let serves = host.running.as_ref().is_some_and(Running::serves);
-            serves && host.voters() == self.hosts.len()
-        })
+        let members = self.hosts[0].members();
+        let voters = members.as_ref().map_or(0, |members| members.voters.len());
+        voters == self.hosts.len()
+            && self.hosts.iter().all(|host| {
+                let serves = host.running.as_ref().is_some_and(Running::serves);
+                serves && host.members() == members
+            })
     }
 
     /// The process dies, `machine`: and with it all that it had not synced.
-    pub(super) fn crash(&mut self, node: NodeId, machine: bool, away_nanos: u64, moves: bool) {
+    /// `false`: there is none.
+    pub(super) fn crash(
+        &mut self,
+        node: NodeId,
+        machine: bool,
+        away_nanos: u64,
+        moves: bool,
+    ) -> bool {
         let Some(running) = self.host(node).running.take() else {
-            return;
+            return false;
         };
         running.engine.kill();
         self.watch.ended(node);
@@ -164,12 +183,42 @@ impl World {
         if moves {
             host.moves += 1;
             host.address = format!("n{}.{}", node.0, host.moves);
+            let address = host.address.clone();
+            self.names.lock().insert(node, address);
         }
         let at = self.now() + away_nanos;
         self.later(at, After::Start(node));
+        true
     }
 
-    pub(super) fn begin_shutdown(&mut self, node: NodeId) {
+    /// The machine dies, and what comes back has an empty disk.
+    pub(super) fn lose_disk(&mut self, node: NodeId, away_nanos: u64) {
+        self.crash(node, true, away_nanos, false);
+        let host = self.host(node);
+        let disk = std::mem::replace(&mut host.disk, SimDisk::new());
+        host.founds = false;
+        if let Ok(Some(lost)) = Store::identity_in(&disk) {
+            let board = Arc::clone(&self.board);
+            operator::give_up(
+                lost.store,
+                board,
+                self.executor.machines(),
+                self.dice.fork(),
+            );
+        }
+    }
+
+    /// Who holds the first shard's lease.
+    pub(super) fn holder(&self) -> Option<NodeId> {
+        let claims = self.executor.machines().observe(|| self.claims());
+        let mut holders = claims
+            .iter()
+            .filter(|claim| claim.lease_valid && claim.shard == FIRST_GROUP.0);
+        holders.next().map(|claim| NodeId(claim.node as u32))
+    }
+
+    /// `false`: it does not serve.
+    pub(super) fn begin_shutdown(&mut self, node: NodeId) -> bool {
         let env = self.executor.machines().env(node);
         if let Some(running) = &self.host(node).running
             && let Some(store) = &running.store
@@ -183,7 +232,9 @@ impl World {
                     done.store(true, Ordering::Relaxed);
                 }),
             );
+            return true;
         }
+        false
     }
 
     /// Notices that a process has died or ended by itself.
@@ -263,8 +314,9 @@ struct Process {
     env: Env,
     transport: Arc<SimTransport>,
     address: String,
-    /// Where nodes may be found, this one among them.
-    targets: Vec<String>,
+    /// Where nodes are to be found, this one among them.
+    targets: Names,
+    founds: bool,
     options: node::Options,
     board: Arc<Mutex<Board>>,
 }
@@ -272,21 +324,12 @@ struct Process {
 impl Process {
     /// As the server does: joins, opens, finds the others, takes part.
     async fn start(self) -> types::Result<Arc<Store>> {
-        let others: Vec<String> = self
-            .targets
-            .into_iter()
-            .filter(|at| *at != self.address)
-            .collect();
         let addresses = Addresses {
-            rpc: self.address,
+            rpc: self.address.clone(),
             ..Addresses::default()
         };
-        // The first node founds the cluster, if nobody has.
-        if Store::identity_in(&*self.engine)?.is_none() && self.node != NodeId(1) {
-            let joined = manager::join(&*self.transport, &self.env, &others, &addresses, &|_| {});
-            let identity = joined
-                .await
-                .map_err(|refused| Error::internal(refused.to_string()))?;
+        if Store::identity_in(&*self.engine)?.is_none() && !self.founds {
+            let identity = self.join(&addresses).await?;
             Store::join(&*self.engine, identity)?;
         }
         let (engine, env) = (self.engine.clone(), self.env.clone());
@@ -311,7 +354,7 @@ impl Process {
             directory,
         };
         self.transport.serve(identity.store, Arc::new(ears));
-        store.find_cluster(&others).await?;
+        store.find_cluster(&self.others()).await?;
         let taking_part = store.take_part(addresses);
         let stays = Box::pin(async move {
             taking_part.await;
@@ -320,9 +363,39 @@ impl Process {
         let gateway = Gateway {
             coordinator: store.coordinator(Limits::default()),
             env: self.env.clone(),
+            store: Arc::clone(&store),
         };
         self.board.lock().gateways.insert(self.node, gateway);
         Ok(store)
+    }
+}
+
+impl Process {
+    /// Where the other nodes are, by what a directory of names would say now.
+    fn others(&self) -> Vec<String> {
+        let targets = self.targets.lock();
+        let others = targets.values().filter(|at| **at != self.address);
+        others.cloned().collect()
+    }
+
+    async fn join(&self, addresses: &Addresses) -> types::Result<Identity> {
+        loop {
+            // They may move while this one waits.
+            let others = self.others();
+            let joined = pin!(manager::join(
+                &*self.transport,
+                &self.env,
+                &others,
+                addresses,
+                &|_| {}
+            ));
+            match select(joined, self.env.clock.sleep(LOOK_UP)).await {
+                Either::Left((joined, _)) => {
+                    return joined.map_err(|refused| Error::internal(refused.to_string()));
+                }
+                Either::Right(_) => {}
+            }
+        }
     }
 }
 

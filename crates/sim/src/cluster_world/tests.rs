@@ -95,3 +95,43 @@ fn whoever_moves_is_found() {
         }
     }
 }
+
+/// A leader that dies in a sync may have sent its followers entries that its own disk has lost. It cannot be
+/// elected again then; they must be free to stand, although its store is back before they withdraw support.
+#[test]
+fn a_leader_that_lost_its_last_entries_is_replaced() {
+    let clock = |node, error_micros| Fault::Clock {
+        node: NodeId(node),
+        error_micros,
+        drift_ppm: 0,
+    };
+    let stall = Fault::Stall {
+        node: NodeId(1),
+        sync: true,
+        nanos: 700 * MILLI,
+    };
+    let crash = Fault::Crash {
+        node: NodeId(1),
+        machine: true,
+        away_nanos: 50 * MILLI,
+        moves: false,
+    };
+    for seed in 0..6 {
+        let faults = [
+            (1000, clock(1, 150_000)),
+            (1000, clock(2, -150_000)),
+            (1000, clock(3, -150_000)),
+            (2000, stall.clone()),
+            (2500, crash.clone()),
+        ];
+        let faults = faults.map(|(at, fault)| (at * MILLI, fault));
+        let options = Options {
+            faults: Some(faults.into()),
+            fault_nanos: 3 * SECOND,
+            ..options(3)
+        };
+        if let Err(violation) = run(seed, &options) {
+            panic!("{violation}");
+        }
+    }
+}

@@ -11,6 +11,11 @@ pub(super) type Pair = (NodeId, NodeId);
 /// Messages that wait on one direction of a connection, at most; more are lost, as the trait allows.
 const HELD_MESSAGES: usize = 10_000;
 
+/// Of the messages on an unruly direction: how many arrive twice, and how many late.
+const UNRULY_PERCENT: u64 = 20;
+/// By how much, at most.
+const UNRULY_NANOS: u64 = 2_000_000_000;
+
 /// The connection of a pair, past or present. Sides are those of the [`Pair`].
 #[derive(Default)]
 pub(super) struct Connection {
@@ -197,6 +202,7 @@ impl Network {
         for ((arrival, _), delivery) in under_way {
             if state.dice.percent(chance) && delivery.outlives_connection() {
                 let at = arrival.max(now) + delay;
+                state.stats.messages_late += 1;
                 self.put(state, node, at, delivery);
             }
         }
@@ -260,6 +266,12 @@ impl Network {
             return true;
         }
         let arrival = self.machines.moment_nanos(from) + latency;
+        if state.unruly.contains(&(from, to)) && delivery.is_harmless_anywhere() {
+            return self.send_unruly(state, to, arrival, delivery);
+        }
+        let Some(connection) = state.connections.get_mut(&pair) else {
+            return false;
+        };
         let arrival = match delivery.keeps_order() {
             true => {
                 let arrival = arrival.max(connection.last_arrival[to_side]);
@@ -269,6 +281,23 @@ impl Network {
             false => arrival,
         };
         self.put(state, to, arrival, delivery);
+        true
+    }
+
+    fn send_unruly(&self, state: &mut State, to: NodeId, arrival: u64, delivery: Delivery) -> bool {
+        if state.dice.percent(UNRULY_PERCENT)
+            && let Some(again) = delivery.again()
+        {
+            let at = arrival + state.dice.below(UNRULY_NANOS);
+            state.stats.messages_twice += 1;
+            self.put(state, to, at, again);
+        }
+        let late = match state.dice.percent(UNRULY_PERCENT) {
+            true => state.dice.below(UNRULY_NANOS),
+            false => 0,
+        };
+        state.stats.messages_late += u64::from(late > 0);
+        self.put(state, to, arrival + late, delivery);
         true
     }
 

@@ -65,13 +65,15 @@ impl Network {
         }
     }
 
-    /// All cuts heal, and all links are as quick as by default.
+    /// All cuts heal, and all links are as quick as by default and keep order.
     pub fn heal_all(&self) {
         let cuts = self.lock().cuts.clone();
         for (from, to) in cuts {
             self.heal(from, to);
         }
-        self.lock().slow.clear();
+        let mut state = self.lock();
+        state.slow.clear();
+        state.unruly.clear();
     }
 
     /// From now on what goes from one node to another takes that many nanoseconds.
@@ -82,6 +84,15 @@ impl Network {
     /// The direction is as quick as by default.
     pub fn speed_up(&self, from: NodeId, to: NodeId) {
         self.lock().slow.remove(&(from, to));
+    }
+
+    /// Whether messages from one node to another arrive late, and twice.
+    pub fn set_unruly(&self, from: NodeId, to: NodeId, unruly: bool) {
+        let mut state = self.lock();
+        match unruly {
+            true => state.unruly.insert((from, to)),
+            false => state.unruly.remove(&(from, to)),
+        };
     }
 
     fn fail_address_calls(&self, state: &mut State, asker: NodeId, to: NodeId, silent: bool) {

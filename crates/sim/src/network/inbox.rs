@@ -3,6 +3,7 @@
 
 use super::{Network, NodeId};
 use bytes::Bytes;
+use node::rpc::Part;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,6 +57,34 @@ impl Delivery {
     /// Whether it may arrive although its connection broke.
     pub(super) fn outlives_connection(&self) -> bool {
         matches!(self, Delivery::Message { .. } | Delivery::Call(_))
+    }
+
+    /// Whether its receiver bears it twice, and after what was sent later: it says how something stands.
+    pub(super) fn is_harmless_anywhere(&self) -> bool {
+        match self {
+            Delivery::Message { message, .. } => {
+                matches!(Part::of(message), Some(Part::Raft | Part::Gossip))
+            }
+            _ => false,
+        }
+    }
+
+    /// The same once more.
+    pub(super) fn again(&self) -> Option<Delivery> {
+        match self {
+            Delivery::Message {
+                sender,
+                from,
+                generation,
+                message,
+            } => Some(Delivery::Message {
+                sender: *sender,
+                from: *from,
+                generation: *generation,
+                message: message.clone(),
+            }),
+            _ => None,
+        }
     }
 
     /// Calls and answers overtake each other, messages do not.
