@@ -21,6 +21,10 @@
 //! dead, and goes on where it was once it is heard again. A store that was asked to go and is silent is dead
 //! at once: whoever asks for that of a node that is lost wants what it held to be made good now.
 //!
+//! A store whose place has been taken by another, which answers at the same address, is dead as soon as it is
+//! suspect. If it comes back all the same, at another address, it is live again and has lost no more than time:
+//! its replicas were moved by changes of members.
+//!
 //! Pure: facts and time are arguments; changes come out as [`Event`]s.
 
 use std::collections::BTreeMap;
@@ -100,6 +104,8 @@ struct Member {
     state: State,
     first_heard_millis: u64,
     heard_millis: u64,
+    /// Another store answers at its address.
+    displaced: bool,
 }
 
 /// See the module.
@@ -131,6 +137,7 @@ impl MembershipService {
             return Some(self.admit(store, Intent::Serve, now_millis));
         };
         member.heard_millis = member.heard_millis.max(now_millis);
+        member.displaced = false;
         self.update(store, now_millis)
     }
 
@@ -141,6 +148,12 @@ impl MembershipService {
             return Some(self.admit(store, intent, now_millis));
         };
         member.intent = intent;
+        self.update(store, now_millis)
+    }
+
+    /// A newer store was heard at the address of `store`. Holds until `store` is heard again.
+    pub fn displaced(&mut self, store: StoreId, now_millis: u64) -> Option<Event> {
+        self.members.get_mut(&store)?.displaced = true;
         self.update(store, now_millis)
     }
 
@@ -157,6 +170,7 @@ impl MembershipService {
             state: State::Joining,
             first_heard_millis: now_millis,
             heard_millis: now_millis,
+            displaced: false,
         };
         member.state = member.state_at(now_millis, self.options);
         self.members.insert(store, member);
@@ -193,7 +207,10 @@ impl Member {
             return State::Dead;
         }
         if silent >= options.suspect_millis {
-            return State::Suspect;
+            return match self.displaced {
+                true => State::Dead,
+                false => State::Suspect,
+            };
         }
         match self.intent {
             Intent::Drain => State::Draining,
@@ -284,6 +301,18 @@ mod tests {
         let gone = service.decided(A, Intent::Decommission, 4000);
         assert_eq!(gone.map(|event| event.to), Some(State::Dead));
         assert_eq!(hear(&mut service, 4100, 4200), [State::Decommissioning]);
+    }
+
+    #[test]
+    fn a_store_whose_place_is_taken_is_dead_at_once_but_may_return() {
+        let mut service = MembershipService::new(options());
+        hear(&mut service, 0, 2000);
+        assert_eq!(service.displaced(A, 2100), None);
+        let dead = service.tick(2900);
+        assert_eq!(dead.first().map(|event| event.to), Some(State::Dead));
+        assert_eq!(hear(&mut service, 3000, 3100), [State::Live]);
+        service.tick(4500);
+        assert_eq!(service.state(A), Some(State::Suspect));
     }
 
     #[test]

@@ -111,6 +111,15 @@ pub struct StartArgs {
     #[arg(long, value_name = "TIME", env = "PHANTOMDB_GC_TTL")]
     pub gc_ttl: Option<Period>,
 
+    /// How much of the data is read in a second to find damage before it matters; 0: none [default: 4MiB]
+    #[arg(long, value_name = "SIZE", env = "PHANTOMDB_SCRUB_RATE")]
+    pub scrub_rate: Option<Bytes>,
+
+    /// If the store in the data folder is too damaged to be opened: set it aside and join the cluster as a
+    /// new, empty node, which is given copies by the others
+    #[arg(long)]
+    pub replace_damaged_store: bool,
+
     /// Folder with ca.crt, node.crt and node.key (see `phantomdb cert`): TLS between nodes, and for SQL
     /// clients unless --tls-cert is given
     #[arg(long, value_name = "DIR", env = "PHANTOMDB_CERTS_DIR")]

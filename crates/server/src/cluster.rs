@@ -20,7 +20,8 @@ use membership::facts::{Directory, NodeFacts};
 use membership::gossip::GossipDirectory;
 use node::manager::join;
 use node::rpc::Part;
-use node::{Addresses, Store};
+use node::scrub::ScrubOptions;
+use node::{Addresses, ManagerOptions, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -172,6 +173,18 @@ pub async fn open(
     let options = node::Options {
         gc_ttl: config.gc_ttl,
         max_clock_offset: settings.max_clock_offset,
+        scrub: ScrubOptions {
+            bytes_a_second: config.scrub_bytes,
+            ..ScrubOptions::default()
+        },
+        manager: ManagerOptions {
+            membership: membership::service::Options {
+                dead_millis: u64::try_from(settings.time_until_dead.as_millis())
+                    .unwrap_or(u64::MAX),
+                ..membership::service::Options::default()
+            },
+            ..ManagerOptions::default()
+        },
         ..node::Options::default()
     };
     let store = Store::open(engine, env.clone(), Arc::clone(&transport), options)

@@ -89,6 +89,7 @@ fn shards(state: &ClusterState) -> Vec<Row> {
 fn replicas(state: &ClusterState) -> Vec<Row> {
     let rows = all(state).map(|(store, replica)| {
         let role = match replica.voters.contains(&replica.replica) {
+            _ if replica.damaged => "damaged",
             true => "voter",
             false => "learner",
         };

@@ -49,6 +49,10 @@ pub struct Config {
     pub max_connections: usize,
     pub max_message_bytes: usize,
     pub gc_ttl: Duration,
+    /// Of the scrub, in a second.
+    pub scrub_bytes: u64,
+    /// A store that is too damaged to be opened is set aside, and the node begins as a new one.
+    pub replace_damaged_store: bool,
     /// Certificate and key for SQL clients, PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
     pub insecure: bool,
@@ -85,6 +89,8 @@ struct File {
     advertise_addr: Option<Advertised>,
     advertise_sql_addr: Option<Advertised>,
     max_clock_offset: Option<Period>,
+    time_until_dead: Option<Period>,
+    scrub_rate: Option<Bytes>,
 }
 
 #[derive(Debug, Error)]
@@ -105,8 +111,16 @@ pub enum ConfigError {
     TooSmall(&'static str, &'static str),
     #[error("--sql-addr must be an address; only --http-addr may be none")]
     NoSqlAddress,
+    #[error(
+        "--replace-damaged-store needs --join or --discover, and no --bootstrap: the data comes from other nodes"
+    )]
+    NobodyToCopyFrom,
     #[error("{0}")]
     Cluster(String),
+}
+
+fn default_scrub_bytes() -> u64 {
+    node::scrub::ScrubOptions::default().bytes_a_second
 }
 
 impl Config {
@@ -176,6 +190,11 @@ impl Config {
                     usize::try_from(bytes).unwrap_or(usize::MAX)
                 }),
             gc_ttl: args.gc_ttl.or(file.gc_ttl).unwrap_or(DEFAULT_GC_TTL).0,
+            scrub_bytes: args
+                .scrub_rate
+                .or(file.scrub_rate)
+                .map_or_else(default_scrub_bytes, |rate| rate.0),
+            replace_damaged_store: args.replace_damaged_store,
             tls,
             insecure: args.insecure || file.insecure.unwrap_or(false),
             until_stdin_ends: args.until_stdin_ends,
@@ -212,6 +231,10 @@ impl Config {
         if self.memory_limit_bytes < 64 << 20 {
             return Err(ConfigError::TooSmall("memory-limit", "64MiB"));
         }
+        let finds_others = self.cluster.lan || !self.cluster.join.is_empty();
+        if self.replace_damaged_store && (!finds_others || self.cluster.bootstrap) {
+            return Err(ConfigError::NobodyToCopyFrom);
+        }
         if self.max_connections == 0 {
             return Err(ConfigError::TooSmall("max-connections", "1"));
         }
@@ -233,6 +256,7 @@ impl File {
             advertise_addr: self.advertise_addr.take(),
             advertise_sql_addr: self.advertise_sql_addr.take(),
             max_clock_offset: self.max_clock_offset.take(),
+            time_until_dead: self.time_until_dead.take(),
         }
     }
 
@@ -446,6 +470,21 @@ mod tests {
             Config::merge(&half, File::default()),
             Err(ConfigError::HalfOfTls)
         ));
+    }
+
+    #[test]
+    fn a_store_is_replaced_only_where_others_have_its_data() {
+        let mut args = StartArgs {
+            replace_damaged_store: true,
+            ..StartArgs::default()
+        };
+        let merged = Config::merge(&args, File::default());
+        assert!(matches!(merged, Err(ConfigError::NobodyToCopyFrom)));
+        args.cluster.join = vec!["db9".parse().expect("an address")];
+        let config = Config::merge(&args, File::default()).expect("good settings");
+        assert!(config.replace_damaged_store);
+        args.cluster.bootstrap = true;
+        assert!(Config::merge(&args, File::default()).is_err());
     }
 
     #[test]

@@ -22,9 +22,10 @@ use node::Store;
 use sql::instance::{Instance, InstanceOptions};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use storage::{FjallEngine, FjallOptions};
+use storage::{Engine, FjallEngine, FjallOptions, Keyspace};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,10 +49,11 @@ const DEFAULT_DATABASE: &str = "phantom";
 
 #[derive(Debug, Error)]
 pub enum StartError {
-    #[error("cannot use the data folder {folder}: {source}")]
+    #[error("cannot use the data folder {folder}: {source}{hint}")]
     Storage {
         folder: String,
         source: storage::Error,
+        hint: &'static str,
     },
     #[error("cannot open the database: {0}")]
     Open(types::Error),
@@ -202,6 +204,48 @@ async fn run_node(config: Config) -> Result<(), StartError> {
     }
 }
 
+/// Opens the store. If it is `replace`d when damaged, damage that peers cannot mend is looked for first: in the
+/// Raft logs. Rows are repaired while the node runs.
+fn open_engine(
+    folder: &Path,
+    options: FjallOptions,
+    replace: bool,
+) -> storage::Result<FjallEngine> {
+    let opened = FjallEngine::open(folder, options.clone());
+    if !replace {
+        return opened;
+    }
+    let opened = opened.and_then(|engine| {
+        for table in engine.tables() {
+            if table.keyspace == Keyspace::Raft
+                && let Some(damage) = engine.check_table(table)?
+            {
+                return Err(storage::Error::Corrupt(damage.what));
+            }
+        }
+        Ok(engine)
+    });
+    let Err(storage::Error::Corrupt(what)) = opened else {
+        return opened;
+    };
+    let aside = FjallEngine::set_aside(folder)?;
+    eprintln!(
+        "the store is damaged ({what}); it is set aside as {}, and this node begins as a new one",
+        aside.display()
+    );
+    FjallEngine::open(folder, options)
+}
+
+fn hint_of(source: &storage::Error) -> &'static str {
+    match source {
+        storage::Error::Corrupt(_) => {
+            "\nHint: if other nodes have copies of its data, start it with --join ADDRS \
+             --replace-damaged-store: it becomes a new node, and is given copies."
+        }
+        _ => "",
+    }
+}
+
 async fn open(
     config: &Config,
     listening: Listening,
@@ -212,12 +256,13 @@ async fn open(
         cache_bytes: config.cache_bytes,
         ..FjallOptions::default()
     };
-    let folder = config.data.clone();
+    let (folder, replace) = (config.data.clone(), config.replace_damaged_store);
     // Replays the journal: blocks for as long as that takes.
-    let opened = tokio::task::spawn_blocking(move || FjallEngine::open(folder, options)).await;
+    let opened = tokio::task::spawn_blocking(move || open_engine(&folder, options, replace)).await;
     let engine = match opened {
         Ok(opened) => opened.map_err(|source| StartError::Storage {
             folder: config.data.display().to_string(),
+            hint: hint_of(&source),
             source,
         })?,
         Err(panic) => return Err(StartError::Open(types::Error::internal(panic.to_string()))),

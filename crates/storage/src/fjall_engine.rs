@@ -132,6 +132,14 @@ impl FjallEngine {
         })
     }
 
+    /// Renames the store in `folder`, which nobody may have open, and says where it is now. What is opened
+    /// there next is new.
+    pub fn set_aside(folder: impl AsRef<Path>) -> Result<PathBuf> {
+        let folder = folder.as_ref();
+        let _lock = FolderLock::acquire(folder)?;
+        folder::set_aside(folder, &folder.join(STORE_FOLDER))
+    }
+
     /// Reads all table files and compares their checksums. Names the first damaged file.
     pub fn verify(&self) -> Result<()> {
         self.opened()?.verify()

@@ -173,6 +173,9 @@ impl Manager {
         for node in nodes {
             events.extend(members.decided(node.store, node.intent, now));
         }
+        for store in displaced(nodes, |store| reports.contains_key(&store)) {
+            events.extend(members.displaced(store, now));
+        }
         events.extend(members.tick(now));
         for event in events {
             let from = event.from.map_or("unknown", State::name);
@@ -360,6 +363,21 @@ fn leaders(reports: &Reports) -> Leaders<'_> {
         }
     }
     leaders
+}
+
+/// Silent stores at whose addresses newer ones answer: their processes are not there any more.
+fn displaced(nodes: &[NodeRow], answers: impl Fn(StoreId) -> bool) -> Vec<StoreId> {
+    let mut newest: BTreeMap<&str, StoreId> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| answers(node.store)) {
+        let at = newest.entry(&node.addresses.rpc).or_insert(node.store);
+        *at = node.store.max(*at);
+    }
+    let silent = nodes.iter().filter(|node| !answers(node.store));
+    let displaced = silent.filter(|node| {
+        let by = newest.get(&*node.addresses.rpc);
+        by.is_some_and(|newer| *newer > node.store)
+    });
+    displaced.map(|node| node.store).collect()
 }
 
 /// All replicas that say so of themselves.

@@ -19,6 +19,10 @@ const DEFAULT_CLOCK_OFFSET: Period = Period(Duration::from_millis(500));
 const MIN_CLOCK_OFFSET: Duration = Duration::from_millis(1);
 /// Above it reads and leases would wait for longer than a failover takes.
 const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(10);
+/// A restart or a reboot takes less; copying a node's data takes as long or longer.
+const DEFAULT_UNTIL_DEAD: Period = Period(Duration::from_secs(5 * 60));
+/// A node is suspect after a second; below twice that a slow answer would set data in motion.
+const MIN_UNTIL_DEAD: Duration = Duration::from_secs(2);
 
 /// Of `phantomdb start`.
 #[derive(Clone, Debug, Default, Args)]
@@ -60,6 +64,11 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "ADDR", env = "PHANTOMDB_ADVERTISE_SQL_ADDR")]
     pub advertise_sql_addr: Option<Advertised>,
 
+    /// How long a node may be silent before its replicas are made again elsewhere; the same on all nodes
+    /// [default: 5m]
+    #[arg(long, value_name = "TIME", env = "PHANTOMDB_TIME_UNTIL_DEAD")]
+    pub time_until_dead: Option<Period>,
+
     /// How far apart the clocks of two nodes may be; the same on all nodes [default: 500ms]
     #[arg(long, value_name = "TIME", env = "PHANTOMDB_MAX_CLOCK_OFFSET")]
     pub max_clock_offset: Option<Period>,
@@ -76,6 +85,7 @@ pub struct ClusterFile {
     pub advertise_addr: Option<Advertised>,
     pub advertise_sql_addr: Option<Advertised>,
     pub max_clock_offset: Option<Period>,
+    pub time_until_dead: Option<Period>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +101,7 @@ pub struct ClusterSettings {
     /// `host:port`
     pub advertise_sql_addr: Option<String>,
     pub max_clock_offset: Duration,
+    pub time_until_dead: Duration,
 }
 
 impl ClusterSettings {
@@ -100,6 +111,11 @@ impl ClusterSettings {
         let max_clock_offset = offset.unwrap_or(DEFAULT_CLOCK_OFFSET).0;
         if !(MIN_CLOCK_OFFSET..=MAX_CLOCK_OFFSET).contains(&max_clock_offset) {
             return Err("max-clock-offset must be 1ms to 10s".to_owned());
+        }
+        let until_dead = args.time_until_dead.or(file.time_until_dead);
+        let time_until_dead = until_dead.unwrap_or(DEFAULT_UNTIL_DEAD).0;
+        if time_until_dead < MIN_UNTIL_DEAD {
+            return Err("time-until-dead must be at least 2s".to_owned());
         }
         let join = match args.join.is_empty() {
             true => file.join.map(|list| list.0).unwrap_or_default(),
@@ -130,6 +146,7 @@ impl ClusterSettings {
                 .or(file.advertise_sql_addr)
                 .map(|address| address.0),
             max_clock_offset,
+            time_until_dead,
         })
     }
 }

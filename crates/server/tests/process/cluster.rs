@@ -1,6 +1,6 @@
 //! Three processes are one database, and any one of them may die.
 
-use crate::node::{DEADLINE, Node, arguments, program, state};
+use crate::node::{DEADLINE, Ended, Node, arguments, program, state};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +9,16 @@ use tokio_postgres::Client;
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(50);
 
-fn start(folder: &Path, rpc: &str, join: &str) -> Node {
+pub fn start(folder: &Path, rpc: &str, join: &str) -> Node {
+    start_with(folder, rpc, join, &[])
+}
+
+/// The same with more arguments.
+pub fn start_with(folder: &Path, rpc: &str, join: &str, more: &[&str]) -> Node {
+    run(folder, rpc, join, more).unwrap_or_else(|ended| panic!("no start: {ended:?}"))
+}
+
+pub fn run(folder: &Path, rpc: &str, join: &str, more: &[&str]) -> Result<Node, Ended> {
     std::fs::create_dir_all(folder).expect("a folder");
     let mut command = Command::new(program());
     command.arg("start").args(arguments(folder, "127.0.0.1:0"));
@@ -17,22 +26,23 @@ fn start(folder: &Path, rpc: &str, join: &str) -> Node {
     if !join.is_empty() {
         command.args(["--join", join]);
     }
-    Node::run(command, folder).unwrap_or_else(|ended| panic!("no start: {ended:?}"))
+    command.args(more);
+    Node::run(command, folder)
 }
 
 /// Where a node listens for others, as it tells proxies.
-fn rpc_of(node: &Node) -> String {
+pub fn rpc_of(node: &Node) -> String {
     let (_, nodes) = node.get("/nodes");
     let (_, rest) = nodes.split_once("\"rpc\":\"").expect("its own entry");
     rest.split('"').next().expect("an address").to_owned()
 }
 
-async fn number(client: &Client, query: &str) -> i64 {
+pub async fn number(client: &Client, query: &str) -> i64 {
     let row = client.query_one(query, &[]).await;
     row.expect("an answer").get(0)
 }
 
-async fn until(client: &Client, query: &str, wanted: i64) {
+pub async fn until(client: &Client, query: &str, wanted: i64) {
     let began = Instant::now();
     while number(client, query).await != wanted {
         assert!(began.elapsed() < DEADLINE, "never {wanted}: {query}");
@@ -41,11 +51,15 @@ async fn until(client: &Client, query: &str, wanted: i64) {
 }
 
 /// What a client with a pool does: tries again after errors that say so.
-async fn insert_at_last(client: &Client, id: i32) {
+pub async fn insert_at_last(client: &Client, id: i32) {
+    let insert = "INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING";
+    at_last(async || client.execute(insert, &[&id]).await).await;
+}
+
+pub async fn at_last(act: impl AsyncFn() -> Result<u64, tokio_postgres::Error>) {
     let began = Instant::now();
     loop {
-        let insert = "INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING";
-        let Err(error) = client.execute(insert, &[&id]).await else {
+        let Err(error) = act().await else {
             return;
         };
         let again = ["40001", "40003", "57P03"].contains(&state(&error));

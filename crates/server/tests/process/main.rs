@@ -15,3 +15,4 @@ mod lifecycle;
 mod node;
 mod proxy;
 mod refusals;
+mod repair;

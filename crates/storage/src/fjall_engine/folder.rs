@@ -6,13 +6,15 @@ use crate::engine::{Error, Keyspace, Result};
 use crate::frontier::Frontier;
 use crate::journal_check::{self, MARK_KEY};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub const NEW_STORE_FOLDER: &str = "store.new";
 /// Together 5 s: closing takes microseconds, unless the disk itself hangs.
 const CLOSE_TRIES: usize = 1000;
 const CLOSE_PAUSE: Duration = Duration::from_millis(5);
+/// Damaged stores that are kept beside the one in use: whoever has so many has another problem.
+const SET_ASIDE_MOST: u32 = 10;
 
 /// Makes a store beside its place and moves it there whole, so that no half-made one is ever found.
 pub fn create(folder: &Path, store: &Path, options: &FjallOptions) -> Result<()> {
@@ -33,6 +35,27 @@ pub fn create(folder: &Path, store: &Path, options: &FjallOptions) -> Result<()>
     sync(&new)?;
     std::fs::rename(&new, store).map_err(|error| io(store, error))?;
     sync(folder)
+}
+
+/// Renames a store to `<its name>.damaged-N`, and returns that place.
+pub fn set_aside(folder: &Path, store: &Path) -> Result<PathBuf> {
+    for number in 1..=SET_ASIDE_MOST {
+        let mut name = store.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        let aside = PathBuf::from(name);
+        if aside.try_exists().map_err(|error| io(&aside, error))? {
+            continue;
+        }
+        std::fs::rename(store, &aside).map_err(|error| io(store, error))?;
+        File::open(folder)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| io(folder, error))?;
+        return Ok(aside);
+    }
+    Err(Error::Io(format!(
+        "{}: {SET_ASIDE_MOST} damaged stores lie beside it already",
+        store.display()
+    )))
 }
 
 /// Checks and opens a store; returns the number of its newest batch.
