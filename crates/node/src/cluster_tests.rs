@@ -443,3 +443,64 @@ async fn a_lease_holder_lost_within_a_large_commit_leaves_nothing_behind() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_calls_end_with_errors_that_name_what_is_missing() {
+    let mut cluster = Cluster::start(0).await;
+    cluster.options.unavailable_after = Duration::from_secs(2);
+    for _ in 0..3 {
+        cluster.add().await;
+    }
+    cluster.until_settled().await;
+    let client = cluster.nodes[0].coordinator.clone();
+    set(&client, "key", "1".to_owned()).await.expect("a write");
+    // The lease holder alone goes on for as long as its lease lasts: this commit is in flight for good.
+    for other in [2, 3] {
+        let (one, other) = (StoreId(1), StoreId(other));
+        cluster.network.cut(one, other, true);
+        cluster.network.cut(other, one, true);
+        cluster.nodes[0].store.peer().connected(other, false);
+    }
+    let limit = Duration::from_secs(10);
+    let began = Instant::now();
+    let (written, read) = tokio::join!(
+        tokio::time::timeout(limit, set(&client, "key", "2".to_owned())),
+        tokio::time::timeout(limit, async {
+            // Once the commit is on its way.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            get(&client, "key").await
+        })
+    );
+    let error = written.expect("no hanging").expect_err("no quorum");
+    assert_eq!(
+        error.state,
+        SqlState::STATEMENT_COMPLETION_UNKNOWN,
+        "{error}"
+    );
+    let detail = error.fields.detail.as_deref().unwrap_or_default();
+    assert!(
+        detail.contains("shard 1") && detail.contains("2, 3"),
+        "{detail}"
+    );
+    // What was read under the lease was right; else it is the same error as of any later call.
+    if let Err(error) = read.expect("no hanging") {
+        assert_eq!(error.state, SqlState::CANNOT_CONNECT_NOW, "{error}");
+    }
+    let error = get(&client, "key").await.expect_err("no quorum");
+    assert_eq!(error.state, SqlState::CANNOT_CONNECT_NOW, "{error}");
+    assert!(error.message.contains("shard 1"), "{error}");
+    let hint = error.fields.hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("2, 3"), "{hint}");
+    assert!(began.elapsed() < DEADLINE);
+
+    // With the others it goes on.
+    for other in [2, 3] {
+        let (one, other) = (StoreId(1), StoreId(other));
+        cluster.network.cut(one, other, false);
+        cluster.network.cut(other, one, false);
+        cluster.nodes[0].store.peer().connected(other, true);
+    }
+    set_at_last(&client, "key", "3").await;
+    let found = get(&cluster.nodes[1].coordinator, "key").await;
+    assert_eq!(found.expect("a read").as_deref(), Some("3"));
+}

@@ -47,8 +47,10 @@ use crate::node_clock::NodeClock;
 use crate::shard_server::ShardServer;
 pub use asking::Connect;
 use asking::{Asked, Shared};
+pub use search::PATIENCE;
 use sharding::{Router, ShardDescriptor, ShardMap};
 use std::sync::Arc;
+use std::time::Duration;
 use txn::kv::{
     Changes, CommitRequest, Committed, Key, LockMode, ReadScope, ScanPage, ScanRequest, Shards,
     Span, TxnId, Value, Visitor, WaitPolicy,
@@ -64,6 +66,7 @@ pub struct Gateway {
 impl Gateway {
     /// - `store`, `local`: this node's own.
     /// - `connect`: makes what asks another store; called once for each.
+    /// - `patience`: how long a shard may go without a lease holder before calls fail.
     pub fn new(
         store: StoreId,
         local: Arc<dyn ShardServer>,
@@ -71,10 +74,13 @@ impl Gateway {
         connect: Connect,
         node: Arc<NodeClock>,
         env: Env,
+        patience: Duration,
     ) -> Self {
         let router = Router::new(map);
         Gateway {
-            shared: Arc::new(Shared::new(store, local, router, connect, node, env)),
+            shared: Arc::new(Shared::new(
+                store, local, router, connect, node, env, patience,
+            )),
         }
     }
 

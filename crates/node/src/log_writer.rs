@@ -65,6 +65,7 @@ use sharding::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use storage::gc::{Tombstone, remove_tombstones};
 use storage::{Engine, WriteBatch};
 use survey::Revisions;
@@ -118,6 +119,8 @@ pub(crate) struct WriterOptions {
     pub(crate) batch_writes: usize,
     /// By how much clocks may differ, in milliseconds.
     pub(crate) offset_millis: u64,
+    /// Commits whose fate is not known for so long are answered as of unknown outcome.
+    pub(crate) patience: Duration,
     /// A known bug, to prove that the simulator finds it.
     pub(crate) skip_sync: bool,
 }

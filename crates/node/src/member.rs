@@ -482,6 +482,22 @@ impl Member {
         }
     }
 
+    /// Whether the lease's time is over, and somebody waits for what was begun under it.
+    pub(crate) fn has_lease_in_vain(&self, now: Timestamp) -> bool {
+        let ground = self.ground.as_ref();
+        let granted = ground.is_some_and(|ground| ground.granted && !ground.given_away);
+        granted && !self.is_alone() && now > self.replica.lease_end() && self.replica.has_waiting()
+    }
+
+    /// The stores of other voters that cannot be reached.
+    pub(crate) fn missing(&self, me: StoreId, reachable: impl Fn(StoreId) -> bool) -> Vec<StoreId> {
+        let voters = self.group.membership().voters.iter();
+        let stores = voters.filter_map(|id| self.home(*id));
+        stores
+            .filter(|store| *store != me && !reachable(*store))
+            .collect()
+    }
+
     /// Whether entries of this leader are not yet acknowledged by all whose stores can be reached.
     pub(crate) fn lacks_answers(&self, reachable: impl Fn(StoreId) -> bool) -> bool {
         if !self.group.is_leader() || self.is_alone() {

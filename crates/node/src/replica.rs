@@ -477,10 +477,14 @@ impl Replica {
     }
 
     /// Commits of earlier leases that were proposed before `before_nanos` are answered: nobody knows how
-    /// they end. Returns how many are left.
-    pub(crate) fn give_up_orphans(&self, before_nanos: u64) -> usize {
+    /// they end. `missing`: the stores that cannot be reached.
+    pub(crate) fn give_up_orphans(
+        &self,
+        before_nanos: u64,
+        missing: impl FnOnce() -> Vec<StoreId>,
+    ) {
         let mut given_up = Vec::new();
-        let left = {
+        {
             let mut state = self.state.lock();
             let old: Vec<Timestamp> = state
                 .orphans
@@ -491,14 +495,16 @@ impl Replica {
             for at in old {
                 given_up.extend(state.orphans.remove(&at));
             }
-            state.orphans.len()
-        };
-        self.answer_unknown(given_up, &no_quorum(self.shard));
-        left
+        }
+        if !given_up.is_empty() {
+            self.answer_unknown(given_up, &no_quorum(self.shard, &missing()));
+        }
     }
 
-    pub(crate) fn has_orphans(&self) -> bool {
-        !self.state.lock().orphans.is_empty()
+    /// Whether anybody waits for commits in flight.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let state = self.state.lock();
+        !state.orphans.is_empty() || !state.readers.is_empty() || state.sequencer.in_flight() > 0
     }
 
     /// Refuses new commits from now on. With a failure, the outcome of the open ones is unknown.
@@ -617,11 +623,13 @@ pub(crate) fn unknown_outcome(cause: &Error) -> Error {
     .detail(cause.message.clone())
 }
 
-fn no_quorum(shard: ShardId) -> Error {
-    Error::new(
-        SqlState::CANNOT_CONNECT_NOW,
-        format!("shard {} has no quorum", shard.0),
-    )
+fn no_quorum(shard: ShardId, missing: &[StoreId]) -> Error {
+    let mut message = format!("shard {} has no quorum", shard.0);
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        message += &format!("; nodes that cannot be reached: {}", names.join(", "));
+    }
+    Error::new(SqlState::CANNOT_CONNECT_NOW, message)
 }
 
 fn shutting_down() -> Error {

@@ -5,7 +5,7 @@
 //! that is open and alone holds everything it ever acknowledged. Replicas in larger groups find their
 //! leader once peers can be reached.
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, PATIENCE};
 use crate::gc::Collector;
 use crate::identity::Identity;
 use crate::inbox::{Ended, Inbox, Work};
@@ -61,6 +61,8 @@ pub struct Options {
     pub liveness: liveness::Options,
     pub manager: ManagerOptions,
     pub scrub: ScrubOptions,
+    /// How long a shard may go without a quorum before calls fail that need it.
+    pub unavailable_after: Duration,
     /// By how much the clocks of two nodes may differ.
     pub max_clock_offset: Duration,
     /// A commit of more than twice as many writes is applied in several batches of this many.
@@ -80,6 +82,7 @@ impl Default for Options {
             liveness: liveness::Options::default(),
             manager: ManagerOptions::default(),
             scrub: ScrubOptions::default(),
+            unavailable_after: PATIENCE,
             max_clock_offset: Duration::from_millis(500),
             batch_writes: BATCH_WRITES,
             parts: PartOptions::default(),
@@ -179,6 +182,7 @@ impl Store {
             options: WriterOptions {
                 log: options.log,
                 batch_writes: options.batch_writes.max(1),
+                patience: options.unavailable_after,
                 offset_millis: u64::try_from(options.max_clock_offset.as_millis())
                     .unwrap_or(u64::MAX),
                 skip_sync: options.broken_skip_sync,
@@ -214,7 +218,7 @@ impl Store {
             snapshots: Mutex::default(),
             metrics,
         });
-        let gateway = open_gateway(&env, &shards, &transport);
+        let gateway = open_gateway(&env, &shards, &transport, options.unavailable_after);
         let own: Arc<dyn Shards> = Arc::clone(&gateway) as Arc<dyn Shards>;
         let manager = Arc::new(Manager::new(manager::Parts {
             identity,
@@ -401,6 +405,7 @@ fn open_gateway(
     env: &Env,
     shards: &Arc<LocalShards>,
     transport: &Arc<dyn Transport>,
+    patience: Duration,
 ) -> Arc<Gateway> {
     let replicas = shards.registry.all();
     let descriptors = replicas
@@ -429,6 +434,7 @@ fn open_gateway(
         connect,
         time,
         env.clone(),
+        patience,
     ))
 }
 

@@ -1,7 +1,7 @@
 //! Finding the lease holder of a key, and following what refusals teach.
 
 use super::roll_call::Debts;
-use super::search::{Next, PATIENCE, Search};
+use super::search::{Next, Search};
 use super::touched::Touched;
 use crate::node_clock::NodeClock;
 use crate::shard_server::{Answer, Failure, Refusal, ShardServer};
@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use sharding::{Route, Router, ShardDescriptor, ShardId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use txn::kv::Key;
 use types::env::Env;
 use types::{Error, MaybeReady, Result, SqlState, StoreId};
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) debts: Debts,
     pub(super) node: Arc<NodeClock>,
     pub(super) env: Env,
+    /// How long a shard may go without a lease holder before calls fail.
+    pub(super) patience: Duration,
 }
 
 /// Which shard is meant, as the map changes.
@@ -77,6 +80,7 @@ impl Shared {
         connect: Connect,
         node: Arc<NodeClock>,
         env: Env,
+        patience: Duration,
     ) -> Self {
         Shared {
             store,
@@ -89,6 +93,7 @@ impl Shared {
             debts: Debts::default(),
             node,
             env,
+            patience,
         }
     }
 
@@ -161,7 +166,7 @@ impl Shared {
         mut begun: Option<(Asked, Answer<T>)>,
         mut ask: impl FnMut(&dyn ShardServer, &Asked) -> Answer<T> + Send,
     ) -> Result<T> {
-        let mut search = Search::default();
+        let mut search = Search::new(self.patience);
         loop {
             let (asked, answer) = match begun.take() {
                 Some(begun) => begun,
@@ -191,7 +196,11 @@ impl Shared {
                 match search.next(&route, now, self.env.rng.next_u64()) {
                     Next::Ask(store) => return Ok(Asked::new(store, &route)),
                     Next::Pause(pause) => Ok(pause),
-                    Next::GiveUp => Err(no_lease_holder(route.shard)),
+                    Next::GiveUp => Err(no_lease_holder(
+                        route.shard,
+                        search.missing(),
+                        self.patience,
+                    )),
                 }
             };
             self.env.clock.sleep(next?).await;
@@ -206,6 +215,8 @@ impl Shared {
         search: &mut Search,
     ) -> Result<()> {
         let now = self.env.clock.monotonic_nanos();
+        let reached = !matches!(failure, Failure::Unreachable(_));
+        search.reached(asked.store, reached);
         match failure {
             Failure::Failed(error) => return Err(error),
             Failure::Unreachable(_) => {
@@ -229,20 +240,29 @@ impl Shared {
     }
 }
 
-fn no_lease_holder(shard: &ShardDescriptor) -> Error {
-    let stores: Vec<String> = shard
-        .replicas
-        .iter()
-        .map(|replica| replica.store.to_string())
-        .collect();
+fn no_lease_holder(shard: &ShardDescriptor, missing: &[StoreId], patience: Duration) -> Error {
+    let list = |stores: &mut dyn Iterator<Item = StoreId>| {
+        let names: Vec<String> = stores.map(|store| store.to_string()).collect();
+        names.join(", ")
+    };
+    let hint = match missing {
+        [] => {
+            "It will answer again once most of its replicas are up and reach each other.".to_owned()
+        }
+        missing => format!(
+            "Nodes that cannot be reached: {}. It will answer again once most of its replicas are up \
+             and reach each other.",
+            list(&mut missing.iter().copied())
+        ),
+    };
     Error::new(
         SqlState::CANNOT_CONNECT_NOW,
         format!("shard {} has no lease holder", shard.id.0),
     )
     .detail(format!(
         "None of its replicas, on stores {}, has answered for it in {} seconds.",
-        stores.join(", "),
-        PATIENCE.as_secs()
+        list(&mut shard.replicas.iter().map(|replica| replica.store)),
+        patience.as_secs_f32()
     ))
-    .hint("It will answer again once most of its replicas are up and reach each other.")
+    .hint(hint)
 }

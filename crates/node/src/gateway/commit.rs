@@ -114,7 +114,7 @@ impl Shared {
         };
         if let Failure::Refused(_) = failure {
             self.local.unlock_all(txn);
-            self.learn_from(failure.clone(), &asked, &mut Search::default())?;
+            self.learn_from(failure.clone(), &asked, &mut Search::new(self.patience))?;
             if let Some(request) = kept {
                 return self.commit_as_task(request, Touches::new()).await;
             }
@@ -155,7 +155,7 @@ impl Shared {
         request: CommitRequest,
         touches: &Touches,
     ) -> (Result<Committed>, Option<StoreId>) {
-        let mut search = Search::default();
+        let mut search = Search::new(self.patience);
         let mut request = Some(request);
         loop {
             let attempt = match self.attempt(&mut request, touches, &mut search).await {

@@ -1,6 +1,7 @@
 //! A cluster in memory: stores whose leases move, whose shards split, and which fall silent on command; and a
 //! world in which a pause takes no time.
 
+use super::search::PATIENCE;
 use crate::gateway::Gateway;
 use crate::node_clock::NodeClock;
 use crate::rpc::{RemoteShards, Service};
@@ -224,7 +225,15 @@ impl Cluster {
     ) -> Gateway {
         let map = ShardMap::new(self.state.lock().shards.clone()).expect("all keys are covered");
         let local = self.server(StoreId(store), false);
-        Gateway::new(StoreId(store), local, map, connect, node, self.world.env())
+        Gateway::new(
+            StoreId(store),
+            local,
+            map,
+            connect,
+            node,
+            self.world.env(),
+            PATIENCE,
+        )
     }
 
     pub(crate) fn remote(

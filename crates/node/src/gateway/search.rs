@@ -14,18 +14,21 @@ use types::StoreId;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// Longest pause between rounds: a new lease holder is found within it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// Since the first refusal. A shard without quorum answers with an error after this time, because a client
-/// can do more with an error than with silence. An election takes less than a second.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Since the first refusal, unless the node is told otherwise. A shard without quorum answers with an error after
+/// this time, because a client can do more with an error than with silence. An election takes less than a second.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Search {
+    patience: Duration,
     /// When the refusals began that have not led to anything yet.
     since_nanos: Option<u64>,
     rounds: u32,
     tried: SmallVec<[StoreId; 5]>,
     hint: Option<StoreId>,
+    /// Those that could not be reached when they were last asked.
+    missing: SmallVec<[StoreId; 5]>,
 }
 
 /// What to do next.
@@ -38,6 +41,31 @@ pub(super) enum Next {
 }
 
 impl Search {
+    pub(super) fn new(patience: Duration) -> Self {
+        Search {
+            patience,
+            since_nanos: None,
+            rounds: 0,
+            tried: SmallVec::new(),
+            hint: None,
+            missing: SmallVec::new(),
+        }
+    }
+
+    /// Stores that could not be reached.
+    pub(super) fn missing(&self) -> &[StoreId] {
+        &self.missing
+    }
+
+    /// Whether `store` could be reached just now.
+    pub(super) fn reached(&mut self, store: StoreId, reached: bool) {
+        self.missing.retain(|missing| *missing != store);
+        if !reached {
+            self.missing.push(store);
+            self.missing.sort_unstable();
+        }
+    }
+
     pub(super) fn next(&mut self, route: &Route<'_>, now_nanos: u64, dice: u64) -> Next {
         let replicas = route.shard.replicas.iter().map(|replica| replica.store);
         let in_order = self.hint.take().into_iter().chain(route.holder);
@@ -48,7 +76,7 @@ impl Search {
             return Next::Ask(store);
         }
         let since = *self.since_nanos.get_or_insert(now_nanos);
-        if Duration::from_nanos(now_nanos.saturating_sub(since)) >= PATIENCE {
+        if Duration::from_nanos(now_nanos.saturating_sub(since)) >= self.patience {
             return Next::GiveUp;
         }
         self.tried.clear();
@@ -66,7 +94,7 @@ impl Search {
 
     /// The map has changed, so all begins anew.
     pub(super) fn learned(&mut self) {
-        *self = Search::default();
+        *self = Search::new(self.patience);
     }
 }
 
@@ -98,7 +126,7 @@ mod tests {
     fn follows_hints_then_asks_everybody_then_pauses() {
         let router = router();
         router.believe(ShardId(1), StoreId(2));
-        let mut search = Search::default();
+        let mut search = Search::new(PATIENCE);
         let mut ask = |hint: Option<u64>| {
             let next = search.next(&router.route(b"k"), 0, 0);
             if let Next::Ask(store) = next {
@@ -118,7 +146,7 @@ mod tests {
     #[test]
     fn gives_up_after_some_seconds_of_growing_pauses() {
         let router = router();
-        let mut search = Search::default();
+        let mut search = Search::new(PATIENCE);
         let mut now = 7;
         let mut pauses = Vec::new();
         loop {

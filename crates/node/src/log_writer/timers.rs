@@ -16,8 +16,8 @@ const RETRY_MOST: Duration = Duration::from_secs(1);
 const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 /// A handover that has not come about in this time has failed.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
-/// Commits whose fate is not known for so long are answered as of unknown outcome.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a leader looks whether those who wait for commits in flight wait in vain.
+const WAITING_LOOK: Duration = Duration::from_secs(1);
 
 impl LogWriter {
     /// How long nothing is to be done without work. `None`: for ever.
@@ -63,8 +63,8 @@ impl LogWriter {
                 Some((WakeFor::Transfer, TRANSFER_PATIENCE))
             } else if member.lacks_answers(|store| connected.contains(&store)) {
                 Some((WakeFor::Answers, ANSWER_PATIENCE))
-            } else if member.replica.has_orphans() {
-                Some((WakeFor::Orphans, ORPHAN_PATIENCE))
+            } else if !member.is_alone() && member.replica.has_waiting() {
+                Some((WakeFor::Orphans, WAITING_LOOK))
             } else {
                 None
             }
@@ -104,8 +104,17 @@ impl LogWriter {
             let Some(member) = self.members.get_mut(&shard) else {
                 continue;
             };
-            let patience = ORPHAN_PATIENCE.as_nanos() as u64;
-            member.replica.give_up_orphans(now.saturating_sub(patience));
+            if member.has_lease_in_vain(self.clock.peek()) {
+                // Without support there is no lease, and without a quorum nobody who would depose this leader.
+                // Who reads asks elsewhere; whose commits are in flight is told after some time.
+                member.ground = None;
+                member.replica.revoke();
+            }
+            let patience = self.options.patience.as_nanos() as u64;
+            let before = now.saturating_sub(patience);
+            let connected = &self.connected;
+            let missing = || member.missing(self.store, |store| connected.contains(&store));
+            member.replica.give_up_orphans(before, missing);
             if member.should_campaign(self.store, &self.liveness) {
                 member.attempts += 1;
                 // It fails only for a replica that has no vote.
