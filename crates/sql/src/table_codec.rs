@@ -10,10 +10,18 @@
 //! distinct), unless the index is `NULLS NOT DISTINCT`. A row's own value always holds its key
 //! columns too, so keys are never decoded.
 //!
+//! In a table whose rows are put in buckets (see [`sharding::strategy`]) all of them begin with data id · 0 ·
+//! bucket instead of data id, and "the row key's part" is bucket · 1 · primary key columns. An index entry has
+//! the bucket of its row. A scan without the columns that decide the bucket reads one span for each.
+//!
 //! `char(n)` goes into keys without its trailing blanks, because it compares without them.
 
+mod buckets;
+
 use crate::catalog::descriptor::{Index, IndexColumn, IndexKey, ObjectId, PRIMARY_INDEX_ID, Table};
+use buckets::{Buckets, Prefix};
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 use std::ops::Bound;
 use std::sync::Arc;
 use txn::kv::{Key, Span};
@@ -39,6 +47,9 @@ pub fn table_lock_key(table: ObjectId) -> Vec<u8> {
     out.extend_from_slice(&table.to_be_bytes());
     out
 }
+
+/// The spans of one question: one, or one for each bucket that may have an answer.
+pub type Spans = SmallVec<[Span; 1]>;
 
 /// Which order of keys a scan follows: the primary key's, or an index's by its place in
 /// [`Table::indexes`].
@@ -79,7 +90,9 @@ pub struct TableCodec {
     layout: RowLayout,
     /// Values of columns that older rows lack.
     missing: Vec<Datum>,
+    /// What a row's key has before the part that index entries remember.
     row_prefix: [u8; key::INDEX_PREFIX_LEN],
+    buckets: Option<Buckets>,
     /// Empty for a table without primary key.
     primary: Vec<KeyColumn>,
     /// In the order of [`Table::indexes`].
@@ -98,31 +111,17 @@ impl TableCodec {
                 _ => Datum::Null,
             });
         }
-        let key_column = |position: usize| -> Result<KeyColumn> {
-            let column = table.columns.get(position).ok_or_else(|| {
-                Error::internal(format!(
-                    "key column {position} of table {} is not there",
-                    table.oid
-                ))
-            })?;
-            Ok(KeyColumn {
-                column: Some(position),
-                sql_type: column.sql_type.clone(),
-                descending: false,
-                nulls_first: false,
-            })
-        };
         let primary = match &table.primary_key {
             Some(primary) => primary
                 .columns
                 .iter()
-                .map(|position| key_column(*position))
+                .map(|position| key_column(&table, *position))
                 .collect::<Result<_>>()?,
             None => Vec::new(),
         };
         let index_column = |column: &IndexColumn| -> Result<KeyColumn> {
             let base = match &column.key {
-                IndexKey::Column(position) => key_column(*position)?,
+                IndexKey::Column(position) => key_column(&table, *position)?,
                 IndexKey::Expression(_, sql_type) => KeyColumn {
                     column: None,
                     sql_type: sql_type.clone(),
@@ -141,10 +140,16 @@ impl TableCodec {
             .iter()
             .map(|index| index.columns.iter().map(index_column).collect())
             .collect::<Result<_>>()?;
+        let buckets = Buckets::of(&table)?;
+        let row_index = match buckets {
+            Some(_) => key::BUCKETS_INDEX_ID,
+            None => PRIMARY_INDEX_ID,
+        };
         Ok(TableCodec {
             layout: RowLayout::new(&types),
             missing,
-            row_prefix: key::index_prefix(table.data_id, PRIMARY_INDEX_ID),
+            row_prefix: key::index_prefix(table.data_id, row_index),
+            buckets,
             primary,
             secondary,
             table,
@@ -167,15 +172,79 @@ impl TableCodec {
         }
     }
 
-    /// The prefix of an access path's keys.
-    pub fn prefix(&self, access: Access) -> [u8; key::INDEX_PREFIX_LEN] {
+    /// How many buckets the table has; 0: its keys have none in them.
+    pub fn buckets(&self) -> u16 {
+        self.buckets.as_ref().map_or(0, Buckets::count)
+    }
+
+    /// How many buckets may have rows if the first `equal` columns of an access path are known.
+    pub fn buckets_read(&self, access: Access, equal: usize) -> u16 {
+        let Some(buckets) = &self.buckets else {
+            return 0;
+        };
+        let columns = self.key_columns(access);
+        let known = &columns[..equal.min(columns.len())];
+        match buckets.decided_by(|position| known.iter().any(|c| c.column == Some(position))) {
+            true => 1,
+            false => buckets.count(),
+        }
+    }
+
+    /// A key behind what all keys of its access path in one bucket begin with: what buckets are merged by.
+    pub fn behind_prefix<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        let prefix = match self.buckets {
+            Some(_) => key::BUCKET_INDEX_PREFIX_LEN,
+            None => key::INDEX_PREFIX_LEN,
+        };
+        &key[prefix.min(key.len())..]
+    }
+
+    fn index_id(&self, access: Access) -> u16 {
         match access {
-            Access::Primary => self.row_prefix,
-            Access::Secondary(index) => {
-                let id = self.table.indexes.get(index).map_or(0, |index| index.id);
-                key::index_prefix(self.table.data_id, id)
+            Access::Primary => PRIMARY_INDEX_ID,
+            Access::Secondary(index) => self.table.indexes.get(index).map_or(0, |index| index.id),
+        }
+    }
+
+    /// What an access path's keys begin with, in each bucket that may have the values of these columns.
+    fn prefixes<'d>(
+        &self,
+        access: Access,
+        value: impl Fn(usize) -> Option<&'d Datum>,
+    ) -> SmallVec<[Prefix; 1]> {
+        let (table, index) = (self.table.data_id, self.index_id(access));
+        match &self.buckets {
+            None => smallvec![Prefix::from_slice(&key::index_prefix(table, index))],
+            Some(buckets) => {
+                let prefix = |bucket| key::bucket_index_prefix(table, bucket, index);
+                let routed = buckets.route(value);
+                routed.map(|bucket| Prefix::from(prefix(bucket))).collect()
             }
         }
+    }
+
+    /// What the key of a row with these values begins with.
+    fn put_row_prefix<'d>(&self, out: &mut Vec<u8>, value: impl Fn(usize) -> Option<&'d Datum>) {
+        match &self.buckets {
+            None => out.extend_from_slice(&self.row_prefix),
+            Some(_) => {
+                if let Some(prefix) = self.prefixes(Access::Primary, value).first() {
+                    out.extend_from_slice(prefix);
+                }
+            }
+        }
+    }
+
+    /// The value of the column at `position`, if it is one of an access path's first.
+    fn value_in<'d>(
+        &self,
+        access: Access,
+        values: &'d [Datum],
+        position: usize,
+    ) -> Option<&'d Datum> {
+        let mut columns = self.key_columns(access).iter().zip(values);
+        let found = columns.find(|(column, _)| column.column == Some(position));
+        found.map(|(_, value)| value)
     }
 
     // ---- rows ----------------------------------------------------------------------------------
@@ -189,7 +258,7 @@ impl TableCodec {
 
     /// Appends [`TableCodec::row_key`].
     pub fn put_row_key(&self, row: &[Datum], out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.row_prefix);
+        self.put_row_prefix(out, |position| row.get(position));
         for column in &self.primary {
             if let Some(position) = column.column {
                 column.encode(out, &row[position]);
@@ -200,7 +269,9 @@ impl TableCodec {
     /// The key of the row with these primary key values, in key order.
     pub fn row_key_of(&self, values: &[Datum]) -> Vec<u8> {
         let mut out = Vec::with_capacity(KEY_CAPACITY);
-        out.extend_from_slice(&self.row_prefix);
+        self.put_row_prefix(&mut out, |position| {
+            self.value_in(Access::Primary, values, position)
+        });
         for (column, value) in self.primary.iter().zip(values) {
             column.encode(&mut out, value);
         }
@@ -290,7 +361,7 @@ impl TableCodec {
     /// key is longer cannot clash.
     pub fn index_key(&self, index: usize, values: &[Datum], row_key: &[u8]) -> IndexEntryKey {
         let mut out = Vec::with_capacity(KEY_CAPACITY);
-        out.extend_from_slice(&self.prefix(Access::Secondary(index)));
+        self.put_entry_prefix(&mut out, index, values, row_key);
         let mut has_null = false;
         for (column, value) in self.secondary[index].iter().zip(values) {
             has_null |= value.is_null();
@@ -304,6 +375,21 @@ impl TableCodec {
         IndexEntryKey { key: out, unique }
     }
 
+    /// The entry lies where its row does; if the row is not known, the values say where that is.
+    fn put_entry_prefix(&self, out: &mut Vec<u8>, index: usize, values: &[Datum], row_key: &[u8]) {
+        let access = Access::Secondary(index);
+        let bucket = row_key.get(..key::BUCKET_PREFIX_LEN);
+        if let Some(bucket) = bucket.filter(|_| self.buckets.is_some()) {
+            out.extend_from_slice(bucket);
+            out.extend_from_slice(&self.index_id(access).to_be_bytes());
+            return;
+        }
+        let prefixes = self.prefixes(access, |position| self.value_in(access, values, position));
+        if let Some(prefix) = prefixes.first() {
+            out.extend_from_slice(prefix);
+        }
+    }
+
     // ---- spans ----------------------------------------------------------------------------------
 
     /// All of a table's keys: rows and index entries.
@@ -311,17 +397,31 @@ impl TableCodec {
         prefix_span(&key::table_prefix(self.table.data_id))
     }
 
-    /// All keys of an access path.
-    pub fn span(&self, access: Access) -> Span {
-        prefix_span(&self.prefix(access))
+    /// All keys of an access path, bucket after bucket.
+    pub fn spans(&self, access: Access) -> Spans {
+        let prefixes = self.prefixes(access, |_| None);
+        prefixes.iter().map(|prefix| prefix_span(prefix)).collect()
     }
 
     /// The keys of an access path that have `equal` as their first columns (NULL stands for IS
     /// NULL) and the next column within the bounds. Bounds are in the column's SQL order, whatever
     /// the key's direction; with any bound the column's NULLs are outside. A column with no bounds at
-    /// all is not restricted, NULLs included.
-    pub fn range(
+    /// all is not restricted, NULLs included. One span for each bucket that may have some.
+    pub fn ranges(
         &self,
+        access: Access,
+        equal: &[Datum],
+        lower: Bound<&Datum>,
+        upper: Bound<&Datum>,
+    ) -> Spans {
+        let prefixes = self.prefixes(access, |position| self.value_in(access, equal, position));
+        let range = |prefix: &Prefix| self.range_behind(prefix, access, equal, lower, upper);
+        prefixes.iter().map(range).collect()
+    }
+
+    fn range_behind(
+        &self,
+        start: &[u8],
         access: Access,
         equal: &[Datum],
         lower: Bound<&Datum>,
@@ -329,7 +429,7 @@ impl TableCodec {
     ) -> Span {
         let columns = self.key_columns(access);
         let mut prefix = Vec::with_capacity(KEY_CAPACITY);
-        prefix.extend_from_slice(&self.prefix(access));
+        prefix.extend_from_slice(start);
         for (column, value) in columns.iter().zip(equal) {
             column.encode(&mut prefix, value);
         }
@@ -393,6 +493,21 @@ impl TableCodec {
     }
 }
 
+fn key_column(table: &Table, position: usize) -> Result<KeyColumn> {
+    let column = table.columns.get(position).ok_or_else(|| {
+        Error::internal(format!(
+            "key column {position} of table {} is not there",
+            table.oid
+        ))
+    })?;
+    Ok(KeyColumn {
+        column: Some(position),
+        sql_type: column.sql_type.clone(),
+        descending: false,
+        nulls_first: false,
+    })
+}
+
 /// An index entry's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexEntryKey {
@@ -418,6 +533,7 @@ pub fn prefix_span(prefix: &[u8]) -> Span {
 mod tests {
     use super::*;
     use crate::catalog::descriptor::{Column, PrimaryKey};
+    use crate::catalog::sharding::Sharding;
 
     fn table() -> Table {
         Table {
@@ -460,6 +576,8 @@ mod tests {
             next_index_id: 3,
             comment: None,
             options: Vec::new(),
+            sharding: Default::default(),
+            replication_factor: None,
             unlogged: false,
         }
     }
@@ -473,21 +591,25 @@ mod tests {
         let codec = TableCodec::new(Arc::new(table())).unwrap();
         let key = |n: i32| codec.row_key_of(&[Datum::Int4(n)]);
         let five = Datum::Int4(5);
-        let span = codec.range(
-            Access::Primary,
-            &[],
-            Bound::Excluded(&five),
-            Bound::Unbounded,
-        );
+        let span = codec
+            .ranges(
+                Access::Primary,
+                &[],
+                Bound::Excluded(&five),
+                Bound::Unbounded,
+            )
+            .remove(0);
         assert!(
             !contains(&span, &key(5)) && contains(&span, &key(6)) && !contains(&span, &key(-1))
         );
-        let span = codec.range(
-            Access::Primary,
-            &[],
-            Bound::Unbounded,
-            Bound::Included(&five),
-        );
+        let span = codec
+            .ranges(
+                Access::Primary,
+                &[],
+                Bound::Unbounded,
+                Bound::Included(&five),
+            )
+            .remove(0);
         assert!(
             contains(&span, &key(5))
                 && contains(&span, &key(i32::MIN))
@@ -510,15 +632,21 @@ mod tests {
         let null = codec.index_key(0, &[Datum::Null], &row);
         assert!(!null.unique);
         let b = Datum::Text("b".into());
-        let span = codec.range(access, &[], Bound::Included(&b), Bound::Unbounded);
+        let span = codec
+            .ranges(access, &[], Bound::Included(&b), Bound::Unbounded)
+            .remove(0);
         assert!(contains(&span, &entry("b").key) && contains(&span, &entry("c").key));
         assert!(!contains(&span, &entry("a").key) && !contains(&span, &null.key));
-        let span = codec.range(access, &[], Bound::Unbounded, Bound::Excluded(&b));
+        let span = codec
+            .ranges(access, &[], Bound::Unbounded, Bound::Excluded(&b))
+            .remove(0);
         assert!(contains(&span, &entry("a").key) && !contains(&span, &entry("b").key));
         assert!(!contains(&span, &null.key));
-        let span = codec.range(access, &[Datum::Null], Bound::Unbounded, Bound::Unbounded);
+        let span = codec
+            .ranges(access, &[Datum::Null], Bound::Unbounded, Bound::Unbounded)
+            .remove(0);
         assert!(contains(&span, &null.key) && !contains(&span, &entry("a").key));
-        assert!(contains(&codec.span(access), &null.key));
+        assert!(contains(&codec.spans(access)[0], &null.key));
         assert_eq!(codec.point(access, &[Datum::Null]), None);
         assert_eq!(codec.point(access, &[b]), Some(entry("b").key));
     }
@@ -542,5 +670,52 @@ mod tests {
             codec.decode_row(&bytes, &[2, 0]).unwrap(),
             vec![Datum::Int8(42), Datum::Int4(7)]
         );
+    }
+
+    fn bucketed() -> TableCodec {
+        let mut table = table();
+        table.sharding = Sharding::Hash {
+            columns: vec![0],
+            buckets: 4,
+        };
+        table.indexes[0].unique = false;
+        TableCodec::new(Arc::new(table)).unwrap()
+    }
+
+    #[test]
+    fn a_row_and_its_index_entries_lie_in_one_bucket() {
+        let codec = bucketed();
+        let access = Access::Secondary(0);
+        for n in 0..100 {
+            let row = vec![Datum::Int4(n), Datum::Text("x".into())];
+            let key = codec.row_key(&row);
+            assert_eq!(codec.row_key_of(&row[..1]), key);
+            assert_eq!(codec.row_key_of_suffix(codec.row_suffix(&key)), key);
+            let entry = codec.index_key(0, &row[1..], &key).key;
+            let bucket = key::BUCKET_PREFIX_LEN;
+            assert_eq!(entry[..bucket], key[..bucket]);
+            let holding = |spans: Spans, key: &[u8]| {
+                let holding = spans.iter().filter(|span| contains(span, key));
+                (spans.len(), holding.count())
+            };
+            assert_eq!(holding(codec.spans(Access::Primary), &key), (4, 1));
+            assert_eq!(holding(codec.spans(access), &entry), (4, 1));
+            let (all, any) = (Bound::Unbounded, Bound::Included(&row[0]));
+            let known = codec.ranges(Access::Primary, &row[..1], all, all);
+            assert_eq!(holding(known, &key), (1, 1));
+            let range = codec.ranges(Access::Primary, &[], any, all);
+            assert_eq!(holding(range, &key), (4, 1));
+            assert!(contains(&codec.whole_span(), &entry));
+        }
+    }
+
+    /// What merging relies on.
+    #[test]
+    fn behind_the_bucket_keys_are_in_the_order_of_the_primary_key() {
+        let codec = bucketed();
+        let key = |n: i32| codec.row_key_of(&[Datum::Int4(n)]);
+        let behind = (-50..50).map(key);
+        let behind: Vec<Vec<u8>> = behind.map(|k| codec.behind_prefix(&k).to_vec()).collect();
+        assert!(behind.is_sorted());
     }
 }

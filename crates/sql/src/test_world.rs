@@ -151,6 +151,8 @@ impl World {
             next_index_id: 100,
             comment: None,
             options: Vec::new(),
+            sharding: Default::default(),
+            replication_factor: None,
             unlogged: false,
         };
         change(&mut table);

@@ -82,7 +82,7 @@ async fn scan(
     access: Access,
     at: Timestamp,
 ) -> BTreeMap<Key, Value> {
-    let Span { start, end } = codec.span(access);
+    let Span { start, end } = codec.spans(access).remove(0);
     let request = ScanRequest {
         span: Span { start, end },
         at,

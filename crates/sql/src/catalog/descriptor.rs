@@ -4,6 +4,7 @@
 //! is as transactional as any other write. Each has its own version: changing one object does not
 //! disturb plans over another.
 
+use super::sharding::Sharding;
 use serde::{Deserialize, Serialize};
 use types::SqlType;
 
@@ -58,6 +59,9 @@ pub struct Database {
     /// Templates are shown but not connected to.
     #[serde(default)]
     pub template: bool,
+    /// Copies of the shards of its tables; `None`: as the cluster says.
+    #[serde(default)]
+    pub replication_factor: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,8 +96,14 @@ pub struct Table {
     pub foreign_keys: Vec<ForeignKey>,
     pub next_index_id: u16,
     pub comment: Option<String>,
-    /// `WITH (…)` options as given.
+    /// `WITH (…)` options as given, but for those that have a field here.
     pub options: Vec<(String, String)>,
+    /// How its rows are spread over shards. Given once and for all: it is in every key.
+    #[serde(default)]
+    pub sharding: Sharding,
+    /// Copies of its shards; `None`: as the database says.
+    #[serde(default)]
+    pub replication_factor: Option<u8>,
     /// UNLOGGED, as given; such tables are as durable as others.
     #[serde(default)]
     pub unlogged: bool,

@@ -7,6 +7,7 @@
 pub mod descriptor;
 pub mod ids;
 pub mod sequences;
+pub mod sharding;
 pub mod shared;
 pub mod store;
 

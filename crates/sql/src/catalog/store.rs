@@ -10,6 +10,7 @@
 //! | 3 | sequence's object id, generation | [`super::sequences`] state |
 //! | 4 | data id | empty: rows under this data id are waiting to be deleted |
 //! | 5 | namespace, name | the object id that has the name |
+//! | 6 | data id | what the table asks of its shards: [`sharding::TableRule`] |
 //!
 //! A name row is what keeps two transactions from making the same name: whoever creates, renames or
 //! drops an object locks its name row first and reads the newest version under the lock. In the same
@@ -318,6 +319,7 @@ fn built_in() -> Vec<Descriptor> {
             owner: BOOTSTRAP_ROLE_OID,
             comment: Some(comment.into()),
             template,
+            replication_factor: None,
         })
     };
     let public = |oid, database| {

@@ -102,7 +102,7 @@ async fn fill_column(
     } else {
         return d.put_table(changed);
     };
-    changed.data_id = d.ids.data_id().await?;
+    changed.data_id = d.data_id_for(&changed).await?;
     for column in &mut changed.columns {
         column.missing = None;
     }

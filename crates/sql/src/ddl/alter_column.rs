@@ -209,7 +209,7 @@ async fn set_data_type(
             }
             _ => error,
         })?;
-    changed.data_id = d.ids.data_id().await?;
+    changed.data_id = d.data_id_for(&changed).await?;
     for column in &mut changed.columns {
         column.missing = None;
     }

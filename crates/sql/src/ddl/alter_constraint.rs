@@ -94,7 +94,7 @@ pub(super) async fn drop_constraint(
         d.free_name(NameKind::Relation, table.schema, name).await?;
         let rekey = !rows::is_empty(d, table).await?;
         if rekey {
-            changed.data_id = d.ids.data_id().await?;
+            changed.data_id = d.data_id_for(&changed).await?;
             for column in &mut changed.columns {
                 column.missing = None;
             }

@@ -12,7 +12,7 @@ use super::create_table::table_options;
 use super::drop_column::drop_column;
 use super::names::{ident, no_column, object_name, simple_name};
 use super::rename::{refuse_viewed, rename_column};
-use super::{index, namespace, rows};
+use super::{index, namespace, rows, sharding};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use sqlparser::ast::{
@@ -186,6 +186,9 @@ async fn apply(
             let (options, _) = table_options(&CreateTableOptions::With(options.clone()))?;
             let mut changed = (*table).clone();
             for (key, value) in options {
+                if sharding::change_option(&mut changed, &key, &value)? {
+                    continue;
+                }
                 changed.options.retain(|(known, _)| *known != key);
                 changed.options.push((key, value));
             }
@@ -221,7 +224,7 @@ pub(super) async fn settle(
     let empty = rows::is_empty(d, old).await?;
     let rekey = added.contains(&Added::PrimaryKey);
     if rekey && !empty {
-        changed.data_id = d.ids.data_id().await?;
+        changed.data_id = d.data_id_for(&changed).await?;
         for column in &mut changed.columns {
             column.missing = None;
         }

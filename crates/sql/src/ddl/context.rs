@@ -9,10 +9,12 @@ use crate::catalog::{Catalog, Relation, descriptor_oid};
 use crate::context::{ReadView, StatementContext};
 use crate::response::Notice;
 use crate::table_codec::table_lock_key;
+use sharding::table_rule::rule_key;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use txn::Transaction;
 use txn::kv::{LockMode, ReadScope, WaitPolicy};
+use types::key::FIRST_SEPARATE_TABLE_ID;
 use types::{Error, Result, SqlState};
 
 /// A statement's surroundings. See [`super`] for how its parts play together.
@@ -81,6 +83,10 @@ impl DdlContext<'_> {
 
     /// Writes a descriptor and puts it into the working copy. The caller holds its lock or made it.
     pub(super) fn put(&mut self, descriptor: Descriptor) -> Result<()> {
+        if let Descriptor::Table(table) = &descriptor {
+            super::sharding::check(table)?;
+            self.put_rule(table)?;
+        }
         store::write(self.txn, &descriptor)?;
         let oid = descriptor_oid(&descriptor);
         Arc::make_mut(self.catalog).put(descriptor.clone());
@@ -99,7 +105,46 @@ impl DdlContext<'_> {
             .ok_or_else(|| Error::internal("a table vanished from the working copy"))
     }
 
+    /// Writes what a table asks of its shards, and forgets what it asked under another data id.
+    pub(super) fn put_rule(&mut self, table: &Table) -> Result<()> {
+        let rule = table.rule(self.catalog)?;
+        if let Some(before) = self.catalog.table(table.oid)
+            && !before.rule(self.catalog)?.is_empty()
+            && (before.data_id != table.data_id || rule.is_empty())
+        {
+            self.txn.delete(rule_key(before.data_id))?;
+        }
+        if !rule.is_empty() {
+            self.txn.put(rule_key(table.data_id), rule.encode())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the rule of a table whose database asks for something else than before.
+    pub(super) fn rewrite_rule(&mut self, table: &Table) -> Result<()> {
+        let rule = table.rule(self.catalog)?;
+        match rule.is_empty() {
+            true => self.txn.delete(rule_key(table.data_id)),
+            false => self.txn.put(rule_key(table.data_id), rule.encode()),
+        }
+    }
+
+    /// A new data id for a table's rows: behind all others if they are to have shards of their own.
+    pub(super) async fn data_id_for(&self, table: &Table) -> Result<u32> {
+        let id = self.ids.data_id().await?;
+        let separate = !table.sharding.is_default() || table.replication_factor.is_some();
+        Ok(match separate {
+            true => id | FIRST_SEPARATE_TABLE_ID,
+            false => id,
+        })
+    }
+
     pub(super) fn remove(&mut self, oid: ObjectId) -> Result<()> {
+        if let Some(table) = self.catalog.table(oid)
+            && !table.rule(self.catalog)?.is_empty()
+        {
+            self.txn.delete(rule_key(table.data_id))?;
+        }
         store::delete(self.txn, oid)?;
         Arc::make_mut(self.catalog).remove(oid);
         self.changes.insert(oid, CatalogChange::Remove(oid));
@@ -209,6 +254,23 @@ impl DdlContext<'_> {
     pub(super) async fn lock_role(&mut self, oid: ObjectId) -> Result<Arc<Role>> {
         self.refresh(oid, LockMode::Update).await?;
         self.catalog.role(oid).cloned().ok_or_else(|| gone(oid))
+    }
+
+    /// Keeps the definition of a table from being changed, not its rows.
+    pub(super) async fn lock_definition(&mut self, oid: ObjectId) -> Result<Option<Arc<Table>>> {
+        self.refresh(oid, LockMode::Update).await?;
+        Ok(self.catalog.table(oid).cloned())
+    }
+
+    /// Keeps the current database as it is while something is made in it.
+    pub(super) async fn hold_database(&mut self) -> Result<()> {
+        match self.catalog.database(self.database) {
+            Some(_) => self
+                .refresh(self.database, LockMode::KeyShare)
+                .await
+                .map(drop),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn lock_database(&mut self, oid: ObjectId) -> Result<Arc<Database>> {

@@ -3,8 +3,9 @@
 use super::DdlContext;
 use super::constraints::{self, Pending};
 use super::names::{INVALID_OBJECT_DEFINITION, ident, object_name};
-use super::{like, sequence};
+use super::{like, sequence, sharding};
 use crate::catalog::descriptor::*;
+use crate::catalog::sharding::Sharding;
 use crate::catalog::store::{self, NameKind};
 use crate::functions::Volatility;
 use crate::response::ResultColumn;
@@ -50,6 +51,7 @@ pub(super) async fn create_table(
     }
     check_generated(d, &table)?;
     like::set_comments(&mut table, after.column_comments);
+    settle_shards(d, &mut table).await?;
     d.put(Descriptor::Table(table))?;
     for sequence in pending.sequences {
         d.put(Descriptor::Sequence(sequence))?;
@@ -96,6 +98,7 @@ pub(super) async fn create_table_as(
         push_column(&mut table, Column::new(name, sql_type))?;
     }
     let oid = table.oid;
+    settle_shards(d, &mut table).await?;
     d.put(Descriptor::Table(table))?;
     Ok(Some(oid))
 }
@@ -147,7 +150,7 @@ async fn begin(d: &mut DdlContext<'_>, create: &ast::CreateTable) -> Result<Opti
         name,
         owner: d.owner(),
         version: 1,
-        data_id: d.ids.data_id().await?,
+        data_id: 0,
         columns: Vec::with_capacity(create.columns.len()),
         primary_key: None,
         indexes: Vec::new(),
@@ -156,8 +159,18 @@ async fn begin(d: &mut DdlContext<'_>, create: &ast::CreateTable) -> Result<Opti
         next_index_id: FIRST_INDEX_ID,
         comment: None,
         options,
+        sharding: Sharding::default(),
+        replication_factor: None,
         unlogged,
     }))
+}
+
+/// Where the rows of a table that is otherwise complete will lie.
+async fn settle_shards(d: &mut DdlContext<'_>, table: &mut Table) -> Result<()> {
+    sharding::take_options(table)?;
+    d.hold_database().await?;
+    table.data_id = d.data_id_for(table).await?;
+    Ok(())
 }
 
 /// Storage options are kept and shown; those that steer PostgreSQL's heap change nothing here.

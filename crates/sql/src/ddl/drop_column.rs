@@ -108,7 +108,7 @@ pub(super) async fn drop_column(
     column.comment = None;
     let rekey = primary.is_some() && !rows::is_empty(d, &table).await?;
     if rekey {
-        changed.data_id = d.ids.data_id().await?;
+        changed.data_id = d.data_id_for(&changed).await?;
         for column in &mut changed.columns {
             column.missing = None;
         }

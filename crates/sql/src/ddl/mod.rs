@@ -46,6 +46,7 @@ mod rows;
 pub mod scram;
 mod sequence;
 mod set_schema;
+mod sharding;
 #[cfg(test)]
 mod tests;
 mod truncate;

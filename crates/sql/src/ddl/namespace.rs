@@ -178,6 +178,7 @@ pub(super) async fn make_database(
         owner,
         comment: None,
         template: false,
+        replication_factor: None,
     }))?;
     let schema = d.ids.object_id().await?;
     d.claim_name(NameKind::Schema, oid, "public", schema)

@@ -9,9 +9,9 @@ use super::analysis::{Analysed, RowExpression};
 use super::constraints::parse_expression;
 use crate::catalog::descriptor::*;
 use crate::context::{ReadView, StatementContext};
-use crate::table_codec::{Access, TableCodec, prefix_span};
+use crate::table_codec::{Access, TableCodec};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use txn::kv::{Key, Span};
 use types::{Datum, Error, Result, Row, SqlState, SqlType};
@@ -24,23 +24,24 @@ const PAGE_BYTES: usize = 4 << 20;
 /// before may have written some after the transaction's snapshot.
 pub(super) struct Rows {
     codec: TableCodec,
-    span: Option<Span>,
+    /// What is not read yet.
+    spans: VecDeque<Span>,
     view: ReadView,
 }
 
 impl Rows {
     pub async fn open(d: &DdlContext<'_>, table: &Arc<Table>) -> Result<Self> {
         let codec = TableCodec::new(Arc::clone(table))?;
-        let span = Some(codec.span(Access::Primary));
+        let spans = codec.spans(Access::Primary).into_iter().collect();
         let view = d.newest_view().await?;
-        Ok(Rows { codec, span, view })
+        Ok(Rows { codec, spans, view })
     }
 
     /// The next page; empty at the end.
     pub async fn next(&mut self, ctx: &StatementContext) -> Result<Vec<(Key, Row)>> {
         let mut out = Vec::new();
         while out.is_empty() {
-            let Some(span) = self.span.take() else {
+            let Some(span) = self.spans.pop_front() else {
                 break;
             };
             ctx.cancel.check()?;
@@ -52,10 +53,12 @@ impl Rows {
             for (key, value, _) in page.rows {
                 out.push((key, self.codec.decode_whole_row(&value)?));
             }
-            self.span = page.resume.map(|start| Span {
-                start,
-                end: span.end,
-            });
+            if let Some(start) = page.resume {
+                self.spans.push_front(Span {
+                    start,
+                    end: span.end,
+                });
+            }
         }
         Ok(out)
     }
@@ -63,10 +66,15 @@ impl Rows {
 
 /// Whether a locked table has any row.
 pub(super) async fn is_empty(d: &DdlContext<'_>, table: &Arc<Table>) -> Result<bool> {
-    let span = TableCodec::new(Arc::clone(table))?.span(Access::Primary);
+    let spans = TableCodec::new(Arc::clone(table))?.spans(Access::Primary);
     let view = d.newest_view().await?;
-    let page = view.scan(span, false, 1, PAGE_BYTES).await?;
-    Ok(page.rows.is_empty())
+    for span in spans {
+        let page = view.scan(span, false, 1, PAGE_BYTES).await?;
+        if !page.rows.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The expressions of one index, ready to be evaluated.
@@ -151,25 +159,33 @@ pub(super) async fn build_index(
 /// Marks the index's entries as gone: they are deleted in this transaction.
 pub(super) async fn delete_index_entries(
     d: &mut DdlContext<'_>,
-    table: &Table,
+    table: &Arc<Table>,
     index: &Index,
 ) -> Result<()> {
-    let prefix = types::key::index_prefix(table.data_id, index.id);
-    let mut span = prefix_span(&prefix);
+    let Some(at) = table
+        .indexes
+        .iter()
+        .position(|known| known.oid == index.oid)
+    else {
+        return Ok(());
+    };
     let view = d.newest_view().await?;
-    loop {
-        d.statement.cancel.check()?;
-        let page = view
-            .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
-            .await?;
-        for (key, _, _) in page.rows {
-            d.txn.delete(key)?;
-        }
-        match page.resume {
-            Some(resume) => span.start = resume,
-            None => return Ok(()),
+    for mut span in TableCodec::new(Arc::clone(table))?.spans(Access::Secondary(at)) {
+        loop {
+            d.statement.cancel.check()?;
+            let page = view
+                .scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES)
+                .await?;
+            for (key, _, _) in page.rows {
+                d.txn.delete(key)?;
+            }
+            match page.resume {
+                Some(resume) => span.start = resume,
+                None => break,
+            }
         }
     }
+    Ok(())
 }
 
 fn duplicate(table: &Table, index: &Index, values: &[Datum]) -> Result<Error> {
@@ -460,9 +476,7 @@ pub(super) async fn rewrite(
                 codec.row_key(&row)
             } else if old.primary_key.is_none() {
                 // The hidden row id stays.
-                let mut key = codec.prefix(Access::Primary).to_vec();
-                key.extend_from_slice(&old_key[types::key::INDEX_PREFIX_LEN..]);
-                key
+                codec.row_key_of_suffix(codec.row_suffix(&old_key))
             } else {
                 codec.row_id_key(d.statement.row_ids.take(1).await?)
             };

@@ -34,7 +34,7 @@ pub(super) async fn truncate(
     for oid in order {
         let table = d.lock_table(oid).await?;
         let mut changed = (*table).clone();
-        changed.data_id = d.ids.data_id().await?;
+        changed.data_id = d.data_id_for(&changed).await?;
         for column in &mut changed.columns {
             column.missing = None;
         }

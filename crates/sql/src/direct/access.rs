@@ -63,6 +63,8 @@ pub struct AccessPath {
     pub access: Access,
     pub locator: Locator,
     pub reverse: bool,
+    /// Rows come in the path's order also where they lie in several buckets.
+    pub merged: bool,
     /// What a row must meet besides being within the bounds.
     pub residual: Option<Scalar>,
     /// The whole condition, for a row whose newest version must be judged again.
@@ -96,6 +98,7 @@ impl AccessPath {
                 upper: Vec::new(),
             },
             reverse: false,
+            merged: false,
             residual: condition.clone(),
             condition,
         }
@@ -135,6 +138,7 @@ impl AccessPath {
             access,
             locator: found.locator,
             reverse: found.reverse,
+            merged: found.merged,
             residual: match left.len() {
                 0 => None,
                 1 => left.into_iter().next(),
@@ -186,8 +190,19 @@ impl AccessPath {
         let Locator::Range { equal, .. } = &self.locator else {
             return order.is_empty();
         };
-        order_of(&self.codec, self.access, equal.len(), order) == Some(self.reverse)
+        let ordered = self.merged || self.codec.buckets_read(self.access, equal.len()) < 2;
+        (ordered && order_of(&self.codec, self.access, equal.len(), order) == Some(self.reverse))
             || order.is_empty()
+    }
+
+    /// How many of the table's buckets are read, and how many there are; `None`: it has none.
+    pub fn buckets(&self) -> Option<(u16, u16)> {
+        let all = self.codec.buckets();
+        let known = match &self.locator {
+            Locator::Points { equal, .. } => equal.len() + 1,
+            Locator::Range { equal, .. } => equal.len(),
+        };
+        (all > 0).then(|| (self.codec.buckets_read(self.access, known), all))
     }
 
     /// The one key to read for this execution, if the path names a row of the primary key by equality.
@@ -242,15 +257,13 @@ impl AccessPath {
                 }
                 for value in wanted {
                     values.push(value);
-                    cursor.push(match self.codec.point(self.access, &values) {
-                        Some(key) => Target::Key(key),
-                        None => Target::Span(self.codec.range(
-                            self.access,
-                            &values,
-                            Bound::Unbounded,
-                            Bound::Unbounded,
-                        )),
-                    });
+                    match self.codec.point(self.access, &values) {
+                        Some(key) => cursor.push(Target::Key(key)),
+                        None => {
+                            let all = Bound::Unbounded;
+                            cursor.push_spans(self.codec.ranges(self.access, &values, all, all));
+                        }
+                    }
                     values.pop();
                 }
             }
@@ -292,11 +305,12 @@ impl AccessPath {
                         low = Bound::Included(least);
                     }
                 }
-                let span = self
-                    .codec
-                    .range(self.access, &values, low.as_ref(), high.as_ref());
-                if span.start < span.end {
-                    cursor.push(Target::Span(span));
+                let (low, high) = (low.as_ref(), high.as_ref());
+                let spans = self.codec.ranges(self.access, &values, low, high);
+                if self.merged && spans.len() > 1 {
+                    cursor.push(Target::Merged(spans));
+                } else {
+                    cursor.push_spans(spans);
                 }
             }
         }

@@ -27,6 +27,8 @@ pub(super) struct Match {
     pub(super) used: Vec<usize>,
     pub(super) merit: Merit,
     pub(super) reverse: bool,
+    /// The order is wanted, and needs several buckets to be merged.
+    pub(super) merged: bool,
 }
 
 pub(super) fn matching(
@@ -75,6 +77,7 @@ pub(super) fn matching(
                 used,
                 merit,
                 reverse: false,
+                merged: false,
             });
         }
         break;
@@ -133,6 +136,8 @@ pub(super) fn matching(
     if used.is_empty() && (order.is_empty() || direction.is_none()) {
         return None;
     }
+    let merged =
+        !order.is_empty() && direction.is_some() && codec.buckets_read(access, equal.len()) > 1;
     Some(Match {
         locator: Locator::Range {
             equal,
@@ -142,6 +147,7 @@ pub(super) fn matching(
         used,
         merit,
         reverse: direction.unwrap_or(false),
+        merged,
     })
 }
 

@@ -41,11 +41,19 @@ impl AccessPath {
                 upper,
             } => !(equal.is_empty() && lower.is_empty() && upper.is_empty()),
         };
+        let buckets = match self.buckets() {
+            None => String::new(),
+            Some((read, all)) if self.merged => format!(" (buckets: {read} of {all}, merged)"),
+            Some((read, all)) => format!(" (buckets: {read} of {all})"),
+        };
         match index {
             Some(index) if bounded || self.access != Access::Primary => {
-                format!("Index Scan{direction} using {index} on {}", table.name)
+                format!(
+                    "Index Scan{direction} using {index} on {}{buckets}",
+                    table.name
+                )
             }
-            _ => format!("Seq Scan{direction} on {}", table.name),
+            _ => format!("Seq Scan{direction} on {}{buckets}", table.name),
         }
     }
 }

@@ -16,6 +16,7 @@ mod choice;
 mod compile;
 pub mod cursor;
 mod describe;
+mod merge;
 mod physical;
 pub mod query;
 pub mod scalar;

@@ -1,11 +1,12 @@
-//! Two roads, one semantics: random queries give the same rows on both.
+//! Two roads, one semantics: random queries give the same rows on both, however the rows are spread over shards.
 
-use crate::catalog::descriptor::{Index, IndexColumn, IndexKey};
+use crate::catalog::descriptor::{Index, IndexColumn, IndexKey, Table};
+use crate::catalog::sharding::{ShardGroup, Sharding};
 use crate::test_world::World;
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::cmp::Ordering;
-use types::{Datum, Row, SqlType};
+use types::{Datum, Result, Row, SqlType};
 
 /// Queries tried in each run.
 const CASES: u32 = 200;
@@ -288,6 +289,55 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Some way to put rows in buckets.
+    fn sharding(&mut self) -> Sharding {
+        let all: Vec<usize> = (0..self.key).collect();
+        let columns = match self.dice.below(3) {
+            0 => vec![self.dice.below(self.key)],
+            _ => all,
+        };
+        let buckets = 1 + self.dice.below(6) as u16;
+        match self.dice.below(3) {
+            0 => Sharding::Hash { columns, buckets },
+            1 => Sharding::Consistent { columns, buckets },
+            _ => {
+                let column = columns[0];
+                let sql_type = self.columns[column].1.clone();
+                let values = (0..3).map(|_| self.literal(&sql_type));
+                let values = values.map(|text| text.trim_matches('\'').to_string());
+                Sharding::Directory {
+                    column,
+                    groups: vec![ShardGroup {
+                        name: "some".into(),
+                        values: values.collect(),
+                    }],
+                }
+            }
+        }
+    }
+}
+
+fn add_index(table: &mut Table, column: usize, descending: bool, nulls_first: bool) {
+    table.indexes.push(Index {
+        oid: table.oid + 500_000,
+        id: 2,
+        name: format!("{}_idx", table.name),
+        columns: vec![IndexColumn {
+            key: IndexKey::Column(column),
+            descending,
+            nulls_first,
+        }],
+        unique: false,
+        nulls_not_distinct: false,
+        constraint_oid: None,
+        predicate: None,
+        method: "btree".into(),
+        include: Vec::new(),
+        comment: None,
+    });
+}
+
 fn compare_rows(a: &Row, b: &Row) -> Ordering {
     let mut pairs = a.iter().zip(b);
     let decided = pairs.find_map(|(a, b)| Some(a.compare(b)).filter(|o| *o != Ordering::Equal));
@@ -325,6 +375,14 @@ fn same_rows(sql: &str, mut a: Vec<Row>, mut b: Vec<Row>, ordered: bool) -> bool
         })
 }
 
+fn same(sql: &str, a: &Result<Vec<Row>>, b: &Result<Vec<Row>>, ordered: bool) -> bool {
+    match (a, b) {
+        (Ok(a), Ok(b)) => same_rows(sql, a.clone(), b.clone(), ordered),
+        (Err(a), Err(b)) => a.state == b.state,
+        _ => false,
+    }
+}
+
 #[test]
 fn both_roads_give_the_same_rows() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -345,8 +403,9 @@ fn both_roads_give_the_same_rows() {
     };
     proptest!(config, |(seed in any::<u64>())| {
         let mut case = Case::new(seed);
+        let sharding = case.sharding();
         number.set(number.get() + 1);
-        let table = format!("t{}", number.get());
+        let (table, spread) = (format!("t{}", number.get()), format!("s{}", number.get()));
         let columns: Vec<(&str, SqlType)> = case
             .columns
             .iter()
@@ -354,44 +413,42 @@ fn both_roads_give_the_same_rows() {
             .collect();
         let indexed = case.key + case.dice.below(columns.len() - case.key);
         let (descending, nulls_first) = (case.dice.one_in(2), case.dice.one_in(2));
-        world.borrow_mut().table_with(&table, &columns, case.key, |table| {
-            table.indexes.push(Index {
-                oid: table.oid + 500_000,
-                id: 2,
-                name: format!("{}_idx", table.name),
-                columns: vec![IndexColumn {
-                    key: IndexKey::Column(indexed),
-                    descending,
-                    nulls_first,
-                }],
-                unique: false,
-                nulls_not_distinct: false,
-                constraint_oid: None,
-                predicate: None,
-                method: "btree".into(),
-                include: Vec::new(),
-                comment: None,
-            });
+        let key = case.key;
+        world.borrow_mut().table_with(&table, &columns, key, |table| {
+            add_index(table, indexed, descending, nulls_first);
+        });
+        world.borrow_mut().table_with(&spread, &columns, key, |table| {
+            add_index(table, indexed, descending, nulls_first);
+            table.sharding = sharding.clone();
         });
         let insert = case.insert(&table);
         let queries: Vec<(String, bool)> = (0..4).map(|_| case.query(&table)).collect();
+        let elsewhere = |sql: &str| sql.replacen(&table, &spread, 1);
         let world = world.borrow();
         let outcome = runtime.block_on(async {
-            world.exec(&insert).await.map_err(|error| format!("{insert}: {error}"))?;
+            for sql in [insert.clone(), elsewhere(&insert)] {
+                world.exec(&sql).await.map_err(|error| format!("{sql}: {error}"))?;
+            }
             for (sql, ordered) in queries {
                 let planned = world.planned(&sql, &[]).await;
+                let mut others = vec![world.planned(&elsewhere(&sql), &[]).await];
+                if let Some(rows) = world.direct(&elsewhere(&sql), &[]).await.transpose() {
+                    others.push(rows);
+                }
+                for (road, other) in others.iter().enumerate() {
+                    if !same(&sql, other, &planned, ordered) {
+                        return Err(format!(
+                            "{insert}\n{sql}\n{sharding:?}, road {road}: {other:?}\nplanned {planned:?}"
+                        ));
+                    }
+                }
                 let found = match world.direct(&sql, &[]).await {
                     Ok(None) => continue,
                     Ok(Some(rows)) => Ok(rows),
                     Err(error) => Err(error),
                 };
                 direct.set(direct.get() + 1);
-                let same = match (&found, &planned) {
-                    (Ok(a), Ok(b)) => same_rows(&sql, a.clone(), b.clone(), ordered),
-                    (Err(a), Err(b)) => a.state == b.state,
-                    _ => false,
-                };
-                if !same {
+                if !same(&sql, &found, &planned, ordered) {
                     return Err(format!("{insert}\n{sql}\ndirect {found:?}\nplanned {planned:?}"));
                 }
             }

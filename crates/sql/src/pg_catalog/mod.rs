@@ -11,6 +11,7 @@ pub mod keywords;
 pub mod names;
 pub mod relations;
 mod server;
+mod shard_views;
 pub mod value;
 
 use crate::context::StatementContext;
@@ -61,6 +62,7 @@ pub fn virtual_tables() -> Arc<VirtualTables> {
     ALL.get_or_init(|| {
         let mut tables = definitions::build(COMPUTED);
         crate::cluster::tables().for_each(|table| tables.add(table));
+        shard_views::tables().for_each(|table| tables.add(table));
         Arc::new(tables)
     })
     .clone()

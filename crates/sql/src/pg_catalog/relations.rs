@@ -51,7 +51,7 @@ pub fn pg_class(ctx: &StatementContext) -> Result<Vec<Row>> {
     };
     for table in ctx.catalog.tables(database) {
         let options: Vec<Datum> = table
-            .options
+            .shown_options()
             .iter()
             .map(|(key, value)| text(&format!("{key}={value}")))
             .collect();

@@ -1,13 +1,13 @@
 //! Which keys a scan has to read, how many rows there may be, and where to split them.
 //!
-//! Conditions on a prefix of the primary key become one key span; they stay in the plan as filters
+//! Conditions on a prefix of the primary key become one key span, or one for each bucket; they stay in the plan as filters
 //! too, so a span that is too wide costs time only. Row counts are guessed from how far the first
 //! rows reach between the first and the last key: good enough to order joins by.
 
 use super::key_function::{is_keyed, keyed_argument, value_of_key};
 use crate::arrow_bridge::{arrow_type, datum_from_scalar};
 use crate::context::ReadView;
-use crate::table_codec::{Access, TableCodec};
+use crate::table_codec::{Access, Spans, TableCodec};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
@@ -71,8 +71,8 @@ pub(crate) fn key_condition(codec: &TableCodec, filter: &Expr) -> Option<KeyCond
     })
 }
 
-/// The span of keys that can satisfy all filters.
-pub(crate) fn span_of(codec: &TableCodec, filters: &[Expr]) -> Span {
+/// The spans of keys that can satisfy all filters, in order: one, or one for each bucket.
+pub(crate) fn spans_of(codec: &TableCodec, filters: &[Expr]) -> Spans {
     let conditions: Vec<KeyCondition> = filters
         .iter()
         .filter_map(|f| key_condition(codec, f))
@@ -94,9 +94,9 @@ pub(crate) fn span_of(codec: &TableCodec, filters: &[Expr]) -> Span {
                 _ => {}
             }
         }
-        return codec.range(Access::Primary, &equal, lower, upper);
+        return codec.ranges(Access::Primary, &equal, lower, upper);
     }
-    codec.range(Access::Primary, &equal, Bound::Unbounded, Bound::Unbounded)
+    codec.ranges(Access::Primary, &equal, Bound::Unbounded, Bound::Unbounded)
 }
 
 /// Keeps the narrower of two bounds.

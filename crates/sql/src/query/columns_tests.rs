@@ -1,7 +1,7 @@
 //! The cache of decoded columns against reads that go past it.
 
 use super::Runtime;
-use super::access::span_of;
+use super::access::spans_of;
 use super::columns::Found;
 use crate::catalog::descriptor::{Column, Descriptor};
 use crate::context::StatementContext;
@@ -360,7 +360,7 @@ async fn a_write_costs_the_next_scan_its_page_alone() {
         let mut txn = world.begin(Isolation::ReadCommitted);
         let view = world.context(&mut txn).view;
         let codec = crate::table_codec::TableCodec::new(table.clone()).unwrap();
-        let span = span_of(&codec, &[]);
+        let span = spans_of(&codec, &[]).remove(0);
         let found = world.runtime.columns().find(&table, &[0, 1], &span, &view);
         let parts = found.parts.iter().map(|part| match part {
             Found::Memory { .. } => 'm',

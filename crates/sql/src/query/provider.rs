@@ -4,24 +4,27 @@
 //! decodes the wanted columns straight into Arrow builders. Absent columns (added after a row was
 //! written) get the value that the descriptor says. Pages may be in memory already ([`super::columns`]).
 
-use super::access::{key_condition, probe, span_of};
-use super::columns::Found;
+use super::access::{key_condition, probe, spans_of};
+use super::columns::{ColumnCache, Found};
 use super::errors::external;
 use super::scan::{GROWN_PAGE_ROWS, Keeper, PAGE_ROWS, Scan, ScanExec, Segment};
 use super::statement::Statement;
 use crate::arrow_bridge::field;
 use crate::catalog::descriptor::Table;
+use crate::context::ReadView;
 use crate::table_codec::TableCodec;
 use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::{ColumnStatistics, Result};
 use datafusion::datasource::DefaultTableSource;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::try_join_all;
 use std::fmt;
 use std::sync::Arc;
+use txn::kv::Span;
 
 /// A stored table as DataFusion scans it.
 pub struct TableData {
@@ -70,6 +73,89 @@ impl TableData {
     fn codec(&self) -> Result<&Arc<TableCodec>> {
         self.codec.as_ref().map_err(|e| external(e.clone()))
     }
+
+    /// Where the columns at these positions are, span after span.
+    fn look_up(
+        &self,
+        cache: &Arc<ColumnCache>,
+        columns: &[usize],
+        spans: &[Span],
+        view: &ReadView,
+    ) -> (Vec<Found>, Vec<ColumnStatistics>, Option<Keeper>) {
+        let mut parts = Vec::with_capacity(spans.len());
+        let mut statistics = Vec::new();
+        let mut keeper = None;
+        for span in spans {
+            let found = cache.find(&self.table, columns, span, view);
+            if found
+                .parts
+                .iter()
+                .any(|p| matches!(p, Found::Memory { .. }))
+            {
+                view.note_read(span);
+            }
+            parts.extend(found.parts);
+            statistics = found.statistics;
+            // All of them are one scan: the first name keeps what the others find.
+            keeper.get_or_insert_with(|| Keeper::new(cache.clone(), found.scan));
+        }
+        (parts, statistics, keeper)
+    }
+}
+
+/// How a scan makes segments of what the cache has found.
+struct SegmentPlan<'a> {
+    view: &'a ReadView,
+    schema: &'a SchemaRef,
+    partitions: usize,
+    /// The cache may have what nobody has read yet.
+    keep: bool,
+    limit: Option<usize>,
+}
+
+impl SegmentPlan<'_> {
+    async fn segments(&self, part: Found) -> Result<Vec<Segment>> {
+        Ok(match part {
+            Found::Memory { rows, arrays } => {
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                let schema = self.schema.clone();
+                let batch = RecordBatch::try_new_with_options(schema, arrays, &options)?;
+                vec![Segment::Memory(batch)]
+            }
+            Found::Store {
+                span,
+                rows,
+                also,
+                keep,
+            } => vec![Segment::Store {
+                span,
+                rows: Some(rows),
+                page_rows: GROWN_PAGE_ROWS,
+                also,
+                keep,
+            }],
+            Found::Gap(span) => {
+                let keep = self.keep && !self.view.has_own_writes(&span);
+                let (spans, rows) = match self.limit {
+                    Some(limit) if limit <= PAGE_ROWS => (vec![span], None),
+                    _ => {
+                        let facts = probe(self.view, span, self.partitions).await;
+                        let facts = facts.map_err(external)?;
+                        let rows = facts.rows as usize / facts.parts.len().max(1);
+                        (facts.parts, Some(rows))
+                    }
+                };
+                let store = |span| Segment::Store {
+                    span,
+                    rows,
+                    page_rows: PAGE_ROWS,
+                    also: Vec::new(),
+                    keep,
+                };
+                spans.into_iter().map(store).collect()
+            }
+        })
+    }
 }
 
 #[async_trait]
@@ -107,68 +193,30 @@ impl TableProvider for TableData {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
         let codec = self.codec()?;
-        let whole = span_of(codec, filters);
+        let spans = spans_of(codec, filters);
         let bounded = filters.iter().any(|f| key_condition(codec, f).is_some());
         let columns: Vec<usize> = wanted.iter().map(|i| self.positions[*i]).collect();
         let schema: SchemaRef = Arc::new(self.schema.project(wanted)?);
-        let partitions = state.config().target_partitions();
         let view = &context.view;
-        let cache = Statement::columns(state.config_options());
-        let (parts, statistics, keeper) = match cache {
-            Some(cache) => {
-                let found = cache.find(&self.table, &columns, &whole, view);
-                let keeper = Keeper::new(cache.clone(), found.scan);
-                (found.parts, found.statistics, Some(keeper))
-            }
-            None => (vec![Found::Gap(whole.clone())], Vec::new(), None),
+        let (parts, statistics, keeper) = match Statement::columns(state.config_options()) {
+            Some(cache) => self.look_up(cache, &columns, &spans, view),
+            None => (
+                spans.iter().cloned().map(Found::Gap).collect(),
+                Vec::new(),
+                None,
+            ),
         };
-        if parts
-            .iter()
-            .any(|part| matches!(part, Found::Memory { .. }))
-        {
-            view.note_read(&whole);
-        }
-        let mut segments = Vec::with_capacity(parts.len());
-        for part in parts {
-            match part {
-                Found::Memory { rows, arrays } => {
-                    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-                    let batch =
-                        RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?;
-                    segments.push(Segment::Memory(batch));
-                }
-                Found::Store {
-                    span,
-                    rows,
-                    also,
-                    keep,
-                } => segments.push(Segment::Store {
-                    span,
-                    rows: Some(rows),
-                    page_rows: GROWN_PAGE_ROWS,
-                    also,
-                    keep,
-                }),
-                Found::Gap(span) => {
-                    let keep = !bounded && !view.has_own_writes(&span);
-                    let (spans, rows) = match limit {
-                        Some(limit) if limit <= PAGE_ROWS => (vec![span], None),
-                        _ => {
-                            let facts = probe(view, span, partitions).await.map_err(external)?;
-                            let rows = facts.rows as usize / facts.parts.len().max(1);
-                            (facts.parts, Some(rows))
-                        }
-                    };
-                    segments.extend(spans.into_iter().map(|span| Segment::Store {
-                        span,
-                        rows,
-                        page_rows: PAGE_ROWS,
-                        also: Vec::new(),
-                        keep,
-                    }));
-                }
-            }
-        }
+        let partitions = state.config().target_partitions();
+        let plan = SegmentPlan {
+            view,
+            schema: &schema,
+            partitions,
+            keep: !bounded,
+            limit,
+        };
+        let segments = parts.into_iter().map(|part| plan.segments(part));
+        let segments = try_join_all(segments).await?.into_iter().flatten();
+        let segments = segments.collect();
         let scan = Scan {
             table: self.table.clone(),
             codec: codec.clone(),
@@ -176,6 +224,10 @@ impl TableProvider for TableData {
             columns,
             limit,
             bounded,
+            buckets: match codec.buckets() {
+                0 => None,
+                all => Some((spans.len() as u16, all)),
+            },
             keeper: keeper.filter(|_| limit.is_none()),
             context,
         };

@@ -104,6 +104,8 @@ pub(crate) struct Scan {
     pub limit: Option<usize>,
     /// Conditions on the key narrow it.
     pub bounded: bool,
+    /// How many of the table's buckets are read, and how many there are; `None`: it has none.
+    pub buckets: Option<(u16, u16)>,
     pub context: Arc<StatementContext>,
     pub keeper: Option<Keeper>,
 }
@@ -112,7 +114,7 @@ pub(crate) struct Scan {
 #[derive(Clone)]
 pub struct ScanExec {
     scan: Arc<Scan>,
-    /// In key order, within and between the partitions.
+    /// In key order, within and between the partitions, but for buckets: they follow each other.
     partitions: Vec<Arc<[Segment]>>,
     columns: Vec<ColumnStatistics>,
     properties: Arc<PlanProperties>,
@@ -309,6 +311,9 @@ impl DisplayAs for ScanExec {
         write!(f, "Scan: table={}", self.scan.table.name)?;
         if self.scan.bounded {
             write!(f, ", keys=bounded")?;
+        }
+        if let Some((read, all)) = self.scan.buckets {
+            write!(f, ", buckets={read} of {all}")?;
         }
         if self.is_in_memory() {
             write!(f, ", from=memory")?;

@@ -76,6 +76,7 @@ impl World {
             owner: 10,
             comment: None,
             template: false,
+            replication_factor: None,
         }));
         catalog.put(Descriptor::Schema(Schema {
             oid: PUBLIC,

@@ -17,7 +17,7 @@ use super::names::{ident, no_column, object_name};
 use super::role::{RoleChange, change_role, make_role};
 use super::sequence::{CreateSequence, create_sequence};
 use super::set_schema::set_schema;
-use super::{alter_column, alter_table, namespace};
+use super::{alter_column, alter_table, namespace, sharding};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use crate::catalog::store::NameKind;
@@ -26,7 +26,7 @@ use role::{alter_database_statement, alter_role_statement, database_statement, r
 use sequence::{alter_sequence_statement, create_sequence_statement};
 use sqlparser::ast::{AlterTableOperation, DataType, Ident, ObjectName, Owner, SequenceOptions};
 use sqlparser::tokenizer::Token;
-use types::{Error, Result};
+use types::{Error, Result, SqlState};
 use words::Words;
 
 /// A parsed statement.
@@ -77,6 +77,8 @@ pub enum ExtraStatement {
         name: Ident,
         rename: Option<Ident>,
         owner: Option<Ident>,
+        /// `SET (…)`.
+        options: Vec<(String, String)>,
     },
 }
 
@@ -188,8 +190,10 @@ pub async fn execute(statement: &ExtraStatement, d: &mut DdlContext<'_>) -> Resu
             name,
             rename,
             owner,
+            options,
         } => {
-            alter_database(d, &ident(name), rename.as_ref(), owner.as_ref()).await?;
+            let (rename, owner) = (rename.as_ref(), owner.as_ref());
+            alter_database(d, &ident(name), rename, owner, options).await?;
             "ALTER DATABASE"
         }
     };
@@ -201,6 +205,7 @@ async fn alter_database(
     name: &str,
     rename: Option<&Ident>,
     owner: Option<&Ident>,
+    options: &[(String, String)],
 ) -> Result<()> {
     let found = d.catalog.database_by_name(name).map(|found| found.oid);
     let oid = found.ok_or_else(|| namespace::database_missing(name))?;
@@ -218,7 +223,27 @@ async fn alter_database(
     if let Some(owner) = owner {
         database.owner = namespace::role_of(d, &Owner::Ident(owner.clone()))?;
     }
-    d.put(Descriptor::Database(database))
+    for (option, value) in options {
+        if option != sharding::REPLICATION_FACTOR {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("unrecognized parameter \"{option}\""),
+            )
+            .hint("A database has the parameter replication_factor."));
+        }
+        database.replication_factor = sharding::replication_factor(value)?;
+    }
+    d.put(Descriptor::Database(database))?;
+    if !options.is_empty() {
+        // Its tables ask for the same, but for those that have a factor of their own.
+        let tables: Vec<ObjectId> = d.catalog.tables(oid).map(|table| table.oid).collect();
+        for table in tables {
+            if let Some(table) = d.lock_definition(table).await? {
+                d.rewrite_rule(&table)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn statement(words: &mut Words) -> Result<Option<ExtraStatement>> {

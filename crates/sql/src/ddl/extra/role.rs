@@ -128,11 +128,13 @@ pub(super) fn database_statement(words: &mut Words) -> Result<ExtraStatement> {
 
 pub(super) fn alter_database_statement(words: &mut Words) -> Result<ExtraStatement> {
     let name = words.ident()?;
-    let (mut rename, mut owner) = (None, None);
+    let (mut rename, mut owner, mut options) = (None, None, Vec::new());
     if words.accept("rename to") {
         rename = Some(words.ident()?);
     } else if words.accept("owner to") {
         owner = Some(words.ident()?);
+    } else if words.accept("set") && words.accept_token(&Token::LParen) {
+        options = parenthesised_options(words)?;
     } else {
         return Err(Error::unsupported("ALTER DATABASE … SET"));
     }
@@ -140,5 +142,31 @@ pub(super) fn alter_database_statement(words: &mut Words) -> Result<ExtraStateme
         name,
         rename,
         owner,
+        options,
     })
+}
+
+/// `name = value, …)`, the values as text.
+fn parenthesised_options(words: &mut Words) -> Result<Vec<(String, String)>> {
+    let mut options = Vec::new();
+    loop {
+        let name = words.ident()?.value.to_lowercase();
+        if !words.accept_token(&Token::Eq) {
+            return Err(words.unexpected());
+        }
+        let value = match words.string() {
+            Ok(text) => text,
+            Err(_) => match words.number() {
+                Ok(number) => number.to_string(),
+                Err(_) => words.ident()?.value,
+            },
+        };
+        options.push((name, value));
+        if words.accept_token(&Token::RParen) {
+            return Ok(options);
+        }
+        if !words.accept_token(&Token::Comma) {
+            return Err(words.unexpected());
+        }
+    }
 }
