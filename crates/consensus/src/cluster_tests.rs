@@ -72,7 +72,7 @@ impl World {
                 let members = Membership::of_voters((1..=3).map(ReplicaId));
                 LogStore::create(GROUP, members, &mut batch);
             } else {
-                LogStore::create_joining(GROUP, &mut batch);
+                LogStore::create_joining(GROUP, 0, 0, &mut batch);
             }
             host.disk.write(batch).expect("write");
             host.disk.sync().expect("sync");

@@ -138,6 +138,31 @@ impl Group {
         self.node.campaign().map_err(broken)
     }
 
+    /// Leads the present term without an election. Only for a group that was born with this replica as the leader
+    /// of its first term, once, right after its birth: all members are born with their vote given to it, so no other
+    /// can lead that term; and whoever restarts does not lead it again, since nobody does this then.
+    pub fn lead_from_birth(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Follower || raft.vote != self.id.0 || !raft.promotable() {
+            return;
+        }
+        // Becoming a candidate begins the next term, with a vote for oneself.
+        raft.term -= 1;
+        raft.become_candidate();
+        raft.become_leader();
+        raft.bcast_append();
+    }
+
+    /// What this replica must not forget: its term, and whom it voted for.
+    pub fn promised(&self) -> HardState {
+        self.node.store().hard_state()
+    }
+
+    /// Whether a change of the members is in the log and not applied, or joint.
+    pub fn is_changing_members(&self) -> bool {
+        self.node.raft.has_pending_conf() || self.membership().is_joint()
+    }
+
     pub fn is_leader(&self) -> bool {
         self.node.raft.state == StateRole::Leader
     }
@@ -220,8 +245,7 @@ impl Group {
     /// `attached` as the entry's data. `None`: this replica does not lead, an earlier change is not finished
     /// yet, or the changes make no sense together.
     pub fn propose_membership(&mut self, changes: &[Change], attached: &[u8]) -> Option<Position> {
-        let busy = self.node.raft.has_pending_conf() || self.membership().is_joint();
-        if !self.is_leader() || busy || !self.membership().allows(changes) {
+        if !self.is_leader() || self.is_changing_members() || !self.membership().allows(changes) {
             return None;
         }
         let at = Position {

@@ -103,37 +103,69 @@ pub struct LogStore {
 impl LogStore {
     /// The log of a new group, and its records into `batch`.
     pub fn create(group: GroupId, membership: Membership, batch: &mut WriteBatch) -> Self {
-        Self::create_at(ORIGIN, group, membership, batch)
+        let hard_state = HardState {
+            term: ORIGIN.term,
+            commit: ORIGIN.index,
+            ..HardState::default()
+        };
+        let applied = Applied {
+            position: ORIGIN,
+            commit_ts: Timestamp::ZERO,
+        };
+        Self::create_at(applied, hard_state, group, membership, batch)
     }
 
-    /// The log of a replica that joins a group: empty, and of no members, until it is sent a snapshot.
-    pub fn create_joining(group: GroupId, batch: &mut WriteBatch) -> Self {
-        Self::create_at(Position::default(), group, Membership::default(), batch)
+    /// The log of a group that is split off from another: the same on all its replicas, but for what one of them
+    /// may have promised already. It begins with the rows that are there, the newest of them of `floor` at most.
+    pub fn create_split_off(
+        group: GroupId,
+        membership: Membership,
+        promised: HardState,
+        floor: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Self {
+        let hard_state = HardState {
+            commit: ORIGIN.index,
+            ..promised
+        };
+        let applied = Applied {
+            position: ORIGIN,
+            commit_ts: floor,
+        };
+        Self::create_at(applied, hard_state, group, membership, batch)
+    }
+
+    /// The log of a replica that joins a group: empty, and of no members, until it is sent a snapshot. It knows
+    /// from the first on who leads the term in which it was called.
+    pub fn create_joining(group: GroupId, term: u64, leader: u64, batch: &mut WriteBatch) -> Self {
+        let hard_state = HardState {
+            term,
+            leader,
+            ..HardState::default()
+        };
+        let applied = Applied {
+            position: Position::default(),
+            commit_ts: Timestamp::ZERO,
+        };
+        Self::create_at(applied, hard_state, group, Membership::default(), batch)
     }
 
     fn create_at(
-        origin: Position,
+        applied: Applied,
+        hard_state: HardState,
         group: GroupId,
         membership: Membership,
         batch: &mut WriteBatch,
     ) -> Self {
         let store = LogStore {
             group,
-            hard_state: HardState {
-                term: origin.term,
-                vote: 0,
-                commit: origin.index,
-                leader: 0,
-            },
+            hard_state,
             membership,
-            truncated: origin,
+            truncated: applied.position,
             entries: VecDeque::new(),
             bytes: 0,
             last_change: 0,
-            applied: Applied {
-                position: origin,
-                commit_ts: Timestamp::ZERO,
-            },
+            applied,
         };
         store.put_hard_state(store.hard_state, batch);
         store.put_membership(&store.membership, batch);

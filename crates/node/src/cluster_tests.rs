@@ -16,20 +16,20 @@ use txn::{Coordinator, Limits};
 use types::{Result, SqlState, StoreId};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-const FOREVER: WaitPolicy = WaitPolicy::Wait {
+pub(crate) const FOREVER: WaitPolicy = WaitPolicy::Wait {
     deadline_nanos: None,
 };
 
-struct Node {
-    disk: SimDisk,
-    store: Arc<Store>,
-    coordinator: Coordinator,
+pub(crate) struct Node {
+    pub(crate) disk: SimDisk,
+    pub(crate) store: Arc<Store>,
+    pub(crate) coordinator: Coordinator,
 }
 
-struct Cluster {
+pub(crate) struct Cluster {
     network: Arc<MemoryNetwork>,
-    nodes: Vec<Node>,
     options: Options,
+    pub(crate) nodes: Vec<Node>,
 }
 
 fn addresses(address: &str) -> Addresses {
@@ -39,7 +39,7 @@ fn addresses(address: &str) -> Addresses {
     }
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let mut options = Options::default();
     options.manager.round = Duration::from_millis(100);
     options.manager.membership.join_millis = 0;
@@ -50,11 +50,15 @@ fn options() -> Options {
 
 impl Cluster {
     /// The first founds it, the others join.
-    async fn start(size: u64) -> Cluster {
+    pub(crate) async fn start(size: u64) -> Cluster {
+        Self::start_with(size, options()).await
+    }
+
+    pub(crate) async fn start_with(size: u64, options: Options) -> Cluster {
         let mut cluster = Cluster {
             network: MemoryNetwork::new(),
+            options,
             nodes: Vec::new(),
-            options: options(),
         };
         for _ in 0..size {
             cluster.add().await;
@@ -62,7 +66,7 @@ impl Cluster {
         cluster
     }
 
-    async fn add(&mut self) {
+    pub(crate) async fn add(&mut self) {
         let disk = SimDisk::new();
         let name = StoreId(self.nodes.len() as u64 + 1);
         if name != StoreId(1) {
@@ -77,7 +81,7 @@ impl Cluster {
         self.nodes.push(node);
     }
 
-    async fn open(&self, name: StoreId, disk: SimDisk) -> Node {
+    pub(crate) async fn open(&self, name: StoreId, disk: SimDisk) -> Node {
         let engine = Arc::new(disk.clone());
         let transport = self.network.transport(name);
         let store = Store::open(engine, real_env(), transport, self.options).expect("it opens");
@@ -97,7 +101,7 @@ impl Cluster {
     }
 
     /// As a crash: what is not synced is lost.
-    async fn kill(&mut self, at: usize) -> SimDisk {
+    pub(crate) async fn kill(&mut self, at: usize) -> SimDisk {
         let node = self.nodes.remove(at);
         self.network.remove(node.store.identity().store);
         node.store.shutdown().await;
@@ -122,7 +126,7 @@ impl Cluster {
         }
     }
 
-    async fn reports(&self) -> Vec<Report> {
+    pub(crate) async fn reports(&self) -> Vec<Report> {
         let mut reports = Vec::new();
         for node in &self.nodes {
             reports.push(node.store.report().await);
@@ -131,7 +135,7 @@ impl Cluster {
     }
 
     /// Waits until the first shard has voters on all of these nodes, all of which have applied the same.
-    async fn until_settled(&self) {
+    pub(crate) async fn until_settled(&self) {
         let began = Instant::now();
         loop {
             let reports = self.reports().await;
@@ -148,9 +152,32 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+
+    /// Waits until each of so many shards has voters on all nodes, all of which have applied the same.
+    pub(crate) async fn until_all_settled(&self, shards: usize) {
+        let began = Instant::now();
+        loop {
+            let reports = self.reports().await;
+            let replicas: Vec<_> = reports.iter().flat_map(|r| &r.replicas).collect();
+            let leaders: Vec<_> = replicas.iter().filter(|r| r.leads).collect();
+            let settled = leaders.len() == shards
+                && leaders.iter().all(|leader| {
+                    let same = |r: &&&crate::manager::ReplicaReport| {
+                        r.descriptor == leader.descriptor && r.applied == leader.applied
+                    };
+                    leader.voters.len() == self.nodes.len()
+                        && replicas.iter().filter(same).count() == self.nodes.len()
+                });
+            if settled {
+                return;
+            }
+            assert!(began.elapsed() < DEADLINE, "not settled: {reports:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
-async fn set(c: &Coordinator, key: &str, value: String) -> Result<()> {
+pub(crate) async fn set(c: &Coordinator, key: &str, value: String) -> Result<()> {
     let mut txn = c.begin(Isolation::ReadCommitted, false);
     txn.begin_statement(ReadScope::All).await?;
     txn.lock(key.as_bytes(), LockMode::Update, FOREVER).await?;
@@ -158,7 +185,7 @@ async fn set(c: &Coordinator, key: &str, value: String) -> Result<()> {
     txn.commit().await.map(|_| ())
 }
 
-async fn get(c: &Coordinator, key: &str) -> Result<Option<String>> {
+pub(crate) async fn get(c: &Coordinator, key: &str) -> Result<Option<String>> {
     let mut txn = c.begin(Isolation::ReadCommitted, true);
     txn.begin_statement(ReadScope::All).await?;
     let value = txn.get(key.as_bytes()).await?;
@@ -166,7 +193,7 @@ async fn get(c: &Coordinator, key: &str) -> Result<Option<String>> {
 }
 
 /// As a client does that knows what may be tried again.
-async fn set_at_last(c: &Coordinator, key: &str, value: &str) {
+pub(crate) async fn set_at_last(c: &Coordinator, key: &str, value: &str) {
     let began = Instant::now();
     while let Err(error) = set(c, key, value.to_owned()).await {
         let states = [

@@ -12,7 +12,8 @@
 //! ```
 //! - *Not the lease holder*: the store that the refusal names is asked, then all other replicas, then after a
 //!   pause all again. After five seconds the call fails (57P03): a shard without quorum answers with an error.
-//! - *Other keys*: the newer descriptors are taken into the map, and the call is routed again.
+//! - *Other keys*: the newer descriptors are taken into the map, and the call is routed again. If they do not tell who
+//!   holds the key, or nobody that is known answers for it, all stores are asked for the map ([`Gateway::read_map_from`]).
 //! - *Out of reach*: another replica is asked. That is safe for reads and locks even if the first store has done
 //!   what it was asked. A commit is another matter.
 //!
@@ -26,7 +27,6 @@
 //! - Transactions that write several shards are refused (0A000).
 //! - Transactions that wait for each other at different stores are not found out: each store knows its own
 //!   queues only. A `lock_timeout` ends them.
-//! - The map is not read from the cluster: what answers do not tell must be handed in ([`Gateway::learn`]).
 
 mod asking;
 mod commit;
@@ -45,8 +45,8 @@ mod touched;
 
 use crate::node_clock::NodeClock;
 use crate::shard_server::ShardServer;
-pub use asking::Connect;
 use asking::{Asked, Shared};
+pub use asking::{Connect, MapSource};
 pub use search::PATIENCE;
 use sharding::{Router, ShardDescriptor, ShardMap};
 use std::sync::Arc;
@@ -91,10 +91,15 @@ impl Gateway {
         self.shared.env.spawn.spawn("roll-call", task);
     }
 
-    /// Takes in descriptors that somebody else heard of. `false`: nothing new, or together with what is
-    /// known they do not cover all keys.
+    /// Takes in descriptors that somebody else heard of. `false`: nothing new.
     pub fn learn(&self, newer: &[ShardDescriptor]) -> bool {
         self.shared.learn(newer)
+    }
+
+    /// Whom to ask for the map when answers do not tell enough. Set once.
+    pub fn read_map_from(&self, source: MapSource) {
+        // A second one is refused, as said.
+        let _ = self.shared.map_source.set(source);
     }
 
     /// The map and the lease holders as they are believed to be now.

@@ -7,6 +7,7 @@
 //! them.
 
 use crate::log_writer::Survey;
+use crate::outbox::Addressed;
 use crate::replica_record::ReplicaRecord;
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
@@ -68,11 +69,12 @@ pub(crate) enum Request {
         to: ReplicaId,
         arrived: bool,
     },
-    /// A snapshot is offered: make room for it. Answered whether it may come.
+    /// A snapshot is offered: make room for it. Answered with the shard whose rows must go first, or `None`: it must
+    /// not come.
     PrepareSnapshot {
         record: ReplicaRecord,
         index: u64,
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Option<ShardDescriptor>>,
     },
     /// All rows of a snapshot are in place; its head follows.
     SnapshotArrived {
@@ -108,7 +110,7 @@ pub(crate) struct Proposal {
 pub struct Work {
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) tombstones: Vec<Tombstone>,
-    pub(crate) messages: Vec<(StoreId, ShardId, Message)>,
+    pub(crate) messages: Vec<(StoreId, Addressed)>,
     pub(crate) liveness: Vec<liveness::Message>,
     pub(crate) requests: Vec<Request>,
 }
@@ -177,14 +179,11 @@ impl Inbox {
         self.put(|state| state.rest.requests.push(request));
     }
 
-    pub(crate) fn deliver(&self, from: StoreId, messages: Vec<(ShardId, Message)>) {
+    pub(crate) fn deliver(&self, from: StoreId, messages: Vec<Addressed>) {
         self.put(|state| {
             if state.rest.messages.len() < MESSAGES_WAITING {
-                let messages = messages.into_iter();
-                state
-                    .rest
-                    .messages
-                    .extend(messages.map(|(shard, message)| (from, shard, message)));
+                let messages = messages.into_iter().map(|message| (from, message));
+                state.rest.messages.extend(messages);
             }
         });
     }

@@ -50,4 +50,6 @@ pub use store::{Options, Store};
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod split_tests;
+#[cfg(test)]
 mod store_tests;

@@ -14,9 +14,12 @@ use crate::replica::{
     Body, Replica, Reply, Request, Submit, lease_moved, not_serializable, unknown_outcome,
 };
 use crate::shard_server::{Answer, Failure, Granted, LeaseId, Refusal, ShardServer};
+use futures::channel::oneshot;
+use futures::future::{Either, select};
 use sharding::ShardId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use storage::{Engine, mvcc};
 use txn::kv::{
     Changes, CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, Span, TxnId, Value,
@@ -32,6 +35,13 @@ const SNAPSHOT_TOO_OLD: SqlState = SqlState(*b"72000");
 /// checked. Each time the part left to check is only what is new.
 const VALIDATION_ATTEMPTS: usize = 8;
 
+/// Neighbours that a refusal names at most. A map that lacks more is to be read anew.
+const NEIGHBOURS: usize = 64;
+
+/// How long a commit waits for a split of its shard: for a round of the log, or two. It is an error afterwards, not
+/// a hang, because the shard may have lost its quorum just then.
+const SPLIT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Clone)]
 pub struct LocalShards {
@@ -45,6 +55,16 @@ pub struct LocalShards {
     pub(crate) gc_threshold: Arc<AtomicU64>,
     pub(crate) spawn: Arc<dyn Spawn>,
     pub(crate) parts: PartOptions,
+}
+
+/// Ready with what failed, or the value.
+macro_rules! ready {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(failure) => return MaybeReady::ready(Err(failure)),
+        }
+    };
 }
 
 impl LocalShards {
@@ -92,45 +112,163 @@ impl LocalShards {
         Err(replica.not_holder())
     }
 
-    /// Reads as of `at` once no commit in flight can change what is read.
+    /// Reads as of `at` once no commit in flight can change what is read. `holds` is asked after that whether all of it
+    /// was the shard's: a part may have been split off meanwhile, and somebody else commits there.
     fn read_at<T: Send + 'static>(
         &self,
         replica: Arc<Replica>,
         at: Timestamp,
+        holds: impl FnOnce(&Replica) -> bool + Send + 'static,
         read: impl FnOnce(&dyn Engine) -> storage::Result<T> + Send + 'static,
     ) -> Answer<T> {
         if let Err(error) = self.readable(at) {
             return MaybeReady::ready(Err(error.into()));
         }
         match replica.raise(at) {
-            None => MaybeReady::ready(self.registry.checked(&replica, read(&*self.engine))),
+            None => {
+                let found = ready!(self.registry.checked(&replica, read(&*self.engine)));
+                MaybeReady::ready(self.if_held(&replica, holds(&replica), found))
+            }
             Some(settled) => {
-                let engine = Arc::clone(&self.engine);
-                let registry = Arc::clone(&self.registry);
+                let shards = self.clone();
                 MaybeReady::pending(async move {
                     if settled.await.is_err() {
                         // The lease went before it was settled.
                         return Err(Failure::Refused(Refusal::NotLeaseHolder { hint: None }));
                     }
-                    registry.checked(&replica, read(&*engine))
+                    let read = read(&*shards.engine);
+                    let found = shards.registry.checked(&replica, read)?;
+                    shards.if_held(&replica, holds(&replica), found)
                 })
             }
         }
     }
 
+    fn if_held<T>(
+        &self,
+        replica: &Replica,
+        held: bool,
+        found: T,
+    ) -> std::result::Result<T, Failure> {
+        match held {
+            true => Ok(found),
+            false => Err(self.mismatch(replica)),
+        }
+    }
+
+    fn check_key(&self, replica: &Replica, key: &[u8]) -> std::result::Result<(), Failure> {
+        self.if_held(replica, replica.holds_key(key), ())
+    }
+
+    /// The replica does not hold what was asked for: what it does hold, and who holds what follows.
+    fn mismatch(&self, replica: &Replica) -> Failure {
+        let mut newer = vec![(*replica.descriptor()).clone()];
+        newer.extend(self.registry.to_the_right(&newer[0], NEIGHBOURS));
+        Failure::Refused(Refusal::Mismatch { newer })
+    }
+
+    /// Whether the locks of `txn` under this lease stand.
+    fn stands(
+        &self,
+        replica: &Replica,
+        txn: TxnId,
+        lease: LeaseId,
+    ) -> std::result::Result<bool, Failure> {
+        let locked = replica.lease() == Some(lease) && self.locks.is_known(txn);
+        self.holds_now(replica)?;
+        Ok(locked)
+    }
+
+    /// Splits a shard whose lease is here before `at`. Returns once the split is applied.
+    pub(crate) async fn split(
+        &self,
+        shard: ShardId,
+        at: Key,
+        right: ShardId,
+    ) -> std::result::Result<(), Failure> {
+        let replica = self.replica(shard)?;
+        let applied = replica.begin_split(at, right, || self.time.now())?;
+        let applied = applied.await.unwrap_or_else(|_| Err(lease_moved()));
+        applied.map_err(Failure::from)
+    }
+
+    /// Submits a commit to the shard, or to the one on this store that its keys went to in a split. There the lease is
+    /// the same, as the locks are (see `replica/splitting.rs`), so that nobody notices. What is in the shard's log in
+    /// parts stays there.
+    fn submit_to_heir(
+        &self,
+        shard: ShardId,
+        request: Request,
+        locked_under: Option<LeaseId>,
+    ) -> std::result::Result<Submitted, Failure> {
+        let replica = self.replica(shard)?;
+        let request = match self.submit(&replica, request, locked_under)? {
+            Ok(submitted) => return Ok(submitted),
+            Err(elsewhere) => elsewhere,
+        };
+        let whole = matches!(request.body, Body::Whole(_));
+        let written = request.ends().filter(|_| whole);
+        let heir = written.and_then(|(first, last)| self.registry.holding(first, last));
+        let submitted = match heir {
+            Some(heir) => self.submit(&heir, request, locked_under)?,
+            None => Err(request),
+        };
+        submitted.map_err(|_| self.mismatch(&replica))
+    }
+
+    /// A commit that waits for a split, to its end.
+    async fn commit_after_split(
+        self,
+        shard: ShardId,
+        mut request: Request,
+        locked_under: Option<LeaseId>,
+        mut wait: oneshot::Receiver<()>,
+    ) -> std::result::Result<Committed, Failure> {
+        let deadline = self.clock.monotonic_nanos() + SPLIT_PATIENCE.as_nanos() as u64;
+        let locks = Unlock(&self.locks, Some(request.txn));
+        let in_parts = match &request.body {
+            Body::Parts(parts) => Some(parts.name),
+            Body::Whole(_) => None,
+        };
+        let given_up = |failure| {
+            if let (Some(name), Ok(replica)) = (in_parts, self.replica(shard)) {
+                replica.abandon_parts(name);
+            }
+            Err(failure)
+        };
+        loop {
+            let left = deadline.saturating_sub(self.clock.monotonic_nanos());
+            let timeout = self.clock.sleep(Duration::from_nanos(left));
+            if let Either::Right(_) = select(wait, timeout).await {
+                return given_up(Failure::Refused(Refusal::NotLeaseHolder { hint: None }));
+            }
+            match self.submit_to_heir(shard, request, locked_under) {
+                Ok(Submitted::Queued(reply)) => {
+                    locks.leave();
+                    return outcome(reply).await;
+                }
+                Ok(Submitted::Wait(again, same)) => (wait, request) = (again, same),
+                Err(failure) => return given_up(failure),
+            }
+        }
+    }
+
+    /// `Err`: not all of its keys are the shard's.
     fn submit(
         &self,
         replica: &Replica,
         mut request: Request,
         locked_under: Option<LeaseId>,
-    ) -> std::result::Result<Reply, Failure> {
+    ) -> std::result::Result<std::result::Result<Submitted, Request>, Failure> {
         let mut checked = request.read_at;
         for _ in 0..VALIDATION_ATTEMPTS {
             let now = self.clock.monotonic_nanos();
             let submitted =
                 replica.submit(request, locked_under, checked, || self.time.now(), now)?;
             match submitted {
-                Submit::Queued(reply) => return Ok(reply),
+                Submit::Queued(reply) => return Ok(Ok(Submitted::Queued(reply))),
+                Submit::Wait(wait, same) => return Ok(Ok(Submitted::Wait(wait, same))),
+                Submit::Elsewhere(same) => return Ok(Err(same)),
                 Submit::AskDisk(upto, same) => {
                     request = same;
                     let snapshot = self.engine.snapshot();
@@ -155,17 +293,18 @@ impl LocalShards {
     /// Waits for the outcome of what was submitted, or says why it was not.
     fn outcome(
         &self,
+        shard: ShardId,
         txn: TxnId,
-        submitted: std::result::Result<Reply, Failure>,
+        locked_under: Option<LeaseId>,
+        submitted: std::result::Result<Submitted, Failure>,
     ) -> Answer<Committed> {
         match submitted {
-            Ok(reply) => MaybeReady::pending(async move {
-                let outcome = reply.await.unwrap_or_else(|_| {
-                    let gone = Error::internal("the store's loop is gone");
-                    Err(unknown_outcome(&gone))
-                });
-                outcome.map_err(Failure::from)
-            }),
+            Ok(Submitted::Queued(reply)) => MaybeReady::pending(outcome(reply)),
+            Ok(Submitted::Wait(wait, request)) => {
+                let shards = self.clone();
+                let committed = shards.commit_after_split(shard, request, locked_under, wait);
+                MaybeReady::pending(committed)
+            }
             Err(failure) => {
                 if matches!(failure, Failure::Failed(_)) {
                     self.locks.unlock_all([txn]);
@@ -177,10 +316,7 @@ impl LocalShards {
 }
 
 /// Before anything is proposed: what is in the log must be applicable.
-fn check_writes(
-    replica: &Replica,
-    writes: &[(Key, Option<Value>)],
-) -> std::result::Result<(), Failure> {
+fn check_writes(writes: &[(Key, Option<Value>)]) -> std::result::Result<(), Failure> {
     let unfit = |key: &Key| key.is_empty() || key.len() > mvcc::MAX_KEY_BYTES;
     if let Some((key, _)) = writes.iter().find(|(key, _)| unfit(key)) {
         return Err(Error::new(
@@ -193,21 +329,38 @@ fn check_writes(
         )
         .into());
     }
-    if let (Some((first, _)), Some((last, _))) = (writes.first(), writes.last()) {
-        replica.check_key(first)?;
-        replica.check_key(last)?;
-    }
     Ok(())
 }
 
-/// Ready with what failed, or the value.
-macro_rules! ready {
-    ($result:expr) => {
-        match $result {
-            Ok(value) => value,
-            Err(failure) => return MaybeReady::ready(Err(failure)),
-        }
-    };
+/// Releases the locks of a commit that is given up before it was queued, also when nobody waits for it any more.
+struct Unlock<'l>(&'l LockManager, Option<TxnId>);
+
+impl Unlock<'_> {
+    /// They go with the commit.
+    fn leave(mut self) {
+        self.1 = None;
+    }
+}
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        self.0.unlock_all(self.1.take());
+    }
+}
+
+/// What became of a commit that was submitted.
+enum Submitted {
+    Queued(Reply),
+    /// Again, once this is told or dropped.
+    Wait(oneshot::Receiver<()>, Request),
+}
+
+async fn outcome(reply: Reply) -> std::result::Result<Committed, Failure> {
+    let outcome = reply.await.unwrap_or_else(|_| {
+        let gone = Error::internal("the store's loop is gone");
+        Err(unknown_outcome(&gone))
+    });
+    outcome.map_err(Failure::from)
 }
 
 impl ShardServer for LocalShards {
@@ -223,9 +376,7 @@ impl ShardServer for LocalShards {
             ready!(self.holds_now(&replica));
             let descriptor = replica.descriptor();
             if descriptor.generation != *generation {
-                return MaybeReady::ready(Err(Failure::Refused(Refusal::Mismatch {
-                    newer: vec![(*descriptor).clone()],
-                })));
+                return MaybeReady::ready(Err(self.mismatch(&replica)));
             }
         }
         MaybeReady::ready(Ok(at))
@@ -233,11 +384,11 @@ impl ShardServer for LocalShards {
 
     fn get(&self, shard: ShardId, key: &[u8], at: Timestamp) -> Answer<Option<(Value, Timestamp)>> {
         let replica = ready!(self.replica(shard));
-        ready!(replica.check_key(key));
         if at == Timestamp::MAX {
             let newest = mvcc::get(&*self.engine, key, at);
             let newest = self.registry.checked(&replica, newest);
             ready!(self.holds_now(&replica));
+            ready!(self.check_key(&replica, key));
             return MaybeReady::ready(newest);
         }
         if at > replica.lease_end() {
@@ -246,18 +397,23 @@ impl ShardServer for LocalShards {
         if at <= replica.safe_timestamp() {
             ready!(self.readable(at).map_err(Failure::from));
             let read = mvcc::get(&*self.engine, key, at);
+            ready!(self.check_key(&replica, key));
             return MaybeReady::ready(self.registry.checked(&replica, read));
         }
         let key = Key::copy_from_slice(key);
-        self.read_at(replica, at, move |engine| mvcc::get(engine, &key, at))
+        let asked = key.clone();
+        let holds = move |replica: &Replica| replica.holds_key(&asked);
+        self.read_at(replica, at, holds, move |engine| {
+            mvcc::get(engine, &key, at)
+        })
     }
 
     fn newest_version(&self, shard: ShardId, key: &[u8]) -> Answer<Option<Timestamp>> {
         let replica = ready!(self.replica(shard));
-        ready!(replica.check_key(key));
         let newest = mvcc::newest_version(&*self.engine, key);
         let newest = self.registry.checked(&replica, newest);
         ready!(self.holds_now(&replica));
+        ready!(self.check_key(&replica, key));
         MaybeReady::ready(newest)
     }
 
@@ -266,8 +422,12 @@ impl ShardServer for LocalShards {
             return MaybeReady::ready(Ok(ScanPage::default()));
         }
         let replica = ready!(self.holder(shard, request.at));
-        ready!(replica.check_span(&request.span.start, &request.span.end));
-        self.read_at(replica, request.at, move |engine| {
+        let span = request.span.clone();
+        let holds = move |replica: &Replica| replica.holds_span(&span.start, &span.end);
+        if !holds(&replica) {
+            return MaybeReady::ready(Err(self.mismatch(&replica)));
+        }
+        self.read_at(replica, request.at, holds, move |engine| {
             let page = mvcc::scan(
                 &*engine.snapshot(),
                 &request.span.start,
@@ -298,9 +458,6 @@ impl ShardServer for LocalShards {
             Ok(replica) => replica,
             Err(failure) => return Some(Err(failure)),
         };
-        if let Err(failure) = replica.check_span(&span.start, &span.end) {
-            return Some(Err(failure));
-        }
         if let Err(error) = self.readable(request.at) {
             return Some(Err(error.into()));
         }
@@ -308,9 +465,14 @@ impl ShardServer for LocalShards {
         if replica.raise(request.at).is_some() {
             return None;
         }
+        let snapshot = self.engine.snapshot();
+        // After the snapshot was taken: what another shard commits there is not in it.
+        if !replica.holds_span(&span.start, &span.end) {
+            return Some(Err(self.mismatch(&replica)));
+        }
         let mut failed = None;
         let resume = mvcc::visit(
-            &*self.engine.snapshot(),
+            &*snapshot,
             &span.start,
             &span.end,
             request.at,
@@ -330,7 +492,13 @@ impl ShardServer for LocalShards {
 
     fn changes(&self, shard: ShardId, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
         match self.registry.get(shard) {
-            Some(replica) if upto <= replica.lease_end() => replica.changes(span, after, upto),
+            Some(replica) if upto <= replica.lease_end() => {
+                let changes = replica.changes(span, after, upto);
+                match replica.holds_span(&span.start, &span.end) {
+                    true => changes,
+                    false => Changes::Unknown,
+                }
+            }
             _ => Changes::Unknown,
         }
     }
@@ -345,7 +513,7 @@ impl ShardServer for LocalShards {
         policy: WaitPolicy,
     ) -> Answer<Granted> {
         let replica = ready!(self.replica(shard));
-        ready!(replica.check_key(key));
+        ready!(self.check_key(&replica, key));
         let Some(lease) = replica.lease() else {
             return MaybeReady::ready(Err(replica.not_holder()));
         };
@@ -366,8 +534,8 @@ impl ShardServer for LocalShards {
     ) -> Answer<Granted> {
         let replica = ready!(self.replica(shard));
         if let (Some(first), Some(last)) = (keys.first(), keys.last()) {
-            ready!(replica.check_key(first));
-            ready!(replica.check_key(last));
+            ready!(self.check_key(&replica, first));
+            ready!(self.check_key(&replica, last));
         }
         let Some(lease) = replica.lease() else {
             return MaybeReady::ready(Err(replica.not_holder()));
@@ -397,9 +565,15 @@ impl ShardServer for LocalShards {
 
     fn still_locked(&self, shard: ShardId, txn: TxnId, lease: LeaseId) -> Answer<bool> {
         let replica = ready!(self.replica(shard));
-        let locked = replica.lease() == Some(lease) && self.locks.is_known(txn);
-        ready!(self.holds_now(&replica));
-        MaybeReady::ready(Ok(locked))
+        if let Some(begun) = replica.await_lease() {
+            let (shards, timeout) = (self.clone(), self.clock.sleep(SPLIT_PATIENCE));
+            return MaybeReady::pending(async move {
+                // Whatever came first.
+                select(begun, timeout).await;
+                shards.stands(&replica, txn, lease)
+            });
+        }
+        MaybeReady::ready(self.stands(&replica, txn, lease))
     }
 
     fn commit(
@@ -418,15 +592,15 @@ impl ShardServer for LocalShards {
         if self.parts.is_large(&request.writes) {
             return self.commit_in_parts(replica, request, locked_under);
         }
-        let submitted = check_writes(&replica, &request.writes).and_then(|()| {
+        let submitted = check_writes(&request.writes).and_then(|()| {
             let request = Request {
                 txn,
                 read_at: request.read_at,
                 read_spans: request.read_spans,
                 body: Body::Whole(request.writes),
             };
-            self.submit(&replica, request, locked_under)
+            self.submit_to_heir(shard, request, locked_under)
         });
-        self.outcome(txn, submitted)
+        self.outcome(shard, txn, locked_under, submitted)
     }
 }

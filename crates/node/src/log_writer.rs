@@ -36,6 +36,7 @@
 //! simulator polls it beside all others.
 
 mod apply;
+mod births;
 mod damage;
 mod driver;
 mod requests;
@@ -52,7 +53,7 @@ use crate::liveness_record;
 use crate::member::{Member, commit_of};
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
-use crate::outbox::Outbox;
+use crate::outbox::{Addressed, Outbox};
 use crate::parts;
 use crate::registry::Registry;
 use crate::replica::Replica;
@@ -71,6 +72,9 @@ use storage::{Engine, WriteBatch};
 use survey::Revisions;
 use types::env::{Env, Transport};
 use types::{Error, Result, SqlState, StoreId, Timestamp};
+
+/// Messages for replicas that are not there yet, kept for one turn: those of a split of a busy store's shards.
+const EARLY_MESSAGES: usize = 256;
 
 /// What a turn came to.
 #[derive(Debug, Default, PartialEq)]
@@ -102,6 +106,8 @@ pub struct LogWriter {
     outbox: Outbox,
     connected: BTreeSet<StoreId>,
     revisions: Revisions,
+    /// Messages for replicas that a split may have brought to life when the next turn begins.
+    early: Vec<(StoreId, Addressed)>,
     /// Replicas that this store once had.
     former: BTreeMap<ShardId, ReplicaId>,
     registry: Arc<Registry>,
@@ -166,6 +172,7 @@ impl LogWriter {
             outbox: Outbox::default(),
             connected: BTreeSet::new(),
             revisions: Revisions::new(started.0),
+            early: Vec::new(),
             former: BTreeMap::new(),
             registry: with.registry,
             snapshots: with.snapshots,
@@ -264,8 +271,11 @@ impl LogWriter {
         }
         if self.is_awake() {
             self.take_liveness(work.liveness);
-            for (from, shard, message) in work.messages {
-                self.step(from, shard, message);
+            for (from, early) in std::mem::take(&mut self.early) {
+                self.step(from, early, true);
+            }
+            for (from, message) in work.messages {
+                self.step(from, message, false);
             }
         }
         for request in work.requests {
@@ -313,18 +323,29 @@ impl LogWriter {
         self.support.record = effects.record;
     }
 
-    fn step(&mut self, from: StoreId, shard: ShardId, message: consensus::Message) {
+    /// `again`: the message came too early once already.
+    fn step(&mut self, from: StoreId, addressed: Addressed, again: bool) {
         let now = self.clock.peek();
-        let lead = wire::kind(&message) == wire::Kind::Lead;
-        if lead && self.is_unknown(shard, ReplicaId(message.to)) {
+        let lead = wire::kind(&addressed.message) == wire::Kind::Lead;
+        let (shard, to) = (addressed.shard, ReplicaId(addressed.message.to));
+        if lead && self.is_unknown(shard, to) {
+            if self.will_be_born(&addressed) {
+                // The entry that splits the shard off may be in this very turn. If not, the message comes again.
+                if !again && self.early.len() < EARLY_MESSAGES {
+                    self.early.push((from, addressed));
+                }
+                return;
+            }
             // It joins the group; the answer will be that it has nothing yet.
-            if let Err(error) = self.create_joining(shard, ReplicaId(message.to)) {
+            let (term, leader) = (addressed.message.term, addressed.message.from);
+            if let Err(error) = self.create_joining(shard, to, term, leader) {
                 tracing::warn!(%error, shard = shard.0, "cannot make a replica");
             }
         }
         let Some(member) = self.members.get_mut(&shard) else {
             return;
         };
+        let message = addressed.message;
         member.met(ReplicaId(message.from), from);
         if member.hears_resignation(&message) {
             self.touched.insert(shard);
@@ -338,17 +359,34 @@ impl LogWriter {
         }
     }
 
+    /// Whether another replica here holds the keys of a shard that this store does not know: the shard was split off
+    /// from that one's, and its replica here is born when the split is applied here. It would be in its way to be
+    /// called into being without rows.
+    fn will_be_born(&self, addressed: &Addressed) -> bool {
+        addressed.start.as_ref().is_some_and(|start| {
+            let mut others = self.members.values();
+            others.any(|other| other.record.descriptor.holds(start))
+        })
+    }
+
     fn propose(&mut self, proposals: Vec<Proposal>) {
         let mut by_shard: BTreeMap<ShardId, Vec<Command>> = BTreeMap::new();
         let mut late = Vec::new();
-        for proposal in proposals {
+        for mut proposal in proposals {
             let member = self.members.get(&proposal.shard);
-            if member.is_some_and(|member| member.takes_proposals_of(proposal.lease)) {
-                let commands = by_shard.entry(proposal.shard).or_default();
-                commands.push(proposal.command);
-            } else {
+            let member = member.filter(|member| member.takes_proposals_of(proposal.lease));
+            let Some(member) = member else {
                 late.push(proposal);
+                continue;
+            };
+            if let Command::Split(split) = &mut proposal.command
+                && let Err(error) = member.complete(split)
+            {
+                member.replica.split_failed(&error);
+                continue;
             }
+            let commands = by_shard.entry(proposal.shard).or_default();
+            commands.push(proposal.command);
         }
         self.refuse(&late, &leads_no_more());
         for (shard, commands) in by_shard {
@@ -418,7 +456,12 @@ impl LogWriter {
                 // The rows are in place, and now the log is.
                 member.record.presence = Presence::Whole;
                 member.has_parts = true;
+                if let Some(descriptor) = member.arriving.take() {
+                    member.record.descriptor = descriptor;
+                }
                 member.record.put(&mut batch);
+                let descriptor = member.record.descriptor.clone();
+                member.replica.set_descriptor(descriptor);
             }
             early.push((*shard, effects.messages));
             busy.push(*shard);
@@ -492,7 +535,9 @@ impl LogWriter {
             if wire::kind(&message) == wire::Kind::Snapshot {
                 self.snapshots.send(shard, to, message);
             } else {
-                full |= self.outbox.raft(to, shard, &message);
+                let unheard = member.group.matched(ReplicaId(message.to)) == Some(0);
+                let start = unheard.then_some(&member.record.descriptor.start);
+                full |= self.outbox.raft(to, shard, start, &message);
             }
         }
         if full {
@@ -592,8 +637,10 @@ fn refuse<'c>(
     let mut commits = Vec::new();
     for command in commands {
         commits.extend(commit_of(command));
-        if let Command::Part(part) = command {
-            replica.part_lost(part.name, part.number);
+        match command {
+            Command::Part(part) => replica.part_lost(part.name, part.number),
+            Command::Split(_) => replica.split_failed(error),
+            _ => {}
         }
     }
     replica.refuse(&commits, error, now_nanos);

@@ -2,6 +2,7 @@
 //!
 //! - `system`: what the cluster remembers of itself, as rows in the system shard.
 //! - `wire`: what nodes ask each other about it.
+//! - `shards`: their names and rows, and how one is split.
 //! - `service`: the answers, on every node.
 //! - `rounds`: the cluster manager: it runs on the store that holds the system shard's lease, and fails over
 //!   with it.
@@ -11,11 +12,13 @@
 mod joining;
 mod rounds;
 mod service;
+mod shards;
 mod status;
 mod system;
 mod wire;
 
 pub use joining::{JoinError, join};
+pub use shards::Split;
 pub use status::ClusterState;
 pub use system::{Addresses, MoveRow, NodeRow};
 pub use wire::{ReplicaReport, Report};
@@ -82,6 +85,8 @@ pub(crate) struct Manager {
     settled: Mutex<Option<Settled>>,
     /// Shards that are being moved by this manager.
     moving: Mutex<BTreeSet<ShardId>>,
+    /// Up to which generation the rows of shards are written, while this store is in charge; `None` until read.
+    noted: Mutex<Option<BTreeMap<ShardId, u64>>>,
     /// The number of the last move; `None` until it was read.
     last_move: Mutex<Option<u64>>,
     /// This node gives up its leases and takes no new sessions.
@@ -122,6 +127,7 @@ impl Manager {
             targets: Mutex::default(),
             met: Mutex::default(),
             moving: Mutex::default(),
+            noted: Mutex::default(),
             last_move: Mutex::new(None),
             draining: AtomicBool::new(false),
             wake: Notify::new(),

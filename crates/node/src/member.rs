@@ -3,11 +3,14 @@
 
 use crate::lease_ends::{Basis, LeaseEnds, Voters};
 use crate::manager::ReplicaReport;
-use crate::replica::Replica;
+use crate::replica::{Replica, lease_moved, not_split};
 use crate::replica_record::{Presence, ReplicaRecord};
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
-use consensus::{Command, Commit, CommitName, Finish, Group, LogEntry, Position, ReplicaId, wire};
+use consensus::{
+    Command, Commit, CommitName, Finish, Group, LogEntry, Membership, Position, ReplicaId, Split,
+    wire,
+};
 use membership::liveness::{Epoch, Liveness};
 use sharding::ShardDescriptor;
 use smallvec::SmallVec;
@@ -52,6 +55,7 @@ pub(crate) enum WakeFor {
 pub(crate) enum Effect {
     Write(Commit),
     Members(ShardDescriptor),
+    Split(Box<Birth>),
     /// A part of a large commit, as it stands in the log: see [`crate::parts`].
     Part {
         name: CommitName,
@@ -68,11 +72,41 @@ impl Effect {
     /// Whether it is applied by itself, because it looks at what those before it have written.
     pub(crate) fn is_apart(&self) -> bool {
         match self {
-            Effect::Write(_) | Effect::Members(_) => false,
+            Effect::Write(_) | Effect::Members(_) | Effect::Split(_) => false,
             // The first one takes the place of earlier ones of the name.
             Effect::Part { number, .. } => *number == 0,
             Effect::Finish(_) | Effect::Abandon(_) | Effect::Term => true,
         }
+    }
+}
+
+/// A shard that is split off from this one. See [`consensus::Split`].
+#[derive(Clone, Debug)]
+pub(crate) struct Birth {
+    /// What stays of this shard.
+    pub(crate) left: ShardDescriptor,
+    pub(crate) right: ShardDescriptor,
+    /// Of the entry.
+    pub(crate) term: u64,
+    pub(crate) leader: ReplicaId,
+    pub(crate) membership: Membership,
+    pub(crate) floor: Timestamp,
+}
+
+impl Birth {
+    fn read(split: Split, term: u64) -> Option<Self> {
+        let descriptor = |bytes: Bytes| {
+            let mut reader = Reader::new(bytes);
+            ShardDescriptor::read(&mut reader).filter(|_| reader.left() == 0)
+        };
+        Some(Birth {
+            left: descriptor(split.left)?,
+            right: descriptor(split.right)?,
+            term,
+            leader: split.leader,
+            membership: split.membership,
+            floor: split.floor,
+        })
     }
 }
 
@@ -86,6 +120,8 @@ pub(crate) struct Member {
     /// Committed and not applied yet, and the position up to which.
     pub(crate) committed: VecDeque<(Position, Effect)>,
     pub(crate) committed_to: Option<Position>,
+    /// What the shard is as of the copy that is arriving.
+    pub(crate) arriving: Option<ShardDescriptor>,
     pub(crate) commit_ts: Timestamp,
     /// Of the large commit that is being finished, how many parts are applied.
     pub(crate) finished_parts: u64,
@@ -130,6 +166,7 @@ impl Member {
             proposed: VecDeque::new(),
             committed: VecDeque::new(),
             committed_to: None,
+            arriving: None,
             commit_ts,
             finished_parts: 0,
             has_parts: false,
@@ -324,6 +361,35 @@ impl Member {
         stands || self.is_alone()
     }
 
+    /// Fills in what the leader alone knows of a split that it is about to propose. An error: not now.
+    pub(crate) fn complete(&self, split: &mut Split) -> Result<()> {
+        let refused = |why| Err(not_split(self.replica.shard, why));
+        if self.group.is_changing_members() {
+            return refused("its members are changing");
+        }
+        if self.is_splitting() {
+            return refused("it is being split already");
+        }
+        let birth = Birth::read(split.clone(), 0);
+        let descriptor = &self.record.descriptor;
+        if birth.is_none_or(|birth| birth.left.generation != descriptor.generation + 1) {
+            return refused("its descriptor has changed meanwhile");
+        }
+        split.leader = self.record.id;
+        split.membership = self.group.membership().clone();
+        Ok(())
+    }
+
+    /// Whether a split of this leader is in the log and not applied.
+    pub(crate) fn is_splitting(&self) -> bool {
+        let mut proposed = self.proposed.iter();
+        proposed.any(|(_, command)| matches!(command, Command::Split(_)))
+            || self
+                .committed
+                .iter()
+                .any(|(_, effect)| matches!(effect, Effect::Split(_)))
+    }
+
     /// Whether a message may be handed to the group. A vote against a leader whose store this one supports
     /// would break the promise that its lease stands on.
     pub(crate) fn admits(
@@ -388,6 +454,9 @@ impl Member {
             if proposed == position {
                 own = Some(command);
             } else {
+                if let Command::Split(_) = command {
+                    self.replica.split_failed(&lease_moved());
+                }
                 lost.extend(commit_of(&command));
             }
         }
@@ -429,10 +498,10 @@ impl Member {
     ) -> Result<std::result::Result<Effect, Timestamp>> {
         Ok(Ok(match command {
             Command::Commit(commit) => Effect::Write(commit),
-            Command::Split(_) => {
-                return Err(Error::corrupt(
-                    "a shard's log splits it; this program cannot",
-                ));
+            Command::Split(split) => {
+                let birth = Birth::read(*split, position.term)
+                    .ok_or_else(|| Error::corrupt("a shard's split in its log is damaged"))?;
+                Effect::Split(Box::new(birth))
             }
             Command::Part(part) => {
                 self.has_parts = true;

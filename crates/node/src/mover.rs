@@ -22,6 +22,8 @@ use types::{Error, Result, SqlState, StoreId};
 const POLL: Duration = Duration::from_millis(20);
 /// A step that takes longer than this without progress has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a step is begun that others come between.
+const TRIES: u32 = 10;
 /// Entries that a learner may lack when it becomes a voter: what it gets with the next messages.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -48,6 +50,20 @@ impl Mover {
         to: StoreId,
         from: Option<StoreId>,
     ) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_to_add(shard, to, from).await {
+                // The shard was split meanwhile; what is done is found.
+                Err(error) if error.is_retryable() && tries < TRIES => {
+                    self.clock.sleep(POLL).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_to_add(&self, shard: ShardId, to: StoreId, from: Option<StoreId>) -> Result<()> {
         let seen = self.inspect(shard).await?;
         let replica = match seen.descriptor.replica_on(to) {
             // Left by an earlier attempt.

@@ -5,7 +5,10 @@
 //! | part                 | [`Part::Raft`]                                                 |
 //! | time                 | varint: the sender's clock, a hybrid timestamp                 |
 //! | liveness             | count varint, then each: kind 1, epoch varint, expiry varint   |
-//! | messages, to the end | each: shard varint, length varint, message (`consensus::wire`) |
+//! | messages, to the end | each: shard varint, first key or none, length varint, message (`consensus::wire`) |
+//!
+//! The shard's first key goes with what a leader says to a replica of which it has heard nothing yet: see
+//! [`Addressed::start`].
 
 use crate::rpc::Part;
 use bytes::Bytes;
@@ -13,7 +16,7 @@ use consensus::{Message, wire};
 use membership::liveness::{self, Epoch, Kind, Support};
 use sharding::ShardId;
 use std::collections::BTreeMap;
-use types::codec::{Reader, put_bytes, put_varint};
+use types::codec::{Reader, put_bytes, put_optional_bytes, put_varint};
 use types::env::Transport;
 use types::{StoreId, Timestamp};
 
@@ -39,14 +42,21 @@ impl Outbox {
         parcel.liveness.push(message);
     }
 
-    /// `true`: the parcel is large enough to be sent now.
-    pub(crate) fn raft(&mut self, to: StoreId, shard: ShardId, message: &Message) -> bool {
+    /// `true`: the parcel is large enough to be sent now. For `start` see [`Addressed::start`].
+    pub(crate) fn raft(
+        &mut self,
+        to: StoreId,
+        shard: ShardId,
+        start: Option<&Bytes>,
+        message: &Message,
+    ) -> bool {
         let mut encoded = Vec::new();
         if !wire::encode(message, &mut encoded) {
             return false;
         }
         let parcel = self.parcels.entry(to).or_default();
         put_varint(&mut parcel.messages, shard.0);
+        put_optional_bytes(&mut parcel.messages, start.map(|start| &start[..]));
         put_bytes(&mut parcel.messages, &encoded);
         parcel.messages.len() >= PARCEL_BYTES
     }
@@ -73,12 +83,22 @@ impl Outbox {
     }
 }
 
+/// A message for a replica.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Addressed {
+    pub(crate) shard: ShardId,
+    /// The shard's first key. If another replica of the receiver holds it, the shard was split off from that one's,
+    /// which does not know yet: it will give birth to the replica that is meant.
+    pub(crate) start: Option<Bytes>,
+    pub(crate) message: Message,
+}
+
 /// What a peer has sent.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Received {
     pub(crate) time: Timestamp,
     pub(crate) liveness: Vec<liveness::Message>,
-    pub(crate) messages: Vec<(ShardId, Message)>,
+    pub(crate) messages: Vec<Addressed>,
 }
 
 /// Reads a parcel without its kind. `None`: malformed.
@@ -104,8 +124,11 @@ pub(crate) fn read(from: StoreId, to: StoreId, body: Bytes) -> Option<Received> 
     }
     let mut messages = Vec::new();
     while reader.left() > 0 {
-        let shard = ShardId(reader.varint()?);
-        messages.push((shard, wire::decode(reader.bytes()?)?));
+        messages.push(Addressed {
+            shard: ShardId(reader.varint()?),
+            start: reader.optional_bytes()?,
+            message: wire::decode(reader.bytes()?)?,
+        });
     }
     Some(Received {
         time,

@@ -4,8 +4,9 @@ use crate::inbox::{Ended, Request};
 use crate::observe::Observer;
 use crate::replica::{Closed, Replica, Shared};
 use crate::shard_server::{Failure, Refusal};
+use bytes::Bytes;
 use parking_lot::RwLock;
-use sharding::ShardId;
+use sharding::{ShardDescriptor, ShardId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
@@ -36,6 +37,35 @@ impl Registry {
 
     pub(crate) fn all(&self) -> Vec<Arc<Replica>> {
         self.replicas.read().values().cloned().collect()
+    }
+
+    /// The replica that holds all of these keys.
+    pub(crate) fn holding(&self, first: &[u8], last: &[u8]) -> Option<Arc<Replica>> {
+        let replicas = self.replicas.read();
+        let holds = |replica: &&Arc<Replica>| replica.holds_key(first) && replica.holds_key(last);
+        replicas.values().find(holds).cloned()
+    }
+
+    /// The shards that follow `shard` without a gap, as far as there are replicas of them here, at most `most`.
+    pub(crate) fn to_the_right(
+        &self,
+        shard: &ShardDescriptor,
+        most: usize,
+    ) -> Vec<ShardDescriptor> {
+        let mut by_start: BTreeMap<Bytes, Arc<ShardDescriptor>> = BTreeMap::new();
+        for replica in self.replicas.read().values() {
+            let descriptor = replica.descriptor();
+            by_start.insert(descriptor.start.clone(), descriptor);
+        }
+        let mut found = Vec::new();
+        let mut end = shard.end.clone();
+        while found.len() < most
+            && let Some(next) = end.and_then(|end| by_start.get(&end))
+        {
+            end = next.end.clone();
+            found.push((**next).clone());
+        }
+        found
     }
 
     pub(crate) fn add(&self, replica: Arc<Replica>) {

@@ -10,6 +10,10 @@
 //! holds the lease meanwhile. Only the question "what is the newest?" needs the lease to be valid at the
 //! moment: it looks at the clock after it has looked at the data.
 
+mod splitting;
+
+pub(crate) use splitting::not_split;
+
 use crate::inbox::{Inbox, Proposal};
 use crate::lease_ends::LeaseEnd;
 use crate::lock_manager::LockManager;
@@ -22,6 +26,7 @@ use consensus::{Command, Commit, CommitName, Finish, Part};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
 use sharding::{ShardDescriptor, ShardId};
+use splitting::Splitting;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +46,7 @@ struct Committer {
 
 /// What all replicas of a store share.
 pub(crate) struct Shared {
+    pub(crate) store: StoreId,
     pub(crate) inbox: Inbox,
     pub(crate) locks: Arc<LockManager>,
     pub(crate) metrics: Arc<Metrics>,
@@ -61,6 +67,11 @@ struct State {
     orphans: BTreeMap<Timestamp, Committer>,
     /// Reads that wait for commits in flight below them, by timestamp.
     readers: BTreeMap<Timestamp, Vec<oneshot::Sender<()>>>,
+    split: Option<Splitting>,
+    /// It has never had the lease here.
+    is_new: bool,
+    /// Who waits for the lease of a shard that has just begun.
+    waiting: Vec<oneshot::Sender<()>>,
     closed: Option<Closed>,
     /// Who waits for parts of large commits to be applied, and is told in which term they stand.
     parts: BTreeMap<(CommitName, u64), oneshot::Sender<u64>>,
@@ -79,6 +90,8 @@ pub(crate) struct InParts {
     pub(crate) term: u64,
     pub(crate) parts: u64,
     pub(crate) footprint: Footprint,
+    /// The first and the last key that it writes.
+    pub(crate) ends: Option<(Key, Key)>,
     /// Which tables it writes.
     pub(crate) tables: Vec<u32>,
     pub(crate) writes_catalog: bool,
@@ -115,6 +128,21 @@ pub(crate) enum Submit {
     /// Its snapshot is older than what is remembered here: the disk must be asked about commits up
     /// to this timestamp, then submit again.
     AskDisk(Timestamp, Request),
+    /// It writes keys that are about to become another shard's, or those of a shard that has just begun. To be
+    /// submitted again once this is told or dropped.
+    Wait(oneshot::Receiver<()>, Request),
+    /// Not all of its keys are this shard's.
+    Elsewhere(Request),
+}
+
+impl Request {
+    /// The first and the last key that it writes.
+    pub(crate) fn ends(&self) -> Option<(&Key, &Key)> {
+        match &self.body {
+            Body::Whole(writes) => Some((&writes.first()?.0, &writes.last()?.0)),
+            Body::Parts(parts) => parts.ends.as_ref().map(|(first, last)| (first, last)),
+        }
+    }
 }
 
 /// A commit as a replica takes it: see [`txn::kv::CommitRequest`].
@@ -137,6 +165,9 @@ impl Replica {
                 catalog_at: Timestamp::ZERO,
                 orphans: BTreeMap::new(),
                 readers: BTreeMap::new(),
+                split: None,
+                is_new: true,
+                waiting: Vec::new(),
                 closed: None,
                 parts: BTreeMap::new(),
             }),
@@ -200,33 +231,12 @@ impl Replica {
         })
     }
 
-    /// Whether `start..end` (a key and what follows it, or a span) lies in this shard.
-    pub(crate) fn check_span(&self, start: &[u8], end: &[u8]) -> Result<(), Failure> {
-        let descriptor = self.descriptor.read();
-        let inside =
-            descriptor.holds(start) && descriptor.end.as_ref().is_none_or(|last| end <= &last[..]);
-        if inside {
-            return Ok(());
-        }
-        Err(Failure::Refused(Refusal::Mismatch {
-            newer: vec![(**descriptor).clone()],
-        }))
-    }
-
-    pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Failure> {
-        let descriptor = self.descriptor.read();
-        if descriptor.holds(key) {
-            return Ok(());
-        }
-        Err(Failure::Refused(Refusal::Mismatch {
-            newer: vec![(**descriptor).clone()],
-        }))
-    }
-
     /// A lease begins: all that was ever acknowledged is applied, and `start` is above it.
     pub(crate) fn grant(&self, lease: LeaseId, start: Timestamp, end: LeaseEnd) {
         let mut state = self.state.lock();
         state.put_aside();
+        state.end_waits();
+        state.is_new = false;
         state.lease = Some(lease);
         state.sequencer = Sequencer::new(start);
         state.table_changes = TableChanges::new(start);
@@ -251,7 +261,9 @@ impl Replica {
     pub(crate) fn revoke(&self) {
         self.lease_end.store(Arc::default());
         let mut state = self.state.lock();
+        state.end_waits();
         if state.lease.take().is_some() {
+            state.is_new = false;
             state.put_aside();
             // Who waits for the commits below asks somebody else.
             state.readers.clear();
@@ -359,23 +371,29 @@ impl Replica {
         now_nanos: u64,
     ) -> Result<Submit, Failure> {
         let (reply, answer) = oneshot::channel();
-        let (footprint, writes_catalog) = match &mut request.body {
-            Body::Whole(writes) => (Footprint::of(writes), txn::kv::writes_catalog(writes)),
-            Body::Parts(parts) => (std::mem::take(&mut parts.footprint), parts.writes_catalog),
+        let (whole, writes_catalog) = match &request.body {
+            Body::Whole(writes) => (Some(Footprint::of(writes)), txn::kv::writes_catalog(writes)),
+            Body::Parts(parts) => (None, parts.writes_catalog),
         };
         let mut state = self.state.lock();
         state.check_open()?;
+        if !self.holds_commit(&request) {
+            return Ok(Submit::Elsewhere(request));
+        }
         let Some(lease) = state.lease else {
-            return Err(self.not_holder());
+            return match self.wait_for_lease(&mut state) {
+                Some(wait) => Ok(Submit::Wait(wait, request)),
+                None => Err(self.not_holder()),
+            };
         };
+        if let Some(wait) = state.must_wait(&request) {
+            return Ok(Submit::Wait(wait, request));
+        }
         if locked_under.is_some_and(|under| under != lease) {
             return Err(lease_moved().into());
         }
         if !request.read_spans.is_empty() {
             if state.sequencer.remembers_since() > checked {
-                if let Body::Parts(parts) = &mut request.body {
-                    parts.footprint = footprint;
-                }
                 return Ok(Submit::AskDisk(state.sequencer.safe_timestamp(), request));
             }
             let conflict = state.sequencer.conflict(&request.read_spans, checked);
@@ -398,6 +416,11 @@ impl Replica {
             reply,
             since_nanos: now_nanos,
         };
+        let footprint = match &mut request.body {
+            Body::Parts(parts) => Some(std::mem::take(&mut parts.footprint)),
+            Body::Whole(_) => whole,
+        };
+        let footprint = footprint.unwrap_or_default();
         state.sequencer.begin(at, footprint, committer);
         // Before the commit can be visible: a reader that sees it must find it here.
         let command = match request.body {
@@ -512,7 +535,10 @@ impl Replica {
         let open = {
             let mut state = self.state.lock();
             let open = match &closed {
-                Closed::Failed(_) => state.abandon(),
+                Closed::Failed(_) => {
+                    state.end_waits();
+                    state.abandon()
+                }
                 Closed::Closing => Vec::new(),
             };
             state.closed = Some(closed.clone());
@@ -528,6 +554,7 @@ impl Replica {
         let open = {
             let mut state = self.state.lock();
             state.closed.get_or_insert(Closed::Closing);
+            state.end_waits();
             state.readers.clear();
             state.abandon()
         };

@@ -26,14 +26,15 @@ use crate::rpc::RemoteShards;
 use crate::scrub::{Scrub, ScrubOptions};
 use crate::shard_server::ShardServer;
 use crate::snapshots::Snapshots;
+use bytes::Bytes;
 use consensus::{GroupId, GroupOptions, LogStore, Membership, ReplicaId};
 use membership::liveness::{self, Liveness};
 use membership::service::Intent;
 use parking_lot::Mutex;
-use sharding::{Replica, ShardMap};
+use sharding::{Replica, ShardDescriptor, ShardMap};
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use storage::{Engine, WriteBatch};
 use tokio::sync::watch;
@@ -48,8 +49,9 @@ const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 /// memory of one batch serves the next.
 const BATCH_WRITES: usize = 2048;
 
-/// Turns that opening a store takes, at most: one to win the elections, one to apply.
-const RECOVERY_TURNS: usize = 4;
+/// Turns that opening a store takes, at most: one to win the elections, one to apply, and the same again for shards
+/// that are split off by what is applied; twice, to be sure.
+const RECOVERY_TURNS: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -156,6 +158,7 @@ impl Store {
             Arc::clone(&metrics),
         ));
         let registry = Arc::new(Registry::new(Arc::new(Shared {
+            store: identity.store,
             inbox: Inbox::new(),
             locks: Arc::clone(&locks),
             metrics: Arc::clone(&metrics),
@@ -230,6 +233,18 @@ impl Store {
             transport,
             env: env.clone(),
         }));
+        gateway.read_map_from({
+            let manager = Arc::downgrade(&manager);
+            Box::new(move || {
+                let manager = Weak::clone(&manager);
+                Box::pin(async move {
+                    match manager.upgrade() {
+                        Some(manager) => manager.ask_for_map().await,
+                        None => Vec::new(),
+                    }
+                })
+            })
+        });
         let peer = Arc::new(StorePeer::new(
             identity,
             Arc::clone(&shards),
@@ -309,6 +324,17 @@ impl Store {
     /// Has a node drained, decommissioned, or serve again. `None`: there is no such node.
     pub async fn intend(&self, node: StoreId, intent: Intent) -> Result<Option<NodeRow>> {
         self.manager.intend(node, intent).await
+    }
+
+    /// Sees to it that a shard begins at `at`: splits the one that holds it, wherever its lease is. `why` is shown in
+    /// the list of moves. A key of the system's tables is 22023; 55000 and 57P03: not now.
+    pub async fn split_at(&self, at: Bytes, why: &str) -> Result<manager::Split> {
+        self.manager.split_at(at, why).await
+    }
+
+    /// The shards, as the cluster's rows say.
+    pub async fn map(&self) -> Result<Vec<ShardDescriptor>> {
+        self.manager.rows_of_shards().await
     }
 
     /// How this store and its replicas stand.

@@ -6,11 +6,18 @@
 
 use crate::shard_map::{InvalidMap, ShardDescriptor, ShardId, ShardMap};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use types::StoreId;
 
 /// In place of a store: there is no guess.
 const NOBODY: u64 = u64::MAX;
+
+/// Former spans of a shard's keys that are remembered: splits of one shard in the time of a transaction.
+const LINE: usize = 8;
+
+/// A span that a shard once had: its name, and the generation since when it had it.
+type Former = (ShardId, u64);
 
 #[derive(Debug)]
 pub struct Router {
@@ -24,6 +31,8 @@ pub struct Router {
 struct Entry {
     holder: AtomicU64,
     span_since: u64,
+    /// The spans that the keys of this shard were parts of before, the newest last.
+    line: Arc<[Former]>,
 }
 
 /// What a router says of a key or a shard.
@@ -34,6 +43,14 @@ pub struct Route<'a> {
     pub holder: Option<StoreId>,
     /// The oldest known generation in which the shard had the span that it has now.
     pub span_since: u64,
+    line: &'a [Former],
+}
+
+impl Route<'_> {
+    /// Whether the keys of this shard are known to have been another's before.
+    pub fn was_part_of(&self, other: ShardId) -> bool {
+        self.line.iter().any(|(shard, _)| *shard == other)
+    }
 }
 
 impl Router {
@@ -41,13 +58,20 @@ impl Router {
         Router::with(map, |shard| Entry {
             holder: AtomicU64::new(NOBODY),
             span_since: shard.generation,
+            line: Arc::default(),
         })
     }
 
     fn with(map: ShardMap, entry: impl FnMut(&ShardDescriptor) -> Entry) -> Self {
         let entries = map.shards().iter().map(entry).collect();
-        let ids = map.shards().iter().map(|shard| shard.id);
-        let places = ids.enumerate().map(|(place, id)| (id, place)).collect();
+        let mut places: BTreeMap<ShardId, usize> = BTreeMap::new();
+        for (place, shard) in map.shards().iter().enumerate() {
+            // Of a shard that was split there may also be an older part: see `ShardMap::learn`.
+            let known = places.entry(shard.id).or_insert(place);
+            if map.shards()[*known].generation < shard.generation {
+                *known = place;
+            }
+        }
         Router {
             map,
             entries,
@@ -90,6 +114,19 @@ impl Router {
         self.places.get(&id).map(|place| self.at(*place))
     }
 
+    /// The shards that hold the keys which `former` held since the generation `span_since`: itself, as long as it
+    /// has the same span, else what it was split into, as far as is remembered.
+    pub fn heirs(&self, former: ShardId, span_since: u64) -> Vec<Route<'_>> {
+        if let Some(route) = self.shard(former)
+            && route.span_since == span_since
+        {
+            return vec![route];
+        }
+        let heirs = (0..self.entries.len())
+            .filter(|place| self.entries[*place].line.contains(&(former, span_since)));
+        heirs.map(|place| self.at(place)).collect()
+    }
+
     fn at(&self, place: usize) -> Route<'_> {
         let shard = &self.map.shards()[place];
         let entry = &self.entries[place];
@@ -101,6 +138,7 @@ impl Router {
             shard,
             holder,
             span_since: entry.span_since,
+            line: &entry.line,
         }
     }
 
@@ -146,13 +184,36 @@ impl Router {
             known.start == shard.start && known.end == shard.end
         });
         // A shard that was split off begins its life where the keys were before.
-        let place = known.or_else(|| self.places.get(&self.route(&shard.start).shard.id).copied());
+        let before = self.places.get(&self.route(&shard.start).shard.id).copied();
+        let place = known.or(before);
         Entry {
             holder: AtomicU64::new(place.map_or(NOBODY, |place| {
                 self.entries[place].holder.load(Ordering::Relaxed)
             })),
             span_since: same_span.map_or(shard.generation, |place| self.entries[place].span_since),
+            line: match (same_span, before) {
+                (Some(place), _) => Arc::clone(&self.entries[place].line),
+                (None, Some(place)) => self.line_from(place, shard),
+                (None, None) => Arc::default(),
+            },
         }
+    }
+
+    /// The line of a shard whose keys were a part of the one at `place`. Nothing is known of keys that were not.
+    fn line_from(&self, place: usize, shard: &ShardDescriptor) -> Arc<[Former]> {
+        let (whole, entry) = (&self.map.shards()[place], &self.entries[place]);
+        let ends_inside = match (&whole.end, &shard.end) {
+            (None, _) => true,
+            (Some(end), Some(part)) => part <= end,
+            (Some(_), None) => false,
+        };
+        if !ends_inside {
+            return Arc::default();
+        }
+        let former = entry.line.iter().copied();
+        let line: Vec<Former> = former.chain([(whole.id, entry.span_since)]).collect();
+        let forgotten = line.len().saturating_sub(LINE);
+        line[forgotten..].into()
     }
 
     /// Whether `store` is believed to serve all keys of the span itself.
@@ -239,6 +300,36 @@ mod tests {
             assert_eq!(route.holder, Some(StoreId(3)));
             assert_eq!(route.span_since, route.shard.generation);
         }
+    }
+
+    #[test]
+    fn a_shard_that_was_split_has_heirs() {
+        let router = router();
+        let whole = router.route(b"x").shard.clone();
+        let (left, right) = whole
+            .split(Bytes::from_static(b"t"), ShardId(7))
+            .expect("t");
+        let ids = |router: &Router, id: u64, since: u64| -> Vec<u64> {
+            let heirs = router.heirs(ShardId(id), since).into_iter();
+            heirs.map(|route| route.shard.id.0).collect()
+        };
+        let once = router
+            .learn(&[left.clone(), right.clone()])
+            .expect("a map")
+            .expect("new");
+        assert_eq!(ids(&once, 2, whole.generation), [2, 7]);
+        assert_eq!(ids(&once, 2, left.generation), [2]);
+        assert_eq!(ids(&once, 7, right.generation), [7]);
+        assert_eq!(ids(&once, 1, 2), [1]);
+        assert_eq!(ids(&once, 1, 3), [0; 0]);
+
+        let (middle, last) = right
+            .split(Bytes::from_static(b"w"), ShardId(9))
+            .expect("w");
+        let twice = once.learn(&[middle, last]).expect("a map").expect("new");
+        assert_eq!(ids(&twice, 2, whole.generation), [2, 7, 9]);
+        assert_eq!(ids(&twice, 7, right.generation), [7, 9]);
+        assert_eq!(ids(&twice, 2, left.generation), [2]);
     }
 
     #[test]

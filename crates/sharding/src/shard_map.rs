@@ -227,9 +227,12 @@ impl ShardMap {
             .take_while(move |shard| &shard.start[..] < end)
     }
 
-    /// Takes in newer descriptors, as an answer from a shard brings them. Together with what stays they must
-    /// cover all keys again, else nothing changes: then this map lacks more than the answer tells, and is
-    /// to be read anew. Older descriptors than known are passed over.
+    /// Takes in newer descriptors, as an answer from a shard brings them. Older descriptors than known are passed
+    /// over.
+    ///
+    /// Keys that are in none of them, although the shard that held them holds them no more, stay with what was
+    /// known of that shard, as if it were two for the moment: whoever asks it for such a key is told more. So
+    /// the map always covers all keys.
     pub fn learn(&mut self, newer: &[ShardDescriptor]) -> Result<(), InvalidMap> {
         let mut shards = self.shards.clone();
         for descriptor in newer {
@@ -241,8 +244,37 @@ impl ShardMap {
                 shards.push(descriptor.clone());
             }
         }
-        *self = ShardMap::new(shards)?;
+        shards.sort_by(|a, b| a.start.cmp(&b.start));
+        let mut covering = Vec::with_capacity(shards.len());
+        let mut next = Some(Bytes::new());
+        for shard in shards {
+            if let Some(from) = next.filter(|from| *from < shard.start) {
+                covering.extend(self.remains(&from, Some(&shard.start)));
+            }
+            next = shard.end.clone();
+            covering.push(shard);
+        }
+        if let Some(from) = next {
+            covering.extend(self.remains(&from, None));
+        }
+        *self = ShardMap::new(covering)?;
         Ok(())
+    }
+
+    /// What is known of the keys from `start` to below `end`.
+    fn remains(&self, start: &Bytes, end: Option<&Bytes>) -> Vec<ShardDescriptor> {
+        let reaches = |shard: &&ShardDescriptor| shard.end.as_ref().is_none_or(|e| e > start);
+        let begins = |shard: &&ShardDescriptor| end.is_none_or(|end| shard.start < *end);
+        let touched = self.shards.iter().filter(reaches).take_while(begins);
+        let parts = touched.map(|shard| {
+            let ends = shard.end.iter().chain(end).min().cloned();
+            ShardDescriptor {
+                start: shard.start.clone().max(start.clone()),
+                end: ends,
+                ..shard.clone()
+            }
+        });
+        parts.collect()
     }
 
     pub fn shards(&self) -> &[ShardDescriptor] {
@@ -312,12 +344,18 @@ mod tests {
         assert_eq!(right.split(Bytes::from_static(b"m"), ShardId(4)), None);
         assert_eq!(left.split(Bytes::from_static(b"z"), ShardId(4)), None);
 
-        // A part of the truth leaves a hole: the map stays as it was.
+        // A part of the truth: for the rest, the shard that held it is to be asked.
         let mut map = one.clone();
-        assert!(map.learn(std::slice::from_ref(&left)).is_err());
-        assert_eq!(map, one);
+        map.learn(std::slice::from_ref(&left)).expect("a map");
+        assert_eq!(map.lookup(b"a"), &left);
+        let rest = map.lookup(b"n");
+        assert_eq!((rest.id, rest.generation), (all.id, all.generation));
+        assert_eq!((&rest.start, &rest.end), (&right.start, &right.end));
+        map.learn(std::slice::from_ref(&last)).expect("a map");
+        assert_eq!(map.lookup(b"s").id, all.id);
         map.learn(&[left.clone(), right.clone()])
             .expect("the keys are covered");
+        assert_eq!(map.lookup(b"s").id, all.id);
         map.learn(&[middle.clone(), last.clone()])
             .expect("the keys are covered");
         assert_eq!(map.lookup(b"s").id, ShardId(2));

@@ -9,14 +9,23 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use sharding::{Route, Router, ShardDescriptor, ShardId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use txn::kv::Key;
-use types::env::Env;
+use types::env::{BoxFuture, Env};
 use types::{Error, MaybeReady, Result, SqlState, StoreId};
 
 /// Makes a [`ShardServer`] of another store's name.
 pub type Connect = Box<dyn Fn(StoreId) -> Arc<dyn ShardServer> + Send + Sync>;
+
+/// Asks the cluster which shards there are; older descriptors among the answers do no harm.
+pub type MapSource = Box<dyn Fn() -> BoxFuture<Vec<ShardDescriptor>> + Send + Sync>;
+
+/// Between two such questions of a node.
+const MAP_PAUSE: Duration = Duration::from_millis(250);
+/// Rounds of asking all replicas that are known, after which others may know more.
+const PATIENT_ROUNDS: u32 = 4;
 
 /// What a gateway's calls share.
 pub(super) struct Shared {
@@ -26,6 +35,9 @@ pub(super) struct Shared {
     pub(super) router: ArcSwap<Router>,
     /// Held by whoever makes a new router of the present one.
     learning: Mutex<()>,
+    pub(super) map_source: OnceLock<MapSource>,
+    /// When the map was asked for last, in monotonic nanoseconds.
+    map_read: AtomicU64,
     connect: Connect,
     peers: RwLock<BTreeMap<StoreId, Arc<dyn ShardServer>>>,
     pub(super) touched: Touched,
@@ -87,6 +99,8 @@ impl Shared {
             local,
             router: ArcSwap::from_pointee(router),
             learning: Mutex::default(),
+            map_source: OnceLock::new(),
+            map_read: AtomicU64::new(0),
             connect,
             peers: RwLock::default(),
             touched: Touched::default(),
@@ -189,6 +203,10 @@ impl Shared {
     /// Whom to ask next, after a pause if all have been asked. An error: nobody answers for the shard.
     pub(super) async fn find(&self, target: &Target, search: &mut Search) -> Result<Asked> {
         loop {
+            let is_lost = std::mem::take(&mut search.lost) || search.rounds() >= PATIENT_ROUNDS;
+            if is_lost && self.read_map().await {
+                search.learned();
+            }
             let next = {
                 let router = self.router.load();
                 let route = target.route(&router);
@@ -205,6 +223,27 @@ impl Shared {
             };
             self.env.clock.sleep(next?).await;
         }
+    }
+
+    /// Asks the cluster for its map. `false`: that tells nothing new.
+    async fn read_map(&self) -> bool {
+        let Some(source) = self.map_source.get() else {
+            return false;
+        };
+        let now = self.env.clock.monotonic_nanos();
+        let before = self.map_read.load(Ordering::Relaxed);
+        let recent = now < before + MAP_PAUSE.as_nanos() as u64 && before > 0;
+        let (relaxed, now) = (Ordering::Relaxed, now.max(1));
+        let read = &self.map_read;
+        if recent
+            || read
+                .compare_exchange(before, now, relaxed, relaxed)
+                .is_err()
+        {
+            return false;
+        }
+        let shards = source().await;
+        self.learn(&shards)
     }
 
     /// What a failure means for the search; an error ends it.
@@ -233,7 +272,10 @@ impl Shared {
             Failure::Refused(Refusal::Mismatch { newer }) => match self.learn(&newer) {
                 true => search.learned(),
                 // The store knows less than this node, or not enough.
-                false => search.failed(asked.store, None, now),
+                false => {
+                    search.failed(asked.store, None, now);
+                    search.lost = true;
+                }
             },
         }
         Ok(())

@@ -295,21 +295,40 @@ fn plan<'r>(router: &'r Router, request: &CommitRequest, touches: &Touches) -> R
         let Some(lease) = touch.lease else {
             continue;
         };
-        // The locks of keys that were split off or merged may not be where they were.
-        let now = router.shard(touch.shard);
-        if now.is_none_or(|now| now.span_since != touch.span_since) {
+        let same = router.shard(touch.shard);
+        if same.is_some_and(|now| now.span_since == touch.span_since) {
+            plan.count(*touch, lease)?;
+            continue;
+        }
+        // The keys went to several shards, and the locks with them as long as the same store leads them under the
+        // same lease: its answer will tell.
+        let heirs = router.heirs(touch.shard, touch.span_since);
+        if heirs.is_empty() {
             return Err(locks_lost(format!(
                 "Shard {} was split or merged.",
                 touch.shard.0
             )));
         }
-        if touch.shard == route.shard.id {
-            plan.locked = Some((touch.store, lease));
-        } else {
-            plan.elsewhere.push((*touch, lease));
+        for heir in heirs {
+            let shard = heir.shard.id;
+            plan.count(Touch { shard, ..*touch }, lease)?;
         }
     }
     Ok(plan)
+}
+
+impl Plan<'_> {
+    fn count(&mut self, touch: Touch, lease: LeaseId) -> Result<()> {
+        if touch.shard != self.route.shard.id {
+            self.elsewhere.push((touch, lease));
+            return Ok(());
+        }
+        let held = (touch.store, lease);
+        if *self.locked.get_or_insert(held) != held {
+            return Err(final_error(lease_moved(), touch.shard));
+        }
+        Ok(())
+    }
 }
 
 fn lies_in(span: &Span, shard: &ShardDescriptor) -> bool {

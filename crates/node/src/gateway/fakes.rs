@@ -347,7 +347,9 @@ impl State {
 
     fn observe(&mut self, me: StoreId, seen: Timestamp) {
         let clock = self.clocks.entry(me).or_default();
-        *clock = (*clock).max(seen.0);
+        if seen != Timestamp::MAX {
+            *clock = (*clock).max(seen.0);
+        }
     }
 
     fn unlock_all(&mut self, me: StoreId, txn: TxnId) {

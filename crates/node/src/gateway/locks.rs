@@ -173,7 +173,14 @@ impl Shared {
         }
         let touches = self.touched.of(txn);
         for (shard, keys) in by_shard {
-            for touch in touches.iter().filter(|touch| touch.shard == shard) {
+            let had = |touch: &&Touch| {
+                // The shard may have been split off since the lock was granted.
+                touch.shard == shard
+                    || router
+                        .shard(shard)
+                        .is_some_and(|r| r.was_part_of(touch.shard))
+            };
+            for touch in touches.iter().filter(had) {
                 if touch.store == self.store {
                     self.local.unlock(shard, txn, &keys);
                 } else {

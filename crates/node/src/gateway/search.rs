@@ -29,6 +29,8 @@ pub(super) struct Search {
     hint: Option<StoreId>,
     /// Those that could not be reached when they were last asked.
     missing: SmallVec<[StoreId; 5]>,
+    /// A store does not hold the keys and does not know who does.
+    pub(super) lost: bool,
 }
 
 /// What to do next.
@@ -48,6 +50,7 @@ impl Search {
             rounds: 0,
             tried: SmallVec::new(),
             hint: None,
+            lost: false,
             missing: SmallVec::new(),
         }
     }
@@ -90,6 +93,11 @@ impl Search {
         self.since_nanos.get_or_insert(now_nanos);
         self.tried.push(store);
         self.hint = hint;
+    }
+
+    /// How often all replicas that are known have been asked.
+    pub(super) fn rounds(&self) -> u32 {
+        self.rounds
     }
 
     /// The map has changed, so all begins anew.

@@ -138,17 +138,19 @@ fn routes_in<'r>(router: &'r Router, scope: ReadScope<'_>) -> Few<Route<'r>> {
     for span in spans {
         for route in router.overlapping(&span.start, Some(&span.end)) {
             // Most statements are about one shard.
-            if routes
-                .last()
-                .is_none_or(|last| last.shard.id != route.shard.id)
-            {
+            if routes.last().is_none_or(|last| name(last) != name(&route)) {
                 routes.push(route);
             }
         }
     }
     if routes.len() > 1 {
-        routes.sort_unstable_by_key(|route| route.shard.id);
-        routes.dedup_by_key(|route| route.shard.id);
+        routes.sort_unstable_by_key(name);
+        routes.dedup_by_key(|route| name(route));
     }
     routes
+}
+
+/// Of a shard that was split the map may hold two parts, of different age: see [`sharding::ShardMap::learn`].
+fn name(route: &Route<'_>) -> (ShardId, u64) {
+    (route.shard.id, route.shard.generation)
 }

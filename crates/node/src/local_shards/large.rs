@@ -3,8 +3,8 @@
 //! Parts go into the log first, a few at a time, so that others' commits pass between them. Only when all are
 //! applied is the commit validated, given its timestamp and finished, in one step as any other.
 
-use super::{LocalShards, check_writes};
-use crate::replica::{Body, InParts, Replica, Reply, Request, lease_moved};
+use super::{LocalShards, Submitted, check_writes};
+use crate::replica::{Body, InParts, Replica, Request, lease_moved};
 use crate::shard_server::{Answer, Failure, LeaseId};
 use consensus::{CommitName, Part};
 use futures::channel::oneshot;
@@ -36,7 +36,8 @@ impl LocalShards {
             if submitted.is_err() {
                 replica.abandon_parts(name);
             }
-            let _ = sender.send(shards.outcome(txn, submitted).await);
+            let (shard, kept) = (replica.shard, locked_under);
+            let _ = sender.send(shards.outcome(shard, txn, kept, submitted).await);
         };
         self.spawn.spawn("large-commit", Box::pin(task));
         MaybeReady::pending(async move {
@@ -52,20 +53,27 @@ impl LocalShards {
         replica: &Replica,
         request: CommitRequest,
         locked_under: Option<LeaseId>,
-    ) -> Result<Reply, Failure> {
-        check_writes(replica, &request.writes)?;
+    ) -> Result<Submitted, Failure> {
+        check_writes(&request.writes)?;
         let Some(lease) = replica.lease() else {
             return Err(replica.not_holder());
         };
         if locked_under.is_some_and(|under| under != lease) {
             return Err(lease_moved().into());
         }
-        let ends = [request.writes.first(), request.writes.last()];
-        let ends = ends.map(|write| write.map(|(key, _)| key.clone()));
+        let ends = request.writes.first().zip(request.writes.last());
+        let ends = ends.map(|((first, _), (last, _))| (first.clone(), last.clone()));
+        let held = ends
+            .iter()
+            .all(|(first, last)| replica.holds_key(first) && replica.holds_key(last));
+        if !held {
+            return Err(self.mismatch(replica));
+        }
         let mut body = InParts {
             name: CommitName(request.txn.0),
             term: 0,
             parts: 0,
+            ends,
             footprint: Footprint::of(&request.writes),
             tables: tables(&request.writes),
             writes_catalog: writes_catalog(&request.writes),
@@ -98,10 +106,6 @@ impl LocalShards {
                 break;
             }
         }
-        // The shard may have been split meanwhile.
-        for key in ends.iter().flatten() {
-            replica.check_key(key)?;
-        }
         let request = Request {
             txn: request.txn,
             read_at: request.read_at,
@@ -109,7 +113,7 @@ impl LocalShards {
             body: Body::Parts(Box::new(body)),
         };
         // What was put into the log under another lease may be void.
-        self.submit(replica, request, Some(lease))
+        self.submit_to_heir(replica.shard, request, Some(lease))
     }
 }
 

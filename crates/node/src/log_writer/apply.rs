@@ -4,15 +4,17 @@
 //! A large commit is finished in steps (see [`crate::parts`]). When a turn has applied [`TURN_BYTES`], the rest is left for
 //! the next one.
 
+use super::births::{Changed, changed};
 use super::{LogWriter, Outcome};
 use crate::member::{Effect, Member};
 use crate::metrics::seconds;
 use crate::parts;
-use crate::replica_record::Presence;
+use crate::replica::not_split;
+use crate::replica_record::{Presence, ReplicaRecord};
 use consensus::group::AppliedRecord;
 use consensus::log_store::Applied;
 use consensus::{Finish, Position};
-use sharding::ShardId;
+use sharding::{ShardDescriptor, ShardId};
 use std::sync::atomic::Ordering;
 use storage::mvcc::{self, Applier};
 use storage::{Engine, WriteBatch};
@@ -75,12 +77,12 @@ impl LogWriter {
     /// One batch. Returns how many bytes were written of large commits; `None`: there was nothing to apply.
     fn write_applied(&mut self) -> storage::Result<Option<u64>> {
         let mut batch = WriteBatch::default();
-        let mut records: Vec<(ShardId, usize, AppliedRecord)> = Vec::new();
+        let mut written: Vec<Written> = Vec::new();
         let mut damaged = Vec::new();
         let mut found = false;
         let mut bytes = 0;
-        for shard in &self.touched {
-            let Some(member) = self.members.get_mut(shard) else {
+        for shard in self.touched.clone() {
+            let Some(member) = self.members.get_mut(&shard) else {
                 continue;
             };
             let Some(position) = member.committed_to else {
@@ -95,12 +97,12 @@ impl LogWriter {
             };
             if member.record.presence != Presence::Damaged {
                 let before = batch.ops.len();
-                match apply_effects(&*self.engine, &mut batch, *shard, member, writes) {
+                match apply_effects(&*self.engine, &mut batch, shard, member, writes) {
                     Err(storage::Error::Corrupt(what)) if !member.is_alone() => {
                         // What it has written of this so far harms nobody: its rows are worth nothing now.
                         batch.ops.truncate(before);
                         member.record.presence = Presence::Damaged;
-                        damaged.push((*shard, what));
+                        damaged.push((shard, what));
                     }
                     applied => step = applied?,
                 }
@@ -127,36 +129,58 @@ impl LogWriter {
                 position,
                 commit_ts,
             };
-            if let Some(descriptor) = newest_descriptor(done.map(|(_, effect)| effect)) {
-                let mut record = member.record.clone();
-                record.descriptor = descriptor.clone();
-                if descriptor.replicas.iter().all(|r| r.id != record.id.0) {
-                    record.presence = Presence::Leaving;
-                }
-                record.put(&mut batch);
+            let changed = changed(&member.record.descriptor, done.map(|(_, effect)| effect));
+            if let Some(changed) = &changed {
+                after(&member.record, &changed.descriptor).put(&mut batch);
+                self.put_births(shard, &changed.births, &mut batch);
             }
+            let Some(member) = self.members.get_mut(&shard) else {
+                continue;
+            };
             let record = member.group.put_applied(applied, &mut batch)?;
-            records.push((*shard, step.done, record));
+            written.push(Written {
+                shard,
+                count: step.done,
+                record,
+                changed,
+            });
             self.metrics.applied_index.set(position.index as f64);
             self.metrics
                 .log_bytes
                 .set(member.group.log().bytes() as f64);
         }
-        if !records.is_empty() {
+        if !written.is_empty() {
             write_promised(&*self.engine, batch)?;
         }
         for (shard, what) in damaged {
             self.set_damaged(shard, &what);
         }
+        self.take_effect(written)?;
+        Ok(found.then_some(bytes))
+    }
+
+    /// What was written counts.
+    fn take_effect(&mut self, written: Vec<Written>) -> storage::Result<()> {
         let now = self.env.clock.monotonic_nanos();
-        for (shard, count, record) in records {
+        for Written {
+            shard,
+            count,
+            record,
+            changed,
+        } in written
+        {
+            // Before the left shards hold less: who is sent on finds the right ones.
+            for birth in changed.iter().flat_map(|changed| &changed.births) {
+                self.clock.observe(birth.floor);
+                self.bring_to_life(shard, birth)?;
+            }
             if let Some(member) = self.members.get_mut(&shard) {
                 member.commit_ts = member.commit_ts.max(record.commit_ts());
                 self.clock.observe(member.commit_ts);
                 let newest = &self.registry.shared.newest_commit;
                 newest.fetch_max(member.commit_ts.0, Ordering::SeqCst);
                 member.group.applied(record);
-                let done = finish(member, count);
+                let done = finish(member, count, changed);
                 if member.committed.is_empty() {
                     member.committed_to = None;
                 }
@@ -164,7 +188,7 @@ impl LogWriter {
             }
             self.ask_for_support(shard);
         }
-        Ok(found.then_some(bytes))
+        Ok(())
     }
 
     /// Leases, who leads, what is to be done when; then the turn's replicas are silent.
@@ -207,20 +231,22 @@ impl LogWriter {
     }
 }
 
+/// A shard's effects that are written and are to count.
+struct Written {
+    shard: ShardId,
+    /// So many.
+    count: usize,
+    record: AppliedRecord,
+    changed: Option<Changed>,
+}
+
 /// Hands the first `count` effects over, which are applied. Returns the commits among them, in timestamp order.
-fn finish(member: &mut Member, count: usize) -> Vec<Timestamp> {
+fn finish(member: &mut Member, count: usize, changed: Option<Changed>) -> Vec<Timestamp> {
     let mut done = Vec::with_capacity(count);
+    let mut splits = 0;
     for (position, effect) in member.committed.drain(..count) {
         match effect {
             Effect::Write(command) => done.push(command.commit_ts),
-            Effect::Members(descriptor) => {
-                let own = member.record.id.0;
-                if descriptor.replicas.iter().all(|replica| replica.id != own) {
-                    member.record.presence = Presence::Leaving;
-                }
-                member.record.descriptor = descriptor.clone();
-                member.replica.set_descriptor(descriptor);
-            }
             Effect::Part { name, number, .. } => {
                 member.replica.part_done(name, number, position.term);
             }
@@ -228,19 +254,36 @@ fn finish(member: &mut Member, count: usize) -> Vec<Timestamp> {
                 member.finished_parts = 0;
                 done.push(finish.commit_ts);
             }
-            Effect::Abandon(_) | Effect::Term => {}
+            Effect::Split(_) => splits += 1,
+            Effect::Members(_) | Effect::Abandon(_) | Effect::Term => {}
         }
+    }
+    if let Some(Changed { descriptor, births }) = changed {
+        member.record = after(&member.record, &descriptor);
+        match births.is_empty() {
+            true => member.replica.set_descriptor(descriptor),
+            false => member.replica.split_done(descriptor),
+        }
+        splits -= births.len();
+    }
+    if splits > 0 {
+        let error = not_split(member.replica.shard, "its descriptor has changed meanwhile");
+        member.replica.split_failed(&error);
     }
     done
 }
 
-fn newest_descriptor<'e>(
-    effects: impl DoubleEndedIterator<Item = &'e Effect>,
-) -> Option<&'e sharding::ShardDescriptor> {
-    effects.rev().find_map(|effect| match effect {
-        Effect::Members(descriptor) => Some(descriptor),
-        _ => None,
-    })
+/// The record once the shard is what `descriptor` says.
+fn after(record: &ReplicaRecord, descriptor: &ShardDescriptor) -> ReplicaRecord {
+    let stays = descriptor.replicas.iter().any(|r| r.id == record.id.0);
+    ReplicaRecord {
+        id: record.id,
+        presence: match stays {
+            true => record.presence,
+            false => Presence::Leaving,
+        },
+        descriptor: descriptor.clone(),
+    }
 }
 
 /// What a shard's effects change, into the batch: as many of them as go together, or a step of one that goes apart.

@@ -97,8 +97,12 @@ impl LogWriter {
         let Some(member) = self.members.get_mut(&shard) else {
             return Err(refused("it is not on this store"));
         };
-        if member.record.descriptor.generation + 1 != descriptor.generation {
-            return Err(refused("its descriptor has changed meanwhile"));
+        if member.is_splitting() || member.record.descriptor.generation + 1 != descriptor.generation
+        {
+            return Err(Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                format!("the descriptor of shard {} has changed meanwhile", shard.0),
+            ));
         }
         let mut attached = Vec::new();
         descriptor.put(&mut attached);
@@ -159,30 +163,42 @@ impl LogWriter {
         }
     }
 
-    /// Makes room for a snapshot up to `index`, whose descriptor is that of `record`. `false`: it is not wanted.
+    /// Makes room for a snapshot up to `index`, whose descriptor is that of `record`. The answer is a shard whose
+    /// rows have to go before it comes; `None`: it is not wanted.
     ///
     /// The replica forgets its log. That loses nothing: all of it lies below `index`, and what lies there and is
     /// committed is on the disks of a quorum that does without this replica, because its log does not reach
     /// up to the committed entry at `index`.
-    fn prepare_snapshot(&mut self, record: ReplicaRecord, index: u64) -> Result<bool> {
+    fn prepare_snapshot(
+        &mut self,
+        record: ReplicaRecord,
+        index: u64,
+    ) -> Result<Option<ShardDescriptor>> {
         let shard = record.descriptor.id;
+        if self.holds_keys_of(&record.descriptor) {
+            return Ok(None);
+        }
         if self.is_unknown(shard, record.id)
-            && let Err(error) = self.create_joining(shard, record.id)
+            && let Err(error) = self.create_joining(shard, record.id, 0, 0)
         {
             return unless_full(error);
         }
         let Some(member) = self.members.get_mut(&shard) else {
-            return Ok(false);
+            return Ok(None);
         };
         let wanted = member.record.id == record.id
             && index > member.group.last_index()
             && member.committed_to.is_none()
             && !member.group.is_leader();
         if !wanted {
-            return Ok(false);
+            return Ok(None);
         }
+        // Until the copy is whole the record tells of all keys of which rows may be here: those that the replica had
+        // before, too. If the copy breaks off, the next one removes them.
+        let arriving = record.descriptor.clone();
         let mut record = record;
         record.presence = Presence::Partial;
+        record.descriptor = spanning(&member.record.descriptor, arriving.clone());
         let mut batch = WriteBatch::default();
         record.put(&mut batch);
         member.group.log().put_reset(&mut batch);
@@ -191,6 +207,7 @@ impl LogWriter {
             return unless_full(error.into());
         }
         member.record = record;
+        member.arriving = Some(arriving);
         // The rows that are about to be written may reach the disk before this does.
         self.engine.sync()?;
         let record = member.record.clone();
@@ -199,11 +216,18 @@ impl LogWriter {
             member.group = group;
             member.proposed.clear();
             member.replica.revoke();
-            member.replica.set_descriptor(record.descriptor);
+            member.replica.set_descriptor(record.descriptor.clone());
         }
         self.touched.insert(shard);
         self.ask_for_support(shard);
-        Ok(true)
+        Ok(Some(record.descriptor))
+    }
+
+    /// Whether replicas of other shards here have keys of this one. They are older and know of fewer splits, or the
+    /// copy is: one of the two has to be brought up to date first.
+    fn holds_keys_of(&self, descriptor: &ShardDescriptor) -> bool {
+        let mut others = self.members.values().map(|other| &other.record.descriptor);
+        others.any(|other| other.id != descriptor.id && other.overlaps(descriptor))
     }
 
     /// Whether a message to this replica is the first that the store hears of it.
@@ -224,7 +248,13 @@ impl LogWriter {
     }
 
     /// A replica without anything, of no keys, until a snapshot comes.
-    pub(super) fn create_joining(&mut self, shard: ShardId, id: ReplicaId) -> Result<()> {
+    pub(super) fn create_joining(
+        &mut self,
+        shard: ShardId,
+        id: ReplicaId,
+        term: u64,
+        leader: u64,
+    ) -> Result<()> {
         let record = ReplicaRecord {
             id,
             presence: Presence::Partial,
@@ -239,7 +269,7 @@ impl LogWriter {
         };
         let mut batch = WriteBatch::default();
         record.put(&mut batch);
-        LogStore::create_joining(GroupId(shard.0), &mut batch);
+        LogStore::create_joining(GroupId(shard.0), term, leader, &mut batch);
         self.engine.write(batch)?;
         self.open_member(record)
     }
@@ -296,10 +326,23 @@ impl LogWriter {
     }
 }
 
+/// `descriptor` with all keys that `known` has, too. They touch, or one of them has no keys.
+fn spanning(known: &ShardDescriptor, descriptor: ShardDescriptor) -> ShardDescriptor {
+    if !known.overlaps(&descriptor) {
+        return descriptor;
+    }
+    let end = known.end.clone().zip(descriptor.end.clone());
+    ShardDescriptor {
+        start: known.start.clone().min(descriptor.start.clone()),
+        end: end.map(|(known, new)| known.max(new)),
+        ..descriptor
+    }
+}
+
 /// On a full disk nothing is written, and a snapshot can be offered again. Any other failure ends the store.
-fn unless_full(error: Error) -> Result<bool> {
+fn unless_full<T>(error: Error) -> Result<Option<T>> {
     match error.state == SqlState::DISK_FULL {
-        true => Ok(false),
+        true => Ok(None),
         false => Err(error),
     }
 }

@@ -27,7 +27,7 @@ type Reports = BTreeMap<StoreId, Arc<Report>>;
 /// Replicas that say that they are damaged.
 type Damaged = BTreeSet<(ShardId, u64)>;
 /// The replica that leads each shard, and the store it is on.
-type Leaders<'a> = BTreeMap<ShardId, (StoreId, &'a ReplicaReport)>;
+pub(super) type Leaders<'a> = BTreeMap<ShardId, (StoreId, &'a ReplicaReport)>;
 
 /// What a plan is made of, beside the shards.
 #[derive(PartialEq)]
@@ -47,6 +47,7 @@ impl Manager {
                 }
             } else {
                 *self.last_move.lock() = None;
+                *self.noted.lock() = None;
                 *self.settled.lock() = None;
                 self.known.lock().clear();
             }
@@ -62,7 +63,7 @@ impl Manager {
     }
 
     /// Whether this store holds the lease of the system shard.
-    fn is_in_charge(&self) -> bool {
+    pub(super) fn is_in_charge(&self) -> bool {
         let system = self.registry.get(FIRST_SHARD);
         system.is_some_and(|replica| self.time.peek() <= replica.lease_end())
     }
@@ -100,14 +101,19 @@ impl Manager {
         }
         *self.settled.lock() = None;
         let leaders = leaders(&reports);
+        self.note_shards(&leaders).await?;
         let view = self.view(&settled.stores, &leaders, &damaged(&reports));
         let policy = Policy {
             replication_factor: factor,
             ..Policy::default()
         };
         let plan = plan_moves(&view, &policy);
-        let none = plan.is_empty();
+        let mut none = plan.is_empty();
         for planned in plan {
+            self.start(planned, &leaders).await?;
+        }
+        for planned in self.left_over(&leaders) {
+            none = false;
             self.start(planned, &leaders).await?;
         }
         self.bid_farewell(&nodes, &reports).await?;
@@ -115,6 +121,27 @@ impl Manager {
             *self.settled.lock() = Some(settled);
         }
         Ok(())
+    }
+
+    /// Replicas that do not vote although nobody is about to make them: of moves that were broken off.
+    fn left_over(&self, leaders: &Leaders<'_>) -> Vec<Planned> {
+        let moving = self.moving.lock();
+        let quiet = leaders.values().filter(|(_, leader)| {
+            leader.holds_lease && !leader.changing && !moving.contains(&leader.descriptor.id)
+        });
+        let left = quiet.flat_map(|(_, leader)| {
+            let learners = leader.descriptor.replicas.iter();
+            learners
+                .filter(|replica| !leader.voters.contains(&replica.id))
+                .map(|replica| Planned {
+                    step: Move::RemoveReplica {
+                        shard: leader.descriptor.id,
+                        from: replica.store,
+                    },
+                    reason: "it was left over by a move that did not end".to_owned(),
+                })
+        });
+        left.collect()
     }
 
     /// How all stores that answer stand, and whether any of their replicas stands otherwise than before.
@@ -323,17 +350,16 @@ impl Manager {
         }
     }
 
-    async fn next_move(&self) -> Result<u64> {
-        let known = *self.last_move.lock();
-        let last = match known {
-            Some(last) => last,
-            None => {
-                let moves = self.rows.moves().await?;
-                moves.iter().map(|row| row.number).max().unwrap_or(0)
-            }
-        };
-        *self.last_move.lock() = Some(last + 1);
-        Ok(last + 1)
+    pub(super) async fn next_move(&self) -> Result<u64> {
+        if self.last_move.lock().is_none() {
+            let moves = self.rows.moves().await?;
+            let last = moves.iter().map(|row| row.number).max().unwrap_or(0);
+            self.last_move.lock().get_or_insert(last);
+        }
+        let mut last = self.last_move.lock();
+        let next = last.unwrap_or(0) + 1;
+        *last = Some(next);
+        Ok(next)
     }
 
     /// A node that was to leave and holds nothing any more, as far as anybody knows, has left.

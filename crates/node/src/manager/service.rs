@@ -1,10 +1,12 @@
 //! What every node answers about the cluster.
 
 use super::Manager;
+use super::shards::Split;
 use super::system::Addresses;
 use super::wire::{Call, ReplicaReport, Reply, Report};
 use crate::inbox::Request;
 use crate::log_writer::Survey;
+use crate::shard_server::Failure;
 use bytes::Bytes;
 use cluster::rebalance::Move;
 use consensus::ReplicaId;
@@ -41,6 +43,19 @@ impl Manager {
             // Only members may ask for more.
             _ if from.is_none() => return Reply::Refused("this node is no member".to_owned()),
             Call::Report { since } => Ok(Reply::Report(self.report(since).await)),
+            Call::Split { at, why } => {
+                return match self.order_split(&at, &why).await {
+                    Ok(Split { shard, is_new }) => Reply::Split { shard, is_new },
+                    Err(error) => Reply::Failed(Failure::Failed(error)),
+                };
+            }
+            Call::SplitShard { shard, at, right } => {
+                return match self.split_here(shard, at, right).await {
+                    Ok(both) => Reply::Shards(both),
+                    Err(failure) => Reply::Failed(failure),
+                };
+            }
+            Call::Map => Ok(Reply::Shards(self.known_shards())),
             Call::Move(step) => self.carry_out(step).await.map(|()| Reply::Done),
         };
         result.unwrap_or_else(|error| Reply::Refused(error.to_string()))

@@ -6,9 +6,13 @@
 //! | 2                                  | the name of the next store                       |
 //! | 3 · number (8)                     | a move that was decided: [`MoveRow`]             |
 //! | 4                                  | the replication factor that has been reached     |
+//! | 5 · shard (8)                      | a shard: its descriptor                          |
+//! | 6                                  | the name of the next shard                       |
 
 use bytes::Bytes;
 use membership::service::Intent;
+use sharding::shard_map::FIRST_SHARD;
+use sharding::{ShardDescriptor, ShardId};
 use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, LockedRow, Transaction};
 use types::codec::{Reader, put_bytes, put_varint};
@@ -20,6 +24,8 @@ const NODES: u16 = 1;
 const NEXT_STORE: u16 = 2;
 const MOVES: u16 = 3;
 const FACTOR: u16 = 4;
+const SHARDS: u16 = 5;
+const NEXT_SHARD: u16 = 6;
 
 /// These rows lie in the catalog's shard, which every scope holds.
 const SYSTEM: ReadScope<'static> = ReadScope::Spans(&[]);
@@ -259,6 +265,38 @@ impl SystemRows {
         .await
     }
 
+    /// The shards as their rows say, which may be behind. In the order of their names.
+    pub(crate) async fn shards(&self) -> Result<Vec<ShardDescriptor>> {
+        self.all(SHARDS, ShardDescriptor::read).await
+    }
+
+    /// A name for a shard that no other had or will have.
+    pub(crate) async fn next_shard(&self) -> Result<ShardId> {
+        self.change(NEXT_SHARD, None, |before| {
+            let next = match before {
+                Some(bytes) => Reader::new(bytes).varint().ok_or_else(damaged)?,
+                None => FIRST_SHARD.0 + 1,
+            };
+            let mut after = Vec::new();
+            put_varint(&mut after, next + 1);
+            Ok((ShardId(next), Some(after), None))
+        })
+        .await
+    }
+
+    /// Writes the rows of these shards, but for those that are newer already.
+    pub(crate) async fn put_shards(&self, shards: &[ShardDescriptor]) -> Result<()> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut txn = self.coordinator.begin(Isolation::ReadCommitted, false);
+            match try_put_shards(&mut txn, shards).await {
+                Err(error) if error.is_retryable() && attempt < ATTEMPTS => {}
+                result => return result,
+            }
+        }
+    }
+
     pub(crate) async fn put_move(&self, planned: &MoveRow) -> Result<()> {
         let forget = planned.number.checked_sub(MOVES_KEPT);
         self.change(MOVES, Some(planned.number), |_| {
@@ -346,6 +384,27 @@ impl SystemRows {
         txn.commit().await?;
         Ok(value)
     }
+}
+
+async fn try_put_shards(txn: &mut Transaction, shards: &[ShardDescriptor]) -> Result<()> {
+    txn.begin_statement(SYSTEM).await?;
+    for shard in shards {
+        let key = key(SHARDS, Some(shard.id.0));
+        let before = match txn.lock_and_get(&key, LockMode::Update, WAIT).await? {
+            LockedRow::Unchanged(value) | LockedRow::Changed(value) => value,
+            LockedRow::Skipped => None,
+        };
+        let known = before.map(row(ShardDescriptor::read)).transpose()?;
+        if known.is_none_or(|known| known.generation < shard.generation) {
+            txn.put(key, encode(|out| shard.put(out)))?;
+        }
+    }
+    if txn.has_writes() {
+        txn.commit().await?;
+    } else {
+        txn.rollback();
+    }
+    Ok(())
 }
 
 fn key(index: u16, number: Option<u64>) -> Bytes {

@@ -2,6 +2,8 @@
 
 use super::system::{Addresses, NodeRow};
 use crate::rpc::Part;
+use crate::rpc::wire::{failure, put_failure};
+use crate::shard_server::Failure;
 use bytes::Bytes;
 use cluster::rebalance::Move;
 use sharding::{ShardDescriptor, ShardId};
@@ -12,6 +14,9 @@ const JOIN: u8 = Part::Manager as u8;
 const DIRECTORY: u8 = Part::Manager as u8 + 1;
 const REPORT: u8 = Part::Manager as u8 + 2;
 const MOVE: u8 = Part::Manager as u8 + 3;
+const SPLIT: u8 = Part::Manager as u8 + 4;
+const SPLIT_SHARD: u8 = Part::Manager as u8 + 5;
+const MAP: u8 = Part::Manager as u8 + 6;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
@@ -27,6 +32,16 @@ pub(crate) enum Call {
     Report { since: u64 },
     /// Carry out a move of a shard that the asked store leads. Answered when it is done.
     Move(Move),
+    /// The asked node is the manager: it shall see to it that a shard begins at this key.
+    Split { at: Bytes, why: String },
+    /// Split a shard that the asked store leads.
+    SplitShard {
+        shard: ShardId,
+        at: Bytes,
+        right: ShardId,
+    },
+    /// The shards as the asked node knows them.
+    Map,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +60,15 @@ pub(crate) enum Reply {
     Done,
     /// Why not.
     Refused(String),
+    /// A shard begins at the key.
+    Split {
+        shard: ShardId,
+        is_new: bool,
+    },
+    /// Some shards, or all.
+    Shards(Vec<ShardDescriptor>),
+    /// Why not, for a program.
+    Failed(Failure),
 }
 
 /// How a store stands.
@@ -110,6 +134,18 @@ impl Call {
                 put_varint(&mut out, from.map_or(0, |store| store.0));
                 put_varint(&mut out, to.map_or(0, |store| store.0));
             }
+            Call::Map => out.push(MAP),
+            Call::Split { at, why } => {
+                out.push(SPLIT);
+                put_bytes(&mut out, at);
+                put_bytes(&mut out, why.as_bytes());
+            }
+            Call::SplitShard { shard, at, right } => {
+                out.push(SPLIT_SHARD);
+                put_varint(&mut out, shard.0);
+                put_bytes(&mut out, at);
+                put_varint(&mut out, right.0);
+            }
         }
         out.into()
     }
@@ -139,6 +175,16 @@ impl Call {
                     _ => return None,
                 })
             }
+            MAP => Call::Map,
+            SPLIT => Call::Split {
+                at: reader.bytes()?,
+                why: String::from_utf8(reader.bytes()?.to_vec()).ok()?,
+            },
+            SPLIT_SHARD => Call::SplitShard {
+                shard: ShardId(reader.varint()?),
+                at: reader.bytes()?,
+                right: ShardId(reader.varint()?),
+            },
             _ => return None,
         };
         (reader.left() == 0).then_some(call)
@@ -177,6 +223,20 @@ impl Reply {
                 out.push(4);
                 put_bytes(&mut out, why.as_bytes());
             }
+            Reply::Split { shard, is_new } => {
+                out.push(5);
+                put_varint(&mut out, shard.0);
+                out.push(u8::from(*is_new));
+            }
+            Reply::Shards(shards) => {
+                out.push(6);
+                put_varint(&mut out, shards.len() as u64);
+                shards.iter().for_each(|shard| shard.put(&mut out));
+            }
+            Reply::Failed(failure) => {
+                out.push(7);
+                put_failure(&mut out, failure);
+            }
         }
         out.into()
     }
@@ -197,6 +257,15 @@ impl Reply {
             2 => Reply::Report(Report::read(&mut reader)?),
             3 => Reply::Done,
             4 => Reply::Refused(String::from_utf8(reader.bytes()?.to_vec()).ok()?),
+            5 => Reply::Split {
+                shard: ShardId(reader.varint()?),
+                is_new: reader.u8()? == 1,
+            },
+            6 => Reply::Shards(many(&mut reader, ShardDescriptor::read)?),
+            7 => {
+                let kind = reader.u8()?;
+                Reply::Failed(failure(&mut reader, kind)?)
+            }
             _ => return None,
         };
         (reader.left() == 0).then_some(reply)
@@ -346,6 +415,16 @@ mod tests {
             Call::Move(Move::RemoveReplica { shard, from }),
             Call::Move(Move::MoveReplica { shard, from, to }),
             Call::Move(Move::TransferLease { shard, to }),
+            Call::Split {
+                at: Bytes::from_static(b"m"),
+                why: "asked for".to_owned(),
+            },
+            Call::Map,
+            Call::SplitShard {
+                shard,
+                at: Bytes::from_static(b"m"),
+                right: ShardId(900),
+            },
         ] {
             assert_eq!(Call::decode(call.encode()), Some(call));
         }
@@ -388,6 +467,13 @@ mod tests {
             Reply::Report(report),
             Reply::Done,
             Reply::Refused("no".to_owned()),
+            Reply::Split {
+                shard,
+                is_new: true,
+            },
+            Reply::Shards(vec![descriptor(), descriptor()]),
+            Reply::Failed(Failure::Failed(types::Error::internal("no").hint("yes"))),
+            Reply::Failed(Failure::Unreachable(true)),
         ] {
             assert_eq!(Reply::decode(reply.encode()), Some(reply));
         }

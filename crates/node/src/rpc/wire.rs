@@ -22,6 +22,7 @@ mod request;
 mod tests;
 
 pub use answer::{Outcome, Response, Stamp, decode_answer, encode_answer};
+pub(crate) use failure::{failure, put_failure};
 pub use request::{
     Notice, Patience, Request, decode_notice, decode_request, encode_notice, encode_request,
 };

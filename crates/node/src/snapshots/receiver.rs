@@ -138,7 +138,7 @@ impl Receiver {
         let record = ReplicaRecord {
             id: replica,
             presence: Presence::Partial,
-            descriptor: descriptor.clone(),
+            descriptor,
         };
         let wanted = self.ask(|reply| Request::PrepareSnapshot {
             record,
@@ -147,11 +147,11 @@ impl Receiver {
         });
         // An earlier copy's pieces must not come between.
         self.arriving.lock().remove(&shard);
-        if !wanted.await {
+        let Some(cleared) = wanted.await else {
             return Ok(false);
-        }
+        };
         let snapshots = &self.snapshots;
-        let removed = remove_rows(&*snapshots.engine, &snapshots.env, &descriptor).await;
+        let removed = remove_rows(&*snapshots.engine, &snapshots.env, &cleared).await;
         removed.inspect_err(|error| snapshots.note_damage(error))?;
         let arriving = Arriving {
             copy,
@@ -164,10 +164,10 @@ impl Receiver {
     }
 
     /// Asks the loop; a loop that has ended wants nothing.
-    async fn ask(&self, request: impl FnOnce(oneshot::Sender<bool>) -> Request) -> bool {
+    async fn ask<T: Default>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> T {
         let (reply, answer) = oneshot::channel();
         self.snapshots
             .with_inbox(|inbox| inbox.request(request(reply)));
-        answer.await.unwrap_or(false)
+        answer.await.unwrap_or_default()
     }
 }

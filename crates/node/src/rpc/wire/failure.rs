@@ -15,7 +15,7 @@ const MISMATCH: u8 = 2;
 const UNREACHABLE: u8 = 3;
 const FAILED: u8 = 4;
 
-pub(super) fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
+pub(crate) fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
     match failure {
         Failure::Refused(Refusal::NotLeaseHolder { hint }) => {
             out.push(NOT_LEASE_HOLDER);
@@ -39,7 +39,7 @@ pub(super) fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
     }
 }
 
-pub(super) fn failure(reader: &mut Reader, kind: u8) -> Option<Failure> {
+pub(crate) fn failure(reader: &mut Reader, kind: u8) -> Option<Failure> {
     Some(match kind {
         NOT_LEASE_HOLDER => Failure::Refused(Refusal::NotLeaseHolder {
             hint: option(reader, Reader::varint)?.map(StoreId),
