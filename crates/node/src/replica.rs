@@ -527,7 +527,10 @@ impl Replica {
     /// Whether anybody waits for commits in flight.
     pub(crate) fn has_waiting(&self) -> bool {
         let state = self.state.lock();
-        !state.orphans.is_empty() || !state.readers.is_empty() || state.sequencer.in_flight() > 0
+        !state.orphans.is_empty()
+            || !state.readers.is_empty()
+            || !state.parts.is_empty()
+            || state.sequencer.in_flight() > 0
     }
 
     /// Refuses new commits from now on. With a failure, the outcome of the open ones is unknown.

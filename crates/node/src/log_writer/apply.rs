@@ -1,8 +1,8 @@
 //! The second half of a turn: what is committed is applied, in one batch with the applied positions; then
 //! leases are brought up to date and committers are told.
 //!
-//! A large commit is finished in steps (see [`crate::parts`]). When a turn has applied [`TURN_BYTES`], the rest is left for
-//! the next one.
+//! A large commit is finished in steps (see [`crate::parts`]). When a turn has applied [`TURN_BYTES`], or has taken
+//! [`TURN_TIME`], the rest is left for the next one.
 
 use super::births::{Changed, changed};
 use super::{LogWriter, Outcome};
@@ -16,6 +16,7 @@ use consensus::log_store::Applied;
 use consensus::{Finish, Position};
 use sharding::{ShardDescriptor, ShardId};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use storage::mvcc::{self, Applier};
 use storage::{Engine, WriteBatch};
 use types::Timestamp;
@@ -23,6 +24,8 @@ use types::Timestamp;
 /// Bytes of large commits that half a turn applies, about: some tens of milliseconds, a part of the time in which
 /// heartbeats must be answered.
 const TURN_BYTES: u64 = 4 << 20;
+/// The same on a slow machine.
+const TURN_TIME: Duration = Duration::from_millis(50);
 
 /// What of a shard's effects went into the batch.
 #[derive(Default)]
@@ -39,11 +42,7 @@ impl LogWriter {
             return;
         }
         let started = self.env.clock.monotonic_nanos();
-        let mut left = match self.recovering {
-            true => u64::MAX,
-            false => TURN_BYTES,
-        };
-        match self.write_applied_within(&mut left) {
+        match self.write_applied_within(started) {
             Ok(false) => {}
             Ok(true) => {
                 let took = self.env.clock.monotonic_nanos().saturating_sub(started);
@@ -61,13 +60,17 @@ impl LogWriter {
         self.finish_turn();
     }
 
-    /// Applies until nothing is left or `left` bytes are written. `false`: there was nothing to apply.
-    fn write_applied_within(&mut self, left: &mut u64) -> storage::Result<bool> {
+    /// Applies until nothing is left or it is enough for one turn. `false`: there was nothing to apply.
+    fn write_applied_within(&mut self, started_nanos: u64) -> storage::Result<bool> {
         let mut any = false;
+        let mut written = 0;
         while let Some(bytes) = self.write_applied()? {
             any = true;
-            *left = left.saturating_sub(bytes);
-            if *left == 0 {
+            written += bytes;
+            let now = self.env.clock.monotonic_nanos();
+            let took = Duration::from_nanos(now.saturating_sub(started_nanos));
+            let enough = written >= TURN_BYTES || took >= TURN_TIME;
+            if enough && !self.recovering {
                 break;
             }
         }
