@@ -25,10 +25,16 @@
 //! suspect. If it comes back all the same, at another address, it is live again and has lost no more than time:
 //! its replicas were moved by changes of members.
 //!
-//! Pure: facts and time are arguments; changes come out as [`Event`]s.
+//! Pure: facts and time are arguments; changes come out as [`Event`]s, for the caller and for whoever has
+//! subscribed. What is known is lost with the process: the cluster manager writes events down, and
+//! [`MembershipService::restore`]s states from them when it takes over.
 
 use std::collections::BTreeMap;
+use tokio::sync::broadcast;
 use types::StoreId;
+
+/// Events that a subscriber may be behind before it misses the oldest of them.
+const SUBSCRIPTION_EVENTS: usize = 256;
 
 /// What the cluster wants of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +59,21 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 7] = [
+        State::Joining,
+        State::Live,
+        State::Suspect,
+        State::Dead,
+        State::Draining,
+        State::Decommissioning,
+        State::Decommissioned,
+    ];
+
+    /// The state of this name.
+    pub fn named(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// The name in SQL, metrics and the console.
     pub fn name(self) -> &'static str {
         match self {
@@ -106,6 +127,8 @@ struct Member {
     heard_millis: u64,
     /// Another store answers at its address.
     displaced: bool,
+    /// How long it had been silent already at `heard_millis`: before this service began.
+    silent_before_millis: u64,
 }
 
 /// See the module.
@@ -113,6 +136,7 @@ struct Member {
 pub struct MembershipService {
     options: Options,
     members: BTreeMap<StoreId, Member>,
+    events: broadcast::Sender<Event>,
 }
 
 impl MembershipService {
@@ -120,7 +144,35 @@ impl MembershipService {
         MembershipService {
             options,
             members: BTreeMap::new(),
+            events: broadcast::Sender::new(SUBSCRIPTION_EVENTS),
         }
+    }
+
+    /// All changes of states from now on. Who is too slow misses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Knows a store already, as it was when somebody wrote it down: its silence goes on from there.
+    pub fn restore(&mut self, store: StoreId, intent: Intent, state: State, now_millis: u64) {
+        let member = Member {
+            intent,
+            state,
+            first_heard_millis: now_millis,
+            heard_millis: now_millis,
+            silent_before_millis: match state {
+                State::Suspect => self.options.suspect_millis,
+                State::Dead => self.options.dead_millis,
+                _ => 0,
+            },
+            displaced: false,
+        };
+        self.members.insert(store, member);
+    }
+
+    /// Forgets all, and whoever subscribed stays subscribed.
+    pub fn clear(&mut self) {
+        self.members.clear();
     }
 
     pub fn state(&self, store: StoreId) -> Option<State> {
@@ -138,6 +190,7 @@ impl MembershipService {
         };
         member.heard_millis = member.heard_millis.max(now_millis);
         member.displaced = false;
+        member.silent_before_millis = 0;
         self.update(store, now_millis)
     }
 
@@ -171,26 +224,35 @@ impl MembershipService {
             first_heard_millis: now_millis,
             heard_millis: now_millis,
             displaced: false,
+            silent_before_millis: 0,
         };
         member.state = member.state_at(now_millis, self.options);
         self.members.insert(store, member);
-        Event {
+        self.tell(Event {
             store,
             from: None,
             to: member.state,
             at_millis: now_millis,
-        }
+        })
+    }
+
+    fn tell(&self, event: Event) -> Event {
+        // Nobody need have subscribed.
+        let _ = self.events.send(event);
+        event
     }
 
     fn update(&mut self, store: StoreId, now_millis: u64) -> Option<Event> {
         let member = self.members.get_mut(&store)?;
         let (from, to) = (member.state, member.state_at(now_millis, self.options));
         member.state = to;
-        (from != to).then_some(Event {
-            store,
-            from: Some(from),
-            to,
-            at_millis: now_millis,
+        (from != to).then(|| {
+            self.tell(Event {
+                store,
+                from: Some(from),
+                to,
+                at_millis: now_millis,
+            })
         })
     }
 }
@@ -200,7 +262,7 @@ impl Member {
         if self.intent == Intent::Gone {
             return State::Decommissioned;
         }
-        let silent = now_millis.saturating_sub(self.heard_millis);
+        let silent = now_millis.saturating_sub(self.heard_millis) + self.silent_before_millis;
         // Who was asked to go and says nothing is not waited for.
         let goes = self.intent == Intent::Decommission && silent >= options.suspect_millis;
         if silent >= options.dead_millis || goes {
@@ -217,7 +279,7 @@ impl Member {
             Intent::Decommission => State::Decommissioning,
             Intent::Serve | Intent::Gone => {
                 let known = self.heard_millis.saturating_sub(self.first_heard_millis);
-                match known >= options.join_millis || self.state == State::Live {
+                match known >= options.join_millis || self.state != State::Joining {
                     true => State::Live,
                     false => State::Joining,
                 }
@@ -313,6 +375,26 @@ mod tests {
         assert_eq!(hear(&mut service, 3000, 3100), [State::Live]);
         service.tick(4500);
         assert_eq!(service.state(A), Some(State::Suspect));
+    }
+
+    #[test]
+    fn a_restored_store_is_no_news_and_goes_on_being_silent() {
+        let (b, c) = (StoreId(2), StoreId(3));
+        let mut service = MembershipService::new(options());
+        service.restore(A, Intent::Drain, State::Draining, 100);
+        service.restore(b, Intent::Serve, State::Live, 100);
+        service.restore(c, Intent::Serve, State::Dead, 100);
+        assert_eq!(service.heard(A, 200), None);
+        assert_eq!(service.heard(b, 200), None);
+        assert_eq!(service.decided(c, Intent::Serve, 200), None);
+        assert_eq!(service.state(c), Some(State::Dead));
+        let back = service.heard(c, 300).map(|event| event.to);
+        assert_eq!(back, Some(State::Live));
+        let mut events = service.subscribe();
+        service.tick(1250);
+        let told = std::iter::from_fn(|| events.try_recv().ok());
+        let told: Vec<_> = told.map(|event| (event.store, event.to)).collect();
+        assert_eq!(told, [(A, State::Suspect), (b, State::Suspect)]);
     }
 
     #[test]

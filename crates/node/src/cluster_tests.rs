@@ -531,3 +531,6 @@ async fn without_a_quorum_calls_end_with_errors_that_name_what_is_missing() {
     let found = get(&cluster.nodes[1].coordinator, "key").await;
     assert_eq!(found.expect("a read").as_deref(), Some("3"));
 }
+
+#[path = "operator_tests.rs"]
+mod operator;

@@ -6,10 +6,14 @@
 //! - `service`: the answers, on every node.
 //! - `rounds`: the cluster manager: it runs on the store that holds the system shard's lease, and fails over
 //!   with it.
+//! - `events`: what happened to the nodes, written down in order.
+//! - `operator`: what people ask for, and why it may not be done.
 //! - `status`: how all of it stands, for people.
 //! - `joining`: how a node without a name becomes a member, and finds the others again when it restarts.
 
+mod events;
 mod joining;
+mod operator;
 mod rounds;
 mod service;
 mod shards;
@@ -20,15 +24,17 @@ mod wire;
 pub use joining::{JoinError, join};
 pub use shards::Split;
 pub use status::ClusterState;
-pub use system::{Addresses, MoveRow, NodeRow};
+pub use system::{Addresses, EventRow, MoveRow, NodeRow};
 pub use wire::{ReplicaReport, Report};
 
 use crate::gateway::Gateway;
 use crate::local_shards::LocalShards;
+use crate::metrics::ManagerMetrics;
 use crate::mover::Mover;
 use crate::node_clock::NodeClock;
 use crate::registry::Registry;
-use membership::service::MembershipService;
+use events::EventLog;
+use membership::service::{Event, Intent, MembershipService};
 use parking_lot::Mutex;
 use rounds::Settled;
 use sharding::ShardId;
@@ -37,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use system::SystemRows;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast, watch};
 use txn::Coordinator;
 use types::StoreId;
 use types::env::{Env, Transport};
@@ -89,7 +95,14 @@ pub(crate) struct Manager {
     noted: Mutex<Option<BTreeMap<ShardId, u64>>>,
     /// The number of the last move; `None` until it was read.
     last_move: Mutex<Option<u64>>,
-    /// This node gives up its leases and takes no new sessions.
+    /// What has happened and what of it is written down, while this store is in charge.
+    events: Mutex<EventLog>,
+    /// Stores that have left for good, as far as this node has heard.
+    gone: Mutex<BTreeSet<StoreId>>,
+    metrics: ManagerMetrics,
+    /// What the cluster wants of this node, as far as this node has heard.
+    intent: watch::Sender<Intent>,
+    /// This node is about to stop: it gives up its leases and takes no new sessions.
     draining: AtomicBool,
     /// Something has changed: do not wait for the next round.
     wake: Notify,
@@ -129,9 +142,44 @@ impl Manager {
             moving: Mutex::default(),
             noted: Mutex::default(),
             last_move: Mutex::new(None),
+            events: Mutex::default(),
+            gone: Mutex::default(),
+            metrics: ManagerMetrics::new(),
+            intent: watch::Sender::new(Intent::Serve),
             draining: AtomicBool::new(false),
             wake: Notify::new(),
         }
+    }
+
+    /// What the cluster wants of this node.
+    pub(crate) fn intent(&self) -> watch::Receiver<Intent> {
+        self.intent.subscribe()
+    }
+
+    /// Changes of nodes' states, as this store sees them while it is in charge.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.members.lock().subscribe()
+    }
+
+    /// Stores that have left for good.
+    pub(crate) fn gone(&self) -> BTreeSet<StoreId> {
+        self.gone.lock().clone()
+    }
+
+    pub(crate) async fn events(&self) -> types::Result<Vec<EventRow>> {
+        self.rows.events().await
+    }
+
+    /// The cluster wants this of this node. Who has left does not come back.
+    fn note_intent(&self, intent: Intent) {
+        self.intent.send_if_modified(|known| {
+            let changed = *known != intent && *known != Intent::Gone;
+            if changed {
+                tracing::info!(?intent, "the cluster wants something else of this node");
+                *known = intent;
+            }
+            changed
+        });
     }
 
     fn is_open(&self) -> bool {

@@ -54,6 +54,41 @@ impl Metrics {
     }
 }
 
+/// What the cluster manager measures. All nodes have it; it moves where the manager runs.
+pub(crate) struct ManagerMetrics {
+    /// 1 while it runs on this node.
+    pub(crate) in_charge: Gauge,
+    /// One look at all nodes, and what follows from it.
+    pub(crate) round_seconds: Histogram,
+    moves_done: Counter,
+    moves_failed: Counter,
+}
+
+impl ManagerMetrics {
+    pub(crate) fn new() -> Self {
+        let moves =
+            |outcome: &'static str| counter!("phantomdb_manager_moves_total", "outcome" => outcome);
+        ManagerMetrics {
+            in_charge: gauge!("phantomdb_manager_in_charge"),
+            round_seconds: histogram!("phantomdb_manager_round_seconds"),
+            moves_done: moves("done"),
+            moves_failed: moves("failed"),
+        }
+    }
+
+    pub(crate) fn move_ended(&self, done: bool) {
+        match done {
+            true => self.moves_done.increment(1),
+            false => self.moves_failed.increment(1),
+        }
+    }
+
+    /// A node is in another state: rare, so no handle is kept.
+    pub(crate) fn state_changed(&self, to: &'static str) {
+        counter!("phantomdb_membership_changes_total", "to" => to).increment(1);
+    }
+}
+
 pub(crate) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }

@@ -13,7 +13,9 @@ use crate::liveness_record;
 use crate::local_shards::LocalShards;
 use crate::lock_manager::LockManager;
 use crate::log_writer::{self, LogWriter, Parts, WriterOptions};
-use crate::manager::{self, Addresses, ClusterState, Manager, ManagerOptions, NodeRow, Report};
+use crate::manager::{
+    self, Addresses, ClusterState, EventRow, Manager, ManagerOptions, NodeRow, Report,
+};
 use crate::metrics::Metrics;
 use crate::node_clock::NodeClock;
 use crate::observe::{LeaseView, Observer};
@@ -32,12 +34,13 @@ use membership::liveness::{self, Liveness};
 use membership::service::Intent;
 use parking_lot::Mutex;
 use sharding::{Replica, ShardDescriptor, ShardMap};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use storage::{Engine, WriteBatch};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use txn::{Coordinator, Limits, LockLimits, Shards};
 use types::env::{Env, Peer, Transport};
 use types::{Error, Result, StoreId, Timestamp};
@@ -321,7 +324,33 @@ impl Store {
         self.manager.status().await
     }
 
-    /// Has a node drained, decommissioned, or serve again. `None`: there is no such node.
+    /// What the cluster wants of this node.
+    pub fn intent(&self) -> watch::Receiver<Intent> {
+        self.manager.intent()
+    }
+
+    /// This node gives up its leases and takes no new sessions.
+    pub fn is_draining(&self) -> bool {
+        self.manager.is_draining()
+    }
+
+    /// Changes of nodes' states, as the cluster manager sees them while it runs on this store.
+    pub fn subscribe(&self) -> broadcast::Receiver<membership::service::Event> {
+        self.manager.subscribe()
+    }
+
+    /// Stores that have left the cluster for good.
+    pub fn gone(&self) -> BTreeSet<StoreId> {
+        self.manager.gone()
+    }
+
+    /// What has happened to the cluster's nodes, the oldest first.
+    pub async fn events(&self) -> Result<Vec<EventRow>> {
+        self.manager.events().await
+    }
+
+    /// Has a node drained, decommissioned, or serve again. `None`: there is no such node. An error with all
+    /// reasons if it cannot be done.
     pub async fn intend(&self, node: StoreId, intent: Intent) -> Result<Option<NodeRow>> {
         self.manager.intend(node, intent).await
     }

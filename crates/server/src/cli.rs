@@ -18,7 +18,7 @@ use std::path::PathBuf;
   phantomdb start --data ./data           a node; connect with any PostgreSQL client
   phantomdb sql                           a SQL shell on the node of this machine
   phantomdb sql -e 'SELECT version()'     one statement, then exit
-  phantomdb proxy --join db1:5452         one address in front of a cluster"
+  phantomdb proxy --join db1              one address in front of a cluster"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -38,6 +38,12 @@ pub enum Command {
     Cert(CertCommand),
     /// Run a load balancer in front of a cluster
     Proxy(Box<ProxyArgs>),
+    /// See the nodes of a cluster, drain them, remove them
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// See how a cluster stands
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Print the version
     Version,
 }
@@ -189,6 +195,87 @@ pub struct SqlArgs {
     pub file: Vec<PathBuf>,
 }
 
+/// How an operator's command reaches the cluster.
+#[derive(Clone, Debug, Args)]
+pub struct Reach {
+    /// Any node of the cluster, as a superuser
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PHANTOMDB_URL",
+        default_value = "postgres://phantom@127.0.0.1:5450/phantom"
+    )]
+    pub url: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "Examples:
+  phantomdb node ls
+  phantomdb node status 2
+  phantomdb node drain 2                  before its machine is restarted
+  phantomdb node cancel 2                 it shall serve again
+  phantomdb node decommission 2           it leaves for good
+  phantomdb node decommission 2 --no-wait --url postgres://phantom@db1:5450/phantom
+
+Exit codes: 0 it is done, or accepted with --no-wait; 1 it was refused, or no node answers; 2 wrong arguments.
+Ctrl-C while a command waits does not stop what it began; cancel does.")]
+pub enum NodeCommand {
+    /// List the nodes and what each holds
+    Ls {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show one node, what moves to and from it, and what happened to it lately
+    Status {
+        #[command(flatten)]
+        reach: Reach,
+        /// The node's number
+        #[arg(value_name = "NODE")]
+        node: u64,
+    },
+    /// Have a node give its leases and sessions away; it keeps its replicas
+    Drain(NodeAction),
+    /// Have a node give away all it holds, and leave the cluster for good; a dead one too
+    Decommission(NodeAction),
+    /// Have a node serve again that drains or is being decommissioned
+    Cancel {
+        #[command(flatten)]
+        reach: Reach,
+        /// The node's number
+        #[arg(value_name = "NODE")]
+        node: u64,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct NodeAction {
+    #[command(flatten)]
+    pub reach: Reach,
+
+    /// The node's number
+    #[arg(value_name = "NODE")]
+    pub node: u64,
+
+    /// Return once it has begun
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "Examples:
+  phantomdb cluster status
+  phantomdb cluster status --check        for scripts: exit code 3 if something is not as it should be")]
+pub enum ClusterCommand {
+    /// Show the nodes, shards that lack copies or a lease holder, what is being moved, and what happened lately
+    Status {
+        #[command(flatten)]
+        reach: Reach,
+        /// Exit with code 3 if a node is silent, or a shard lacks copies or a lease holder
+        #[arg(long)]
+        check: bool,
+    },
+}
+
 /// The folder of `phantomdb cert` if none is given.
 const DEFAULT_CERTS_DIR: &str = "certs";
 
@@ -275,9 +362,10 @@ pub struct CreateClientArgs {
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
-  phantomdb proxy --join 127.0.0.1:5452
+  phantomdb proxy --join 127.0.0.1
+  phantomdb proxy --join dns:db.example.com --certs-dir certs-proxy
   phantomdb proxy --nodes 10.0.0.1:5450,10.0.0.2:5450=3 --policy weighted
-  phantomdb proxy --join db1:5452,db2:5452 --listen 0.0.0.0:5440 --tls-cert p.crt --tls-key p.key
+  phantomdb proxy --join db1,db2:5451 --listen 0.0.0.0:5440 --tls-cert p.crt --tls-key p.key
 
 Clients connect to it as to a node. It sends each to a node that is well; when a node drains, its sessions
 are ended outside of transactions, so that they come back on another. SIGUSR1 prints a table of the nodes,
@@ -295,15 +383,20 @@ TLS:
   with the nodes' own certificate, or channel_binding=disable. Without a certificate, clients get no TLS; with
   --tls-passthrough it ends at the nodes: such sessions are not moved when a node drains.")]
 pub struct ProxyArgs {
-    /// HTTP addresses of some nodes; the others are found by them
+    /// Some nodes, as `start --join` takes them: host, host:port, `[v6]:port`, or `dns:NAME[:PORT]`; the others
+    /// are found by them. Or http://host:port, where nodes answer HTTP, for a proxy without a certificate
     #[arg(
         long,
-        value_name = "HOST:PORT",
+        value_name = "ADDRS",
         value_delimiter = ',',
         env = "PHANTOMDB_PROXY_JOIN",
         required_unless_present = "nodes"
     )]
     pub join: Vec<String>,
+
+    /// Folder with ca.crt, node.crt and node.key: to ask nodes that were started with --certs-dir
+    #[arg(long, value_name = "DIR", env = "PHANTOMDB_CERTS_DIR")]
+    pub certs_dir: Option<PathBuf>,
 
     /// SQL addresses of all nodes, each with a weight if wanted, instead of --join
     #[arg(

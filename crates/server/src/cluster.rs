@@ -11,7 +11,8 @@
 use crate::config::Config;
 use crate::discovery::lan::{Announcement, Lan};
 use crate::discovery::{Outcome, Search, World, address};
-use crate::node_list::{NodeEntry, NodeList, NodeState};
+use crate::metrics::NodeMetrics;
+use crate::node_list::{self, NodeEntry, NodeList, NodeState};
 use crate::rpc::{Identity, RpcServer, RpcTransport, Setup};
 use crate::start::StartError;
 use bytes::{Buf, Bytes};
@@ -23,14 +24,20 @@ use node::rpc::Part;
 use node::scrub::ScrubOptions;
 use node::{Addresses, ManagerOptions, Store};
 use parking_lot::Mutex;
+use sql::instance::Instance;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use storage::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use types::StoreId;
 use types::env::{BoxFuture, Env, Peer, Transport};
+
+/// Between two looks at what a node tells of itself. Gossip takes half a second to pass it on, so more often
+/// would be for nobody.
+const FACTS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first byte of a question that finds a cluster.
 const DISCOVERY: u8 = Part::Discovery as u8;
@@ -41,6 +48,8 @@ pub struct ClusterNode {
     pub directory: Arc<GossipDirectory>,
     pub addresses: Addresses,
     ears: Arc<Ears>,
+    /// As they were told first.
+    facts: NodeFacts,
     /// Announces the node for as long as it lives.
     _lan: Option<Arc<Lan>>,
 }
@@ -48,27 +57,64 @@ pub struct ClusterNode {
 impl ClusterNode {
     /// The nodes as this one knows them, for proxies.
     pub fn list(&self) -> NodeList {
-        let (directory, ears) = (Arc::clone(&self.directory), Arc::clone(&self.ears));
         let me = self.store.identity().store;
-        Arc::new(move || {
-            let connected = ears.connected();
-            let nodes = directory.nodes();
-            let entries = nodes.values().map(|facts| NodeEntry {
-                id: facts.store.0,
-                sql: facts.sql_address.clone(),
-                http: Some(facts.http_address.clone()).filter(|http| !http.is_empty()),
-                rpc: Some(facts.rpc_address.clone()),
-                state: match facts.store == me || connected.contains(&facts.store) {
-                    true => NodeState::Live,
-                    false => NodeState::Suspect,
-                },
-                draining: facts.draining,
-                sessions: facts.sessions,
-                weight: 1,
-            });
-            entries.collect()
-        })
+        node_list_of(me, Arc::clone(&self.directory), Arc::clone(&self.ears))
     }
+
+    /// Tells the others how this node is doing for as long as it lives: every now and then, and at once that it
+    /// drains.
+    pub fn tell_facts(&self, instance: Weak<Instance>) {
+        let (store, directory) = (Arc::downgrade(&self.store), Arc::clone(&self.directory));
+        let (mut facts, mut intent) = (self.facts.clone(), self.store.intent());
+        let metrics = NodeMetrics::default();
+        tokio::spawn(async move {
+            loop {
+                let (Some(store), Some(instance)) = (store.upgrade(), instance.upgrade()) else {
+                    return;
+                };
+                for left in store.gone() {
+                    directory.forget(left);
+                }
+                let report = store.report().await;
+                let leases = report.replicas.iter().filter(|r| r.holds_lease);
+                facts.leases = leases.count() as u64;
+                facts.replicas = report.replicas.len() as u64;
+                facts.used_bytes = report.used_bytes;
+                facts.draining = report.draining;
+                facts.sessions = instance.session_count() as u64;
+                directory.publish(facts.clone());
+                metrics.tell(&facts, &report);
+                drop((store, instance));
+                tokio::select! {
+                    () = tokio::time::sleep(FACTS_INTERVAL) => {}
+                    changed = intent.changed() => if changed.is_err() {
+                        return;
+                    },
+                }
+            }
+        });
+    }
+}
+
+fn node_list_of(me: StoreId, directory: Arc<GossipDirectory>, ears: Arc<Ears>) -> NodeList {
+    Arc::new(move || {
+        let connected = ears.connected();
+        let nodes = directory.nodes();
+        let entries = nodes.values().map(|facts| NodeEntry {
+            id: facts.store.0,
+            sql: facts.sql_address.clone(),
+            http: Some(facts.http_address.clone()).filter(|http| !http.is_empty()),
+            rpc: Some(facts.rpc_address.clone()),
+            state: match facts.store == me || connected.contains(&facts.store) {
+                true => NodeState::Live,
+                false => NodeState::Suspect,
+            },
+            draining: facts.draining,
+            sessions: facts.sessions,
+            weight: 1,
+        });
+        entries.collect()
+    })
 }
 
 /// What the node listens on.
@@ -203,7 +249,8 @@ pub async fn open(
         Part::Gossip as u8,
     );
     // Before the others are found: a node that has moved may be found by them only through this.
-    directory.publish(facts(identity.store, &addresses, config, env));
+    let facts = facts(identity.store, &addresses, config, env);
+    directory.publish(facts.clone());
     ears.hear(Arc::new(Taking {
         member: Member {
             cluster: identity.cluster,
@@ -213,6 +260,7 @@ pub async fn open(
         },
         store: store.peer(),
         directory: Arc::clone(&directory),
+        list: node_list_of(identity.store, Arc::clone(&directory), Arc::clone(&ears)),
     }));
     let targets = resolve(&settings.join).await;
     store
@@ -224,6 +272,7 @@ pub async fn open(
         directory,
         addresses,
         ears,
+        facts,
         _lan: lan,
     })
 }
@@ -344,6 +393,7 @@ struct Taking {
     member: Member,
     store: Arc<dyn Peer>,
     directory: Arc<GossipDirectory>,
+    list: NodeList,
 }
 
 impl Peer for Taking {
@@ -358,6 +408,9 @@ impl Peer for Taking {
     fn call(&self, from: Option<StoreId>, request: Bytes) -> BoxFuture<Bytes> {
         if Part::of(&request) != Some(Part::Discovery) {
             return self.store.call(from, request);
+        }
+        if request.first() == Some(&node_list::QUESTION) {
+            return Box::pin(std::future::ready(node_list::answer(&(self.list)())));
         }
         let Some(question) = Question::decode(&request.slice(1..)) else {
             return nothing();

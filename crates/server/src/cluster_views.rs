@@ -1,31 +1,45 @@
 //! The rows of the views in schema `phantom`.
 
+use membership::facts::{Directory, Nodes};
+use membership::gossip::GossipDirectory;
+use membership::service::Intent;
 use node::Store;
-use node::manager::{ClusterState, ReplicaReport};
+use node::manager::{ClusterState, EventRow, ReplicaReport};
 use sql::cluster::{ClusterStatus, View};
 use std::sync::{Arc, Weak};
 use types::env::BoxFuture;
 use types::{Datum, Error, Result, Row, SqlState, StoreId, Timestamp};
 
 /// Asks the nodes. It does not keep the store alive.
-pub struct ClusterViews(Weak<Store>);
+pub struct ClusterViews {
+    store: Weak<Store>,
+    directory: Arc<dyn Directory>,
+}
 
 impl ClusterViews {
-    pub fn new(store: &Arc<Store>) -> Arc<Self> {
-        Arc::new(ClusterViews(Arc::downgrade(store)))
+    pub fn new(store: &Arc<Store>, directory: &Arc<GossipDirectory>) -> Arc<Self> {
+        Arc::new(ClusterViews {
+            store: Arc::downgrade(store),
+            directory: Arc::clone(directory) as Arc<dyn Directory>,
+        })
     }
 }
 
 impl ClusterStatus for ClusterViews {
     fn rows(&self, view: View) -> BoxFuture<Result<Vec<Row>>> {
-        let store = self.0.upgrade();
+        let store = self.store.upgrade();
+        let facts = self.directory.nodes();
         Box::pin(async move {
             let store = store.ok_or_else(|| {
                 Error::new(SqlState::CANNOT_CONNECT_NOW, "the node is shutting down")
             })?;
+            if view == View::Events {
+                return Ok(events(&store.events().await?));
+            }
             let state = store.cluster_state().await?;
             Ok(match view {
-                View::Nodes => nodes(&state),
+                View::Events => Vec::new(),
+                View::Nodes => nodes(&state, &facts),
                 View::Shards => shards(&state),
                 View::Replicas => replicas(&state),
                 View::Leases => leases(&state),
@@ -40,9 +54,24 @@ fn all(state: &ClusterState) -> impl Iterator<Item = (StoreId, &ReplicaReport)> 
     reports.flat_map(|(store, report)| report.replicas.iter().map(|replica| (*store, replica)))
 }
 
-fn nodes(state: &ClusterState) -> Vec<Row> {
+fn events(events: &[EventRow]) -> Vec<Row> {
+    let rows = events.iter().map(|event| {
+        vec![
+            number(event.number),
+            instant(event.at),
+            number(event.store),
+            text(&event.event),
+            text(&event.detail),
+        ]
+    });
+    rows.collect()
+}
+
+fn nodes(state: &ClusterState, facts: &Nodes) -> Vec<Row> {
     let rows = state.nodes.iter().map(|(node, now)| {
         let report = state.reports.get(&node.store);
+        // Hearsay, so of nodes that answer only.
+        let facts = report.and_then(|_| facts.get(&node.store));
         let count = |keep: fn(&&ReplicaReport) -> bool| match report {
             Some(report) => number(report.replicas.iter().filter(keep).count() as u64),
             None => Datum::Null,
@@ -58,6 +87,14 @@ fn nodes(state: &ClusterState) -> Vec<Row> {
             count(|_| true),
             count(|replica| replica.holds_lease),
             report.map_or(Datum::Null, |report| number(report.used_bytes)),
+            facts.map_or(Datum::Null, |facts| number(facts.sessions)),
+            text(match node.intent {
+                Intent::Serve => "serve",
+                Intent::Drain => "drain",
+                Intent::Decommission => "decommission",
+                Intent::Gone => "gone",
+            }),
+            Datum::Bool(state.manager == Some(node.store)),
         ]
     });
     rows.collect()

@@ -23,6 +23,8 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod node_list;
+pub mod operate;
+pub mod phase;
 pub mod proxy;
 pub mod rpc;
 pub mod shell;

@@ -1,5 +1,6 @@
 //! Accepts SQL connections and, when the node stops, drains them.
 
+use crate::phase::Phase;
 use crate::wire::{WireServer, connection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +18,22 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `draining` turns true, then lets running statements finish, within a bound.
+/// Serves until the node stops, then lets running statements finish, within a bound. While the node leaves its
+/// clients, new ones are told so.
 pub async fn serve(
     listener: TcpListener,
     server: Arc<WireServer>,
-    mut draining: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     let sockets = Arc::new(Semaphore::new(
         server.slots.available_permits() + SPARE_SOCKETS,
     ));
     let mut connections = JoinSet::new();
-    let each = draining.clone();
+    let each = phase.clone();
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = draining.wait_for(|draining| *draining) => break,
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
@@ -50,9 +52,13 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        let (server, draining) = (Arc::clone(&server), each.clone());
+        let (server, phase) = (Arc::clone(&server), each.clone());
+        let now = *phase.borrow();
         connections.spawn(async move {
-            connection::serve(stream, Some(peer), server, draining).await;
+            match now {
+                Phase::Serving => connection::serve(stream, Some(peer), server, phase).await,
+                leaving => connection::turn_away(stream, &server, leaving).await,
+            }
             drop(socket);
         });
     }
@@ -67,7 +73,7 @@ pub async fn serve(
                     if let Ok(socket) = Arc::clone(&sockets).try_acquire_owned() {
                         let server = Arc::clone(&server);
                         tokio::spawn(async move {
-                            connection::turn_away(stream, &server).await;
+                            connection::turn_away(stream, &server, Phase::Stopping).await;
                             drop(socket);
                         });
                     }

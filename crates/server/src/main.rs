@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Command::Sql(args) => server::shell::run(&args),
         Command::Cert(command) => server::cert::run(&command),
         Command::Proxy(args) => server::proxy::run(&args),
+        Command::Node(command) => server::operate::node(&command),
+        Command::Cluster(command) => server::operate::cluster(&command),
     };
     result.unwrap_or_else(|error| {
         eprintln!("phantomdb: {error}");

@@ -1,7 +1,12 @@
 //! Metrics of the process and of its connections, in Prometheus' text form.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use membership::facts::NodeFacts;
+use membership::service::State;
+use metrics::{
+    Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use node::manager::Report;
 use std::time::Instant;
 
 /// Bounds of duration histograms, in seconds: from a cached point read to a long report.
@@ -71,6 +76,79 @@ pub struct OpenConnection<'a>(&'a WireMetrics);
 impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
         self.0.open.decrement(1.0);
+    }
+}
+
+/// How a node stands in its cluster, as it tells the others.
+pub struct NodeMetrics {
+    replicas: Gauge,
+    leading: Gauge,
+    leases: Gauge,
+    draining: Gauge,
+    store_bytes: Gauge,
+    /// By state; of a node where the cluster manager runs.
+    nodes: Vec<(State, Gauge)>,
+}
+
+impl Default for NodeMetrics {
+    fn default() -> Self {
+        describe_gauge!("phantomdb_raft_replicas", "Replicas on this node");
+        describe_gauge!("phantomdb_raft_leaders", "Raft groups that this node leads");
+        describe_gauge!("phantomdb_leases", "Shards whose lease this node holds");
+        describe_gauge!(
+            "phantomdb_node_draining",
+            "1 while the node gives leases and sessions away"
+        );
+        describe_gauge!("phantomdb_store_bytes", "Bytes of the store on disk");
+        describe_gauge!(
+            "phantomdb_membership_nodes",
+            "Nodes of the cluster by state; 0 where the cluster manager does not run"
+        );
+        describe_counter!(
+            "phantomdb_membership_changes_total",
+            "Changes of nodes' states, counted where the cluster manager runs"
+        );
+        describe_gauge!(
+            "phantomdb_manager_in_charge",
+            "1 while the cluster manager runs on this node"
+        );
+        describe_counter!(
+            "phantomdb_manager_moves_total",
+            "Moves of replicas and leases that have ended"
+        );
+        describe_histogram!(
+            "phantomdb_manager_round_seconds",
+            "Rounds of the cluster manager"
+        );
+        let nodes = State::ALL.map(|state| {
+            (
+                state,
+                gauge!("phantomdb_membership_nodes", "state" => state.name()),
+            )
+        });
+        NodeMetrics {
+            replicas: gauge!("phantomdb_raft_replicas"),
+            leading: gauge!("phantomdb_raft_leaders"),
+            leases: gauge!("phantomdb_leases"),
+            draining: gauge!("phantomdb_node_draining"),
+            store_bytes: gauge!("phantomdb_store_bytes"),
+            nodes: nodes.into(),
+        }
+    }
+}
+
+impl NodeMetrics {
+    pub fn tell(&self, facts: &NodeFacts, report: &Report) {
+        self.replicas.set(facts.replicas as f64);
+        let leading = report.replicas.iter().filter(|replica| replica.leads);
+        self.leading.set(leading.count() as f64);
+        self.leases.set(facts.leases as f64);
+        self.draining.set(f64::from(u8::from(facts.draining)));
+        self.store_bytes.set(facts.used_bytes as f64);
+        for (state, gauge) in &self.nodes {
+            let nodes = report.judged.iter().filter(|(_, judged)| judged == state);
+            gauge.set(nodes.count() as f64);
+        }
     }
 }
 

@@ -1,12 +1,28 @@
-//! The nodes of a cluster as one of them tells them: what `GET /nodes` answers, and what a proxy reads there.
+//! The nodes of a cluster as one of them tells them, to proxies that ask where nodes talk to each other
+//! ([`question`]), and by `GET /nodes`.
 //!
 //! ```json
 //! [{"id": 1, "sql": "10.0.0.1:5450", "http": "10.0.0.1:5452", "rpc": "10.0.0.1:5451",
 //!   "state": "live", "draining": false, "sessions": 3, "weight": 1}]
 //! ```
 
+use bytes::Bytes;
+use node::rpc::Part;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// The kind of the call, among those of [`Part::Discovery`].
+pub const QUESTION: u8 = Part::Discovery as u8 + 1;
+
+/// What is asked of a node by its RPC address. Whoever may connect may ask.
+pub fn question() -> Bytes {
+    Bytes::from_static(&[QUESTION])
+}
+
+/// The answer: JSON; empty if that cannot be made.
+pub fn answer(nodes: &[NodeEntry]) -> Bytes {
+    serde_json::to_vec(nodes).unwrap_or_default().into()
+}
 
 /// Asked for the nodes each time somebody wants them.
 pub type NodeList = Arc<dyn Fn() -> Vec<NodeEntry> + Send + Sync>;

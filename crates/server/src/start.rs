@@ -15,8 +15,10 @@ use crate::http::{self, Pages, Readiness};
 use crate::listener;
 use crate::metrics::{self, ProcessMetrics, WireMetrics};
 use crate::node_list::NodeList;
+use crate::phase::{self, Phase};
 use crate::tls::{Tls, TlsError};
 use crate::wire::{WireServer, is_loopback};
+use membership::service::Intent;
 use metrics_exporter_prometheus::PrometheusHandle;
 use node::Store;
 use sql::instance::{Instance, InstanceOptions};
@@ -161,8 +163,12 @@ async fn run_node(config: Config) -> Result<(), StartError> {
         metrics: WireMetrics::default(),
     });
     let (drain, draining) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let phase = Arc::new(phase);
+    tokio::spawn(follow_intent(store.intent(), Arc::clone(&phase)));
+    node.tell_facts(Arc::downgrade(&instance));
     let http = http_listener.map(|listener| {
-        let ready = readiness(&store, draining.clone());
+        let ready = readiness(&store, phases.clone());
         let nodes = node.list();
         serve_http(
             listener,
@@ -173,18 +179,16 @@ async fn run_node(config: Config) -> Result<(), StartError> {
             draining.clone(),
         )
     });
-    let sql = tokio::spawn(listener::serve(sql_listener, server, draining));
-    let removed = tokio::spawn(store.take_part(node.addresses.clone()));
+    let sql = tokio::spawn(listener::serve(sql_listener, server, phases));
+    let registered = tokio::spawn(store.take_part(node.addresses.clone()));
     announce(sql_addr, http_addr);
 
     let failed = tokio::select! {
         () = stop.received() => None,
-        error = store_failure(&store) => Some(error),
-        () = removed_from_cluster(removed) => Some(types::Error::new(
-            types::SqlState::ADMIN_SHUTDOWN,
-            "this node was removed from its cluster for good",
-        )),
+        error = store_failure(&store) => Some(StartError::StoreFailed(error)),
+        why = left_cluster(registered, store.intent()) => why,
     };
+    let _ = phase.send(Phase::Stopping);
     let _ = drain.send(true);
     // So that nobody has to notice that this node is gone.
     let _ = tokio::time::timeout(LEASES_TIMEOUT, store.give_up_leases()).await;
@@ -200,7 +204,18 @@ async fn run_node(config: Config) -> Result<(), StartError> {
     let _ = end_rpc.send(true);
     match failed {
         None => Ok(()),
-        Some(error) => Err(StartError::StoreFailed(error)),
+        Some(error) => Err(error),
+    }
+}
+
+/// Sessions follow what the cluster wants of the node.
+async fn follow_intent(mut intent: watch::Receiver<Intent>, phase: Arc<watch::Sender<Phase>>) {
+    loop {
+        let wanted = *intent.borrow_and_update();
+        phase::leave(&phase, wanted != Intent::Serve);
+        if intent.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -283,7 +298,9 @@ async fn open(
         match opened {
             Ok(instance) => {
                 // Only here, so it is not set already.
-                let _ = instance.cluster.set(ClusterViews::new(&node.store));
+                let _ = instance
+                    .cluster
+                    .set(ClusterViews::new(&node.store, &node.directory));
                 let _ = instance.cluster_actions.set(Actions::new(&node.store));
                 return Ok((node, instance));
             }
@@ -307,12 +324,31 @@ fn is_temporary(error: &types::Error) -> bool {
         )
 }
 
-/// Completes when the cluster has removed this node for good.
-async fn removed_from_cluster(registered: tokio::task::JoinHandle<bool>) {
+/// Completes when the cluster has removed this node for good. It was there when that happened: that is how it should
+/// end. It comes back after that: an error.
+async fn left_cluster(
+    registered: tokio::task::JoinHandle<bool>,
+    mut intent: watch::Receiver<Intent>,
+) -> Option<StartError> {
     match registered.await {
-        Ok(false) => {}
-        _ => std::future::pending().await,
+        Ok(true) => {
+            if intent
+                .wait_for(|intent| *intent == Intent::Gone)
+                .await
+                .is_ok()
+            {
+                eprintln!("this node has left its cluster for good: the others have its data");
+                return None;
+            }
+        }
+        Ok(false) => {
+            let why = "this node was removed from its cluster for good: the others have its data. To use the \
+                       machine again, start with an empty data folder";
+            return Some(StartError::Cluster(why.to_owned()));
+        }
+        Err(_) => {}
     }
+    std::future::pending().await
 }
 
 /// The port for other nodes. If nobody asked for one, another will do when it is taken: nodes tell each other
@@ -353,16 +389,17 @@ fn serve_http(
     })
 }
 
-fn readiness(store: &Arc<Store>, draining: watch::Receiver<bool>) -> Readiness {
+fn readiness(store: &Arc<Store>, phase: watch::Receiver<Phase>) -> Readiness {
     let failed = store.failed();
     Arc::new(move || {
         if let Some(error) = &*failed.borrow() {
             return Err(error.to_string());
         }
-        if *draining.borrow() {
-            return Err("stopping".to_string());
+        match *phase.borrow() {
+            Phase::Serving => Ok(()),
+            Phase::Leaving => Err("draining".to_string()),
+            Phase::Stopping => Err("stopping".to_string()),
         }
-        Ok(())
     })
 }
 

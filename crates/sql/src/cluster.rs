@@ -34,15 +34,18 @@ pub enum View {
     Leases,
     /// What the cluster manager has decided, and why.
     Moves,
+    /// What has happened to nodes.
+    Events,
 }
 
 impl View {
-    const ALL: [View; 5] = [
+    const ALL: [View; 6] = [
         View::Nodes,
         View::Shards,
         View::Replicas,
         View::Leases,
         View::Moves,
+        View::Events,
     ];
 
     pub fn name(self) -> &'static str {
@@ -52,6 +55,7 @@ impl View {
             View::Replicas => "replicas",
             View::Leases => "leases",
             View::Moves => "moves",
+            View::Events => "events",
         }
     }
 
@@ -69,6 +73,9 @@ impl View {
                 ("replicas", Int8),
                 ("leases", Int8),
                 ("used_bytes", Int8),
+                ("sessions", Int8),
+                ("wanted", Text),
+                ("manages", Bool),
             ],
             View::Shards => vec![
                 ("id", Int8),
@@ -97,6 +104,13 @@ impl View {
                 ("state", Text),
                 ("begun", TimestampTz),
                 ("ended", TimestampTz),
+            ],
+            View::Events => vec![
+                ("id", Int8),
+                ("time", TimestampTz),
+                ("node", Int8),
+                ("event", Text),
+                ("detail", Text),
             ],
         }
     }

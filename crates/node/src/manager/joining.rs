@@ -143,7 +143,10 @@ impl Manager {
     pub(crate) async fn register(self: Arc<Self>, addresses: Addresses) -> bool {
         while self.is_open() {
             match self.rows.register(self.identity.store, &addresses).await {
-                Ok(Some(row)) => return row.intent != Intent::Gone,
+                Ok(Some(row)) => {
+                    self.note_intent(row.intent);
+                    return row.intent != Intent::Gone;
+                }
                 Ok(None) => return false,
                 Err(error) => {
                     tracing::debug!(%error, "the node's addresses are not registered yet");

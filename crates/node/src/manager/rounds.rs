@@ -3,12 +3,13 @@
 use super::Manager;
 use super::system::{MoveRow, NodeRow};
 use super::wire::{Call, ReplicaReport, Reply, Report};
+use crate::metrics::seconds;
 use cluster::rebalance::{Move, Planned, Policy, plan_moves};
 use cluster::view::{ClusterView, ShardView, StoreState, StoreView};
 use futures::future::{Either, join_all, select};
 use membership::service::{Intent, State};
-use sharding::ShardId;
 use sharding::shard_map::FIRST_SHARD;
+use sharding::{ShardId, ShardMap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,20 +42,27 @@ impl Manager {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut rounds = 0u32;
         while self.is_open() {
-            if self.is_in_charge() {
+            let in_charge = self.is_in_charge();
+            self.metrics.in_charge.set(f64::from(u8::from(in_charge)));
+            if in_charge {
+                let began = self.env.clock.monotonic_nanos();
                 if let Err(error) = self.round().await {
                     tracing::debug!(%error, "a round of the cluster manager failed");
                 }
+                let took = self.env.clock.monotonic_nanos().saturating_sub(began);
+                self.metrics.round_seconds.record(seconds(took));
             } else {
                 *self.last_move.lock() = None;
                 *self.noted.lock() = None;
                 *self.settled.lock() = None;
                 self.known.lock().clear();
+                self.hand_over_events();
             }
             if rounds.is_multiple_of(REFRESH_ROUNDS)
                 && let Ok(nodes) = self.rows.nodes().await
             {
                 self.meet(&nodes);
+                self.hear_of_own_intent(&nodes);
             }
             rounds = rounds.wrapping_add(1);
             let woken = pin!(self.wake.notified());
@@ -66,6 +74,13 @@ impl Manager {
     pub(super) fn is_in_charge(&self) -> bool {
         let system = self.registry.get(FIRST_SHARD);
         system.is_some_and(|replica| self.time.peek() <= replica.lease_end())
+    }
+
+    fn hear_of_own_intent(&self, nodes: &[NodeRow]) {
+        let own = nodes.iter().find(|node| node.store == self.identity.store);
+        if let Some(own) = own {
+            self.note_intent(own.intent);
+        }
     }
 
     /// Learns the addresses of other nodes, and remembers them for the next start.
@@ -90,8 +105,11 @@ impl Manager {
     async fn round(self: &Arc<Self>) -> Result<()> {
         let nodes = self.rows.nodes().await?;
         self.meet(&nodes);
+        self.hear_of_own_intent(&nodes);
+        self.recall(&nodes).await?;
         let (reports, news) = self.hear(&nodes).await;
         let states = self.judge(&nodes, &reports);
+        self.write_events().await;
         let stores = self.stores(&nodes, &reports, &states);
         let factor = self.factor(&stores).await?;
         let settled = Settled { factor, stores };
@@ -102,13 +120,17 @@ impl Manager {
         *self.settled.lock() = None;
         let leaders = leaders(&reports);
         self.note_shards(&leaders).await?;
+        let holders = leaders.values().filter(|(_, replica)| replica.holds_lease);
+        self.note_drained(&nodes, &holders.map(|(store, _)| *store).collect());
+        self.write_events().await;
         let view = self.view(&settled.stores, &leaders, &damaged(&reports));
         let policy = Policy {
             replication_factor: factor,
             ..Policy::default()
         };
         let plan = plan_moves(&view, &policy);
-        let mut none = plan.is_empty();
+        // A shard that was being moved had no say in the plan.
+        let mut none = plan.is_empty() && !view.shards.iter().any(|shard| shard.changing);
         for planned in plan {
             self.start(planned, &leaders).await?;
         }
@@ -116,7 +138,7 @@ impl Manager {
             none = false;
             self.start(planned, &leaders).await?;
         }
-        self.bid_farewell(&nodes, &reports).await?;
+        self.bid_farewell(&nodes, &reports, &leaders).await?;
         if none {
             *self.settled.lock() = Some(settled);
         }
@@ -153,7 +175,7 @@ impl Manager {
                 .map(|(store, report)| (*store, report.revision))
                 .collect()
         };
-        let answers = self.reports(nodes, &revisions).await;
+        let answers = self.reports(nodes, &revisions, true).await;
         let mut known = self.known.lock();
         let mut news = known.keys().any(|store| !answers.contains_key(store));
         known.retain(|store, _| answers.contains_key(store));
@@ -164,11 +186,13 @@ impl Manager {
         (known.clone(), news)
     }
 
-    /// Asks all stores, each for what has changed since a revision.
+    /// Asks all stores, each for what has changed since a revision. `tell`: this store is in charge, and tells
+    /// each what is wanted of it.
     pub(super) async fn reports(
         &self,
         nodes: &[NodeRow],
         since: &BTreeMap<StoreId, u64>,
+        tell: bool,
     ) -> BTreeMap<StoreId, Report> {
         let asked = nodes.iter().filter(|node| node.intent != Intent::Gone);
         let asked = asked.map(|node| async {
@@ -176,17 +200,22 @@ impl Manager {
             if node.store == self.identity.store {
                 return Some((node.store, self.report(since).await));
             }
-            let call = Call::Report { since }.encode();
-            let call = self.transport.call(node.store, call);
-            match select(call, self.env.clock.sleep(REPORT_PATIENCE)).await {
-                Either::Left((Ok(answer), _)) => match Reply::decode(answer) {
-                    Some(Reply::Report(report)) => Some((node.store, report)),
-                    _ => None,
-                },
-                _ => None,
-            }
+            let intent = tell.then_some(node.intent);
+            let report = self.ask(node.store, Call::Report { since, intent }).await?;
+            Some((node.store, report))
         });
         join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    async fn ask(&self, store: StoreId, call: Call) -> Option<Report> {
+        let call = self.transport.call(store, call.encode());
+        match select(call, self.env.clock.sleep(REPORT_PATIENCE)).await {
+            Either::Left((Ok(answer), _)) => match Reply::decode(answer) {
+                Some(Reply::Report(report)) => Some(report),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     fn judge(&self, nodes: &[NodeRow], reports: &Reports) -> BTreeMap<StoreId, State> {
@@ -204,10 +233,7 @@ impl Manager {
             events.extend(members.displaced(store, now));
         }
         events.extend(members.tick(now));
-        for event in events {
-            let from = event.from.map_or("unknown", State::name);
-            tracing::info!(store = %event.store, from, to = event.to.name(), "a node changed its state");
-        }
+        self.note_changes(&events, nodes);
         members.states().collect()
     }
 
@@ -316,6 +342,7 @@ impl Manager {
             manager.moving.lock().remove(&shard);
             row.state = result.err().unwrap_or_else(|| "done".to_owned());
             row.ended = Some(manager.time.now());
+            manager.metrics.move_ended(row.state == "done");
             tracing::info!(
                 shard = shard.0,
                 what = row.what,
@@ -362,19 +389,50 @@ impl Manager {
         Ok(next)
     }
 
-    /// A node that was to leave and holds nothing any more, as far as anybody knows, has left.
-    async fn bid_farewell(&self, nodes: &[NodeRow], reports: &Reports) -> Result<()> {
+    /// A node that was to leave and holds nothing any more has left. Whether it holds nothing is known only if every
+    /// shard has a leader that says so, no replica says otherwise, and none is being moved.
+    async fn bid_farewell(
+        &self,
+        nodes: &[NodeRow],
+        reports: &Reports,
+        leaders: &Leaders<'_>,
+    ) -> Result<()> {
+        let leaving = nodes
+            .iter()
+            .filter(|node| node.intent == Intent::Decommission);
+        let leaving: Vec<StoreId> = leaving.map(|node| node.store).collect();
+        let moving = !self.moving.lock().is_empty();
+        if leaving.is_empty() || moving || !are_all_settled(leaders) {
+            return Ok(());
+        }
         let replicas = reports.values().flat_map(|report| &report.replicas);
         let holders = replicas.flat_map(|replica| &replica.descriptor.replicas);
         let holders: BTreeSet<StoreId> = holders.map(|replica| replica.store).collect();
-        for node in nodes {
-            let holds = holders.is_empty() || holders.contains(&node.store);
-            if node.intent == Intent::Decommission && !holds {
-                self.rows.intend(node.store, Intent::Gone).await?;
+        for store in leaving {
+            if holders.contains(&store) {
+                continue;
             }
+            self.rows.intend(store, Intent::Gone).await?;
+            // So that it need not find out by itself. It may not run at all.
+            let intent = Some(Intent::Gone);
+            if store == self.identity.store {
+                self.note_intent(Intent::Gone);
+            } else {
+                self.ask(store, Call::Report { since: 0, intent }).await;
+            }
+            self.wake.notify_one();
         }
         Ok(())
     }
+}
+
+/// Whether the leaders' shards are all that there are, and no members are being changed.
+fn are_all_settled(leaders: &Leaders<'_>) -> bool {
+    let shards = leaders
+        .values()
+        .map(|(_, leader)| leader.descriptor.clone());
+    let whole = ShardMap::new(shards.collect()).is_ok();
+    whole && leaders.values().all(|(_, leader)| !leader.changing)
 }
 
 /// The leader of every shard that has one, by the highest term.

@@ -13,6 +13,7 @@ use consensus::ReplicaId;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::stream::{self, StreamExt};
+use membership::service::Intent;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,7 +43,12 @@ impl Manager {
             Call::Directory => self.directory().await,
             // Only members may ask for more.
             _ if from.is_none() => return Reply::Refused("this node is no member".to_owned()),
-            Call::Report { since } => Ok(Reply::Report(self.report(since).await)),
+            Call::Report { since, intent } => {
+                if let Some(intent) = intent {
+                    self.note_intent(intent);
+                }
+                Ok(Reply::Report(self.report(since).await))
+            }
             Call::Split { at, why } => {
                 return match self.order_split(&at, &why).await {
                     Ok(Split { shard, is_new }) => Reply::Split { shard, is_new },
@@ -111,13 +117,22 @@ impl Manager {
         });
         Report {
             store: self.identity.store.0,
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.is_draining(),
+            judged: match self.is_in_charge() {
+                true => self.members.lock().states().collect(),
+                false => Vec::new(),
+            },
             used_bytes: self.shards.engine.disk_bytes(),
             revision: survey.revision,
             complete: survey.complete,
             replicas: survey.replicas,
             gone: survey.gone,
         }
+    }
+
+    /// It takes no new sessions.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) || *self.intent.borrow() != Intent::Serve
     }
 
     pub(super) async fn carry_out(&self, step: Move) -> Result<()> {

@@ -14,16 +14,31 @@ pub struct ClusterState {
     /// Of the stores that have answered.
     pub reports: BTreeMap<StoreId, Report>,
     pub moves: Vec<MoveRow>,
+    /// Who is in charge, if anybody has said so.
+    pub manager: Option<StoreId>,
 }
 
 impl Manager {
     /// Asks everybody now.
     pub(crate) async fn status(&self) -> Result<ClusterState> {
         let nodes = self.rows.nodes().await?;
-        let reports = self.reports(&nodes, &BTreeMap::new()).await;
+        let reports = self.reports(&nodes, &BTreeMap::new(), false).await;
+        let manager = reports.iter().find(|(_, report)| !report.judged.is_empty());
+        let judged: BTreeMap<StoreId, State> = manager
+            .into_iter()
+            .flat_map(|(_, report)| report.judged.iter().copied())
+            .collect();
         let state = |node: &NodeRow| {
             let heard = reports.contains_key(&node.store);
             match node.intent {
+                // Decided since the manager's last round.
+                Intent::Drain if heard => State::Draining,
+                Intent::Decommission if heard => State::Decommissioning,
+                Intent::Serve | Intent::Drain | Intent::Decommission
+                    if judged.contains_key(&node.store) =>
+                {
+                    judged[&node.store]
+                }
                 Intent::Gone => State::Decommissioned,
                 // How long it has been silent is the manager's to know.
                 _ if !heard => State::Suspect,
@@ -32,6 +47,7 @@ impl Manager {
                 Intent::Decommission => State::Decommissioning,
             }
         };
+        let manager = manager.map(|(store, _)| *store);
         let nodes = nodes.into_iter().map(|node| {
             let state = state(&node);
             (node, state)
@@ -39,14 +55,8 @@ impl Manager {
         Ok(ClusterState {
             nodes: nodes.collect(),
             reports,
+            manager,
             moves: self.rows.moves().await?,
         })
-    }
-
-    /// Says what the cluster wants of a node; the manager sees to it. `None`: there is no such node.
-    pub(crate) async fn intend(&self, store: StoreId, intent: Intent) -> Result<Option<NodeRow>> {
-        let row = self.rows.intend(store, intent).await?;
-        self.wake.notify_one();
-        Ok(row)
     }
 }

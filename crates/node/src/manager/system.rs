@@ -8,6 +8,7 @@
 //! | 4                                  | the replication factor that has been reached     |
 //! | 5 · shard (8)                      | a shard: its descriptor                          |
 //! | 6                                  | the name of the next shard                       |
+//! | 7 · number (8)                     | something that happened: [`EventRow`]            |
 
 use bytes::Bytes;
 use membership::service::Intent;
@@ -26,6 +27,7 @@ const MOVES: u16 = 3;
 const FACTOR: u16 = 4;
 const SHARDS: u16 = 5;
 const NEXT_SHARD: u16 = 6;
+const EVENTS: u16 = 7;
 
 /// These rows lie in the catalog's shard, which every scope holds.
 const SYSTEM: ReadScope<'static> = ReadScope::Spans(&[]);
@@ -38,6 +40,8 @@ const PAGE_ROWS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 /// Moves that are remembered; older ones go.
 pub(crate) const MOVES_KEPT: u64 = 1000;
+/// Events that are remembered; older ones go.
+pub(crate) const EVENTS_KEPT: u64 = 1000;
 
 const WAIT: WaitPolicy = WaitPolicy::Wait {
     deadline_nanos: None,
@@ -91,28 +95,36 @@ impl Addresses {
     }
 }
 
+pub(crate) fn intent_number(intent: Intent) -> u8 {
+    match intent {
+        Intent::Serve => 0,
+        Intent::Drain => 1,
+        Intent::Decommission => 2,
+        Intent::Gone => 3,
+    }
+}
+
+pub(crate) fn intent_of(number: u8) -> Option<Intent> {
+    let all = [
+        Intent::Serve,
+        Intent::Drain,
+        Intent::Decommission,
+        Intent::Gone,
+    ];
+    all.get(usize::from(number)).copied()
+}
+
 impl NodeRow {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.store.0);
-        out.push(match self.intent {
-            Intent::Serve => 0,
-            Intent::Drain => 1,
-            Intent::Decommission => 2,
-            Intent::Gone => 3,
-        });
+        out.push(intent_number(self.intent));
         self.addresses.put(out);
     }
 
     pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
         Some(NodeRow {
             store: StoreId(reader.varint()?),
-            intent: match reader.u8()? {
-                0 => Intent::Serve,
-                1 => Intent::Drain,
-                2 => Intent::Decommission,
-                3 => Intent::Gone,
-                _ => return None,
-            },
+            intent: intent_of(reader.u8()?)?,
             addresses: Addresses::read(reader)?,
         })
     }
@@ -160,6 +172,40 @@ impl MoveRow {
     }
 }
 
+/// Something that happened to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    pub number: u64,
+    pub at: Timestamp,
+    pub store: u64,
+    /// The name of the state that the node is in now, or what else happened.
+    pub event: String,
+    pub detail: String,
+}
+
+impl EventRow {
+    fn put(&self, out: &mut Vec<u8>) {
+        for number in [self.number, self.at.0, self.store] {
+            put_varint(out, number);
+        }
+        for text in [&self.event, &self.detail] {
+            put_bytes(out, text.as_bytes());
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let (number, at, store) = (reader.varint()?, reader.varint()?, reader.varint()?);
+        let mut text = || String::from_utf8(reader.bytes()?.to_vec()).ok();
+        Some(EventRow {
+            number,
+            at: Timestamp(at),
+            store,
+            event: text()?,
+            detail: text()?,
+        })
+    }
+}
+
 /// The rows, through any node's gateway.
 #[derive(Clone)]
 pub(crate) struct SystemRows {
@@ -177,6 +223,10 @@ impl SystemRows {
 
     pub(crate) async fn moves(&self) -> Result<Vec<MoveRow>> {
         self.all(MOVES, MoveRow::read).await
+    }
+
+    pub(crate) async fn events(&self) -> Result<Vec<EventRow>> {
+        self.all(EVENTS, EventRow::read).await
     }
 
     /// Admits a node: gives it a name that no other had or will have.
@@ -305,6 +355,17 @@ impl SystemRows {
         .await?;
         match forget {
             Some(old) => self.delete(MOVES, old).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn put_event(&self, event: &EventRow) -> Result<()> {
+        self.change(EVENTS, Some(event.number), |_| {
+            Ok(((), Some(encode(|out| event.put(out))), None))
+        })
+        .await?;
+        match event.number.checked_sub(EVENTS_KEPT) {
+            Some(old) => self.delete(EVENTS, old).await,
             None => Ok(()),
         }
     }

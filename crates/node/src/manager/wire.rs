@@ -1,11 +1,12 @@
 //! What nodes ask each other beside data: to be let in, how their shards stand, to move one.
 
-use super::system::{Addresses, NodeRow};
+use super::system::{Addresses, NodeRow, intent_number, intent_of};
 use crate::rpc::Part;
 use crate::rpc::wire::{failure, put_failure};
 use crate::shard_server::Failure;
 use bytes::Bytes;
 use cluster::rebalance::Move;
+use membership::service::{Intent, State};
 use sharding::{ShardDescriptor, ShardId};
 use types::StoreId;
 use types::codec::{Reader, put_bytes, put_varint};
@@ -28,8 +29,9 @@ pub(crate) enum Call {
     },
     /// Who belongs to the cluster, and the shards as the asked node knows them.
     Directory,
-    /// How the asked store stands, and those of its replicas that have changed since a revision; 0: all.
-    Report { since: u64 },
+    /// How the asked store stands, and those of its replicas that have changed since a revision; 0: all. Whoever
+    /// is in charge says with it what the cluster wants of the store.
+    Report { since: u64, intent: Option<Intent> },
     /// Carry out a move of a shard that the asked store leads. Answered when it is done.
     Move(Move),
     /// The asked node is the manager: it shall see to it that a shard begins at this key.
@@ -85,6 +87,8 @@ pub struct Report {
     pub replicas: Vec<ReplicaReport>,
     /// Shards of which there was a replica, if not complete.
     pub gone: Vec<ShardId>,
+    /// The states of all nodes, by a store that is in charge; by another, nothing.
+    pub judged: Vec<(StoreId, State)>,
 }
 
 /// How one of its replicas stands.
@@ -117,9 +121,10 @@ impl Call {
                 addresses.put(&mut out);
             }
             Call::Directory => out.push(DIRECTORY),
-            Call::Report { since } => {
+            Call::Report { since, intent } => {
                 out.push(REPORT);
                 put_varint(&mut out, *since);
+                out.push(intent.map_or(0, |intent| intent_number(intent) + 1));
             }
             Call::Move(step) => {
                 out.push(MOVE);
@@ -161,6 +166,10 @@ impl Call {
             DIRECTORY => Call::Directory,
             REPORT => Call::Report {
                 since: reader.varint()?,
+                intent: match reader.u8()?.checked_sub(1) {
+                    Some(number) => Some(intent_of(number)?),
+                    None => None,
+                },
             },
             MOVE => {
                 let kind = reader.u8()?;
@@ -313,6 +322,11 @@ impl Report {
         out.push(u8::from(self.complete));
         put_varint(out, self.gone.len() as u64);
         self.gone.iter().for_each(|shard| put_varint(out, shard.0));
+        put_varint(out, self.judged.len() as u64);
+        for (store, state) in &self.judged {
+            put_varint(out, store.0);
+            put_bytes(out, state.name().as_bytes());
+        }
         put_varint(out, self.replicas.len() as u64);
         for replica in &self.replicas {
             replica.descriptor.put(out);
@@ -340,6 +354,11 @@ impl Report {
             revision: reader.varint()?,
             complete: reader.u8()? == 1,
             gone: many(reader, |reader| reader.varint().map(ShardId))?,
+            judged: many(reader, |reader| {
+                let store = StoreId(reader.varint()?);
+                let state = State::named(std::str::from_utf8(&reader.bytes()?).ok()?)?;
+                Some((store, state))
+            })?,
             replicas: many(reader, |reader| {
                 let descriptor = ShardDescriptor::read(reader)?;
                 let replica = reader.varint()?;
@@ -382,7 +401,6 @@ fn read_cluster(reader: &mut Reader) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use membership::service::Intent;
     use proptest::prelude::*;
     use sharding::{Replica, ShardMap};
 
@@ -410,7 +428,14 @@ mod tests {
                 addresses: addresses.clone(),
             },
             Call::Directory,
-            Call::Report { since: 1 << 60 },
+            Call::Report {
+                since: 1 << 60,
+                intent: None,
+            },
+            Call::Report {
+                since: 0,
+                intent: Some(Intent::Gone),
+            },
             Call::Move(Move::AddReplica { shard, to }),
             Call::Move(Move::RemoveReplica { shard, from }),
             Call::Move(Move::MoveReplica { shard, from, to }),
@@ -435,6 +460,7 @@ mod tests {
             revision: 1 << 61,
             complete: false,
             gone: vec![ShardId(3)],
+            judged: vec![(StoreId(1), State::Live), (StoreId(2), State::Dead)],
             replicas: vec![ReplicaReport {
                 descriptor: descriptor(),
                 replica: 9,

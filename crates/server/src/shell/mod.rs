@@ -10,13 +10,13 @@
 
 mod catalog;
 mod commands;
-mod connection;
+pub(crate) mod connection;
 mod describe;
 mod editor;
 mod keywords;
 mod lexer;
 mod print;
-mod report;
+pub(crate) mod report;
 mod script;
 
 use crate::cli::SqlArgs;

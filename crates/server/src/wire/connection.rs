@@ -1,5 +1,6 @@
 //! One client connection from accept to close.
 
+use crate::phase::Phase;
 use crate::wire::WireServer;
 use crate::wire::backend::{Output, Severity};
 use crate::wire::conversation::{Conversation, End};
@@ -24,7 +25,7 @@ pub async fn serve<S: Transport>(
     stream: S,
     peer: Option<SocketAddr>,
     server: Arc<WireServer>,
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) {
     let mut input = Input::new(server.max_message_bytes);
     let mut output = Output::default();
@@ -73,12 +74,12 @@ pub async fn serve<S: Transport>(
         Err(error) => return refuse(&mut io, &error).await,
     };
     let open = server.metrics.connection_opened();
-    converse(&mut io, session, &server, draining).await;
+    converse(&mut io, session, &server, phase).await;
     drop(open);
 }
 
-/// Tells a client that the node is about to stop. Cancel requests are still heard.
-pub async fn turn_away<S: Transport>(stream: S, server: &WireServer) {
+/// Tells a client that the node takes no sessions. Cancel requests are still heard.
+pub async fn turn_away<S: Transport>(stream: S, server: &WireServer, phase: Phase) {
     let (mut input, mut output) = (Input::new(MAX_STARTUP_BYTES), Output::default());
     let tls = server.tls.as_ref().map(|tls| &tls.acceptor);
     let opening = startup::open(stream, &mut input, &mut output, tls);
@@ -89,10 +90,14 @@ pub async fn turn_away<S: Transport>(stream: S, server: &WireServer) {
                 input,
                 output,
             };
-            let error = Error::new(
-                SqlState::CANNOT_CONNECT_NOW,
-                "the database system is shutting down",
-            );
+            let error = match phase {
+                Phase::Leaving => Error::new(SqlState::CANNOT_CONNECT_NOW, "the node is draining")
+                    .hint("Connect to another node of the cluster."),
+                _ => Error::new(
+                    SqlState::CANNOT_CONNECT_NOW,
+                    "the database system is shutting down",
+                ),
+            };
             refuse(&mut io, &error).await;
         }
         Ok(Ok((_, Opening::Cancel { pid, secret }))) => server.instance.cancel(pid, secret),
@@ -104,9 +109,9 @@ async fn converse<S: Transport>(
     io: &mut Io<S>,
     session: Session,
     server: &WireServer,
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) {
-    let conversation = Conversation::new(io, session, server, draining);
+    let conversation = Conversation::new(io, session, server, phase);
     let end = AssertUnwindSafe(conversation.run()).catch_unwind().await;
     match end {
         Ok(End::Closed | End::Gone) => {}

@@ -8,6 +8,7 @@
 //! After an error in the extended protocol everything up to the next Sync is skipped. Every error,
 //! the session's own or one made here, fails the transaction ([`Session::fail`]).
 
+use crate::phase::Phase;
 use crate::wire::WireServer;
 use crate::wire::backend::Severity;
 use crate::wire::frontend::{self, Bind, Frame, FrontendMessage, Target};
@@ -67,10 +68,11 @@ pub struct Conversation<'a, S> {
     /// Stops the statement that runs.
     pub(super) cancel: CancelToken,
     server: &'a WireServer,
-    /// Completes when the node stops. One future for all waits: it need not enter and leave the
+    /// Completes when the node's phase changes. One future for all waits: it need not enter and leave the
     /// queue that all connections share each time.
-    drained: BoxFuture<'static, ()>,
-    is_draining: watch::Receiver<bool>,
+    phase_changed: BoxFuture<'static, ()>,
+    /// As the session found it: any change since is worth a look.
+    phase: watch::Receiver<Phase>,
     /// An extended message failed: nothing is done until Sync.
     skipping: bool,
     /// The last thing said was ReadyForQuery.
@@ -82,18 +84,19 @@ impl<'a, S: Transport> Conversation<'a, S> {
         io: &'a mut Io<S>,
         session: Session,
         server: &'a WireServer,
-        is_draining: watch::Receiver<bool>,
+        mut phase: watch::Receiver<Phase>,
     ) -> Self {
-        let mut draining = is_draining.clone();
+        // A node that began to drain while the session was opened is noticed at once.
+        if *phase.borrow_and_update() != Phase::Serving {
+            phase.mark_changed();
+        }
         Conversation {
             io,
             cancel: session.cancel_token(),
             session,
             server,
-            drained: Box::pin(async move {
-                let _ = draining.changed().await;
-            }),
-            is_draining,
+            phase_changed: change_of(&phase),
+            phase,
             skipping: false,
             at_rest: true,
         }
@@ -114,7 +117,7 @@ impl<'a, S: Transport> Conversation<'a, S> {
 
     /// The next message, waited for if need be.
     async fn next_frame(&mut self) -> Result<Frame, End> {
-        if self.at_rest && self.is_draining.has_changed().unwrap_or(true) {
+        if self.at_rest && self.phase.has_changed().unwrap_or(true) && self.must_end() {
             return Err(End::Fatal(shutting_down()));
         }
         loop {
@@ -126,20 +129,41 @@ impl<'a, S: Transport> Conversation<'a, S> {
         }
     }
 
+    /// Whether the node's phase ends this session now: a node that drains waits for the end of a transaction.
+    fn must_end(&self) -> bool {
+        let phase = *self.phase.borrow();
+        match phase {
+            // Whoever told the phase is gone: the node is.
+            _ if self.phase.has_changed().is_err() => true,
+            Phase::Serving => false,
+            Phase::Leaving => self.session.status() == TransactionStatus::Idle,
+            Phase::Stopping => true,
+        }
+    }
+
     pub(super) async fn wait_for_input(&mut self) -> Result<(), End> {
         if self.io.input.at_end() {
             return Err(End::Gone);
         }
         self.io.flush().await?;
         let limit = self.idle_limit();
-        tokio::select! {
-            biased;
-            filled = self.io.fill() => match filled {
-                Ok(true) => Ok(()),
-                Ok(false) | Err(Gone) => Err(End::Gone),
-            },
-            () = &mut self.drained => Err(End::Fatal(shutting_down())),
-            error = idle_too_long(limit) => Err(End::Fatal(error)),
+        let idle = idle_too_long(limit);
+        tokio::pin!(idle);
+        loop {
+            tokio::select! {
+                biased;
+                filled = self.io.fill() => return match filled {
+                    Ok(true) => Ok(()),
+                    Ok(false) | Err(Gone) => Err(End::Gone),
+                },
+                () = &mut self.phase_changed => {
+                    self.phase_changed = change_of(&self.phase);
+                    if self.must_end() {
+                        return Err(End::Fatal(shutting_down()));
+                    }
+                }
+                error = &mut idle => return Err(End::Fatal(error)),
+            }
         }
     }
 
@@ -432,6 +456,15 @@ impl<'a, S: Transport> Conversation<'a, S> {
         }
         Ok(())
     }
+}
+
+/// Completes at the next change of the phase.
+fn change_of(phase: &watch::Receiver<Phase>) -> BoxFuture<'static, ()> {
+    let mut phase = phase.clone();
+    phase.mark_unchanged();
+    Box::pin(async move {
+        let _ = phase.changed().await;
+    })
 }
 
 fn shutting_down() -> Error {

@@ -13,6 +13,7 @@ mod corruption;
 mod full_disk;
 mod lifecycle;
 mod node;
+mod operate;
 mod proxy;
 mod refusals;
 mod repair;

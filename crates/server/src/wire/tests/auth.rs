@@ -52,7 +52,7 @@ fn dial(node: &Node, peer: &str) -> DuplexStream {
         theirs,
         Some(peer),
         Arc::clone(&node.server),
-        node.drain.subscribe(),
+        node.phase.subscribe(),
     );
     tokio::spawn(serve);
     ours

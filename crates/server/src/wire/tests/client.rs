@@ -1,5 +1,6 @@
 //! A client of bytes: writes frames, reads answers as short lines of text.
 
+use crate::phase::Phase;
 use crate::wire::{WireServer, connection};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -89,9 +90,9 @@ pub fn packet(code: u32, body: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
-    pub fn connect(server: Arc<WireServer>, draining: watch::Receiver<bool>) -> Client {
+    pub fn connect(server: Arc<WireServer>, phase: watch::Receiver<Phase>) -> Client {
         let (stream, other) = tokio::io::duplex(PIPE_BYTES);
-        let task = tokio::spawn(connection::serve(other, None, server, draining));
+        let task = tokio::spawn(connection::serve(other, None, server, phase));
         Client { stream, task }
     }
 

@@ -7,6 +7,7 @@ mod garbage;
 mod simple;
 
 use crate::metrics::WireMetrics;
+use crate::phase::Phase;
 use crate::wire::WireServer;
 use crate::wire::limits::MAX_MESSAGE_BYTES;
 use client::Client;
@@ -23,7 +24,7 @@ const SLOTS: usize = 3;
 /// A node for one test.
 struct Node {
     server: Arc<WireServer>,
-    drain: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     _store: Arc<Store>,
 }
 
@@ -47,14 +48,14 @@ impl Node {
         };
         Node {
             server: Arc::new(server),
-            drain: watch::channel(false).0,
+            phase: watch::channel(Phase::Serving).0,
             _store: store,
         }
     }
 
     /// A connection that has said nothing yet.
     fn connect(&self) -> Client {
-        Client::connect(Arc::clone(&self.server), self.drain.subscribe())
+        Client::connect(Arc::clone(&self.server), self.phase.subscribe())
     }
 
     /// A connection that is ready for queries.

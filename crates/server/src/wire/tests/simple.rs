@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::client::{frame, packet, query};
+use crate::phase::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -254,10 +255,10 @@ async fn a_cancel_request_stops_the_statement() {
 }
 
 #[tokio::test]
-async fn draining_ends_idle_sessions() {
+async fn a_node_that_stops_ends_idle_sessions() {
     let node = Node::new().await;
     let mut client = node.session().await;
-    node.drain.send(true).expect("a listener");
+    node.phase.send(Phase::Stopping).expect("a listener");
     assert_eq!(
         client.until_ready().await,
         [
@@ -265,6 +266,38 @@ async fn draining_ends_idle_sessions() {
             "closed"
         ]
     );
+}
+
+#[tokio::test]
+async fn a_node_that_drains_ends_sessions_outside_of_transactions() {
+    let node = Node::new().await;
+    let (mut idle, mut busy) = (node.session().await, node.session().await);
+    busy.ask(&[query("BEGIN")]).await;
+    node.phase.send(Phase::Leaving).expect("a listener");
+    let end = [
+        "E FATAL 57P01 terminating connection due to administrator command",
+        "closed",
+    ];
+    assert_eq!(idle.until_ready().await, end);
+    let answers = busy.ask(&[query("SELECT 1")]).await;
+    assert!(answers.iter().any(|a| a.starts_with("D")), "{answers:?}");
+    busy.send(&[query("COMMIT")]).await;
+    let answers = busy.until_ready().await;
+    assert_eq!(answers, ["C COMMIT", "Z I"]);
+    assert_eq!(busy.until_ready().await, end);
+}
+
+#[tokio::test]
+async fn a_node_that_serves_again_keeps_the_sessions_that_are_left() {
+    let node = Node::new().await;
+    let mut client = node.session().await;
+    client.ask(&[query("BEGIN")]).await;
+    node.phase.send(Phase::Leaving).expect("a listener");
+    client.ask(&[query("SELECT 1")]).await;
+    node.phase.send(Phase::Serving).expect("a listener");
+    client.ask(&[query("COMMIT")]).await;
+    let answers = client.ask(&[query("SELECT 1")]).await;
+    assert!(answers.iter().any(|a| a.starts_with("D")), "{answers:?}");
 }
 
 #[tokio::test]
