@@ -92,3 +92,6 @@ pub const NODE_KEEPALIVE_COUNT: u32 = 3;
 pub const CLIENT_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 pub const CLIENT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const CLIENT_KEEPALIVE_COUNT: u32 = 6;
+
+/// How far the proxy's clock may be off a node's: it only asks, so only nonsense is refused. Nodes judge by their own.
+pub const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(10);

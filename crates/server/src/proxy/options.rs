@@ -7,9 +7,11 @@
 
 use crate::cli::{ProxyArgs, ProxyPolicy};
 use crate::proxy::node_tls::NodeTls;
-use crate::proxy::source::{HttpNodes, NodeSource, StaticNodes};
+use crate::proxy::source::{HttpNodes, NodeSource, RpcNodes, StaticNodes};
+use crate::rpc::RpcTls;
 use crate::tls::Tls;
 use crate::wire::is_loopback;
+use membership::discovery::JoinAddress;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sharding::Policy;
 use std::net::SocketAddr;
@@ -72,12 +74,32 @@ impl Options {
 }
 
 fn source(args: &ProxyArgs) -> Result<Arc<dyn NodeSource>, String> {
-    Ok(if args.nodes.is_empty() {
-        Arc::new(HttpNodes::new(&args.join)?)
-    } else {
-        Arc::new(StaticNodes::parse(&args.nodes)?)
-    })
+    if !args.nodes.is_empty() {
+        return Ok(Arc::new(StaticNodes::parse(&args.nodes)?));
+    }
+    let by_http = args
+        .join
+        .iter()
+        .filter_map(|address| address.strip_prefix(HTTP));
+    let by_http: Vec<String> = by_http.map(str::to_owned).collect();
+    if by_http.len() == args.join.len() {
+        return Ok(Arc::new(HttpNodes::new(&by_http)?));
+    }
+    if !by_http.is_empty() {
+        return Err(
+            "--join takes http:// addresses, or addresses without, and not both".to_owned(),
+        );
+    }
+    let tls = args.certs_dir.as_deref().map(RpcTls::load).transpose();
+    let tls = tls.map_err(|error| format!("TLS to the nodes: {error}"))?;
+    let addresses = args.join.iter().map(|address| address.parse());
+    let addresses = addresses.collect::<Result<Vec<JoinAddress>, _>>();
+    let addresses = addresses.map_err(|error| format!("--join: {error}"))?;
+    Ok(Arc::new(RpcNodes::new(addresses, tls)))
 }
+
+/// Before an address where nodes answer HTTP.
+const HTTP: &str = "http://";
 
 fn refused(address: SocketAddr) -> String {
     format!(

@@ -94,7 +94,7 @@ impl Proxy {
 
     /// In front of the nodes of a list.
     pub fn joining(list: &List) -> Proxy {
-        Proxy::start(&["--join", &list.address.to_string()])
+        Proxy::start(&["--join", &format!("http://{}", list.address)])
     }
 
     /// Waits until the proxy knows as many nodes that take sessions.
