@@ -187,7 +187,7 @@ impl Cluster {
 
     async fn start_proxy(&mut self) -> Result<()> {
         let nodes = self.nodes.iter();
-        let addresses: Vec<String> = nodes.map(|node| node.place.http_address()).collect();
+        let addresses: Vec<String> = nodes.map(|node| node.place.rpc_address()).collect();
         let log = self.folder.join("proxy.log");
         self.proxy = Some(Proxy::start(self.program.path(), &addresses, log).await?);
         Ok(())

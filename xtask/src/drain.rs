@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cluster::gaps;
-use crate::cluster::load::{Load, Plan};
-use crate::cluster::{Cluster, Options, Scratch, view};
+use crate::cluster::load::{self, cluster_under_load};
+use crate::cluster::{Options, Scratch, view};
 use crate::peer::connect;
 use crate::{progress, report};
 
@@ -14,8 +14,6 @@ use crate::{progress, report};
 const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
 /// Steady load before and after each drain.
 const STEADY: Duration = Duration::from_secs(3);
-/// How many violations are printed.
-const SHOWN_VIOLATIONS: usize = 20;
 
 #[derive(clap::Args)]
 #[command(
@@ -24,12 +22,8 @@ const SHOWN_VIOLATIONS: usize = 20;
 pub struct Args {
     #[command(flatten)]
     cluster: Options,
-    /// Connections that write at the same time.
-    #[arg(long, default_value_t = 8)]
-    clients: u32,
-    /// Writes a second, over all clients.
-    #[arg(long, default_value_t = 200)]
-    rate: u32,
+    #[command(flatten)]
+    load: load::Options,
 }
 
 /// Drains every node once; true if no statement failed and no acknowledged write is lost.
@@ -40,13 +34,7 @@ pub async fn run(args: Args) -> Result<bool> {
 }
 
 async fn drain_all(args: &Args, scratch: &Scratch) -> Result<bool> {
-    let mut cluster = Cluster::start(&args.cluster, scratch).await?;
-    let plan = Plan {
-        clients: args.clients,
-        rate: Some(args.rate),
-        dsns: cluster.client_dsns(),
-    };
-    let load = Load::start(&plan).await?;
+    let (mut cluster, load) = cluster_under_load(&args.cluster, &args.load, scratch).await?;
     let bar = progress::bar(cluster.len() as u64, "drain");
     let mut table = report::table(&["node", "drain, s", "gap over all clients, ms"]);
     for number in cluster.numbers() {
@@ -85,8 +73,6 @@ async fn drain_all(args: &Args, scratch: &Scratch) -> Result<bool> {
     for (kind, count) in &log.troubles {
         println!("{count} writes ended with: {kind}");
     }
-    for violation in violations.iter().take(SHOWN_VIOLATIONS) {
-        println!("VIOLATION {violation}");
-    }
+    print!("{}", load::shown_violations(&violations));
     Ok(violations.is_empty() && log.refused == 0)
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::cluster::gaps;
-use crate::cluster::load::{Load, Log, Plan};
+use crate::cluster::load::{self, Load, Log, cluster_under_load};
 use crate::cluster::{Cluster, Ground, Options, Scratch, view};
 use crate::peer::connect;
 use crate::{progress, report};
@@ -28,8 +28,6 @@ const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
 const STEADY: Duration = Duration::from_secs(2);
 /// So many answers to each client, and it counts as served again.
 const SERVED_TIMES: usize = 3;
-/// How many violations are printed.
-const SHOWN_VIOLATIONS: usize = 20;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask failover --rounds 30\n  \
@@ -46,12 +44,8 @@ pub struct Args {
     /// How it is taken away.
     #[arg(long, value_enum, default_value_t = Fault::Kill)]
     fault: Fault,
-    /// Connections that write at the same time.
-    #[arg(long, default_value_t = 8)]
-    clients: u32,
-    /// Writes a second, over all clients.
-    #[arg(long, default_value_t = 200)]
-    rate: u32,
+    #[command(flatten)]
+    load: load::Options,
     /// The most that the gap over all clients may be at its 99th percentile, in milliseconds.
     #[arg(long)]
     limit_ms: Option<u64>,
@@ -93,13 +87,7 @@ pub async fn run(args: Args) -> Result<bool> {
 }
 
 async fn measure(args: &Args, scratch: &Scratch) -> Result<bool> {
-    let mut cluster = Cluster::start(&args.cluster, scratch).await?;
-    let plan = Plan {
-        clients: args.clients,
-        rate: Some(args.rate),
-        dsns: cluster.client_dsns(),
-    };
-    let load = Load::start(&plan).await?;
+    let (mut cluster, load) = cluster_under_load(&args.cluster, &args.load, scratch).await?;
     let began = Instant::now();
     let bar = progress::bar(args.rounds.into(), "failover");
     let mut rounds = Vec::new();
@@ -249,8 +237,8 @@ fn publish(args: &Args, rounds: &[Round], log: &Log, violations: &[String]) -> R
         "# Failover\n\n- {} nodes, fault: {:?}; {} clients, {} writes/s\n- {} writes acknowledged, {} failed, {} unknown; {} connections broke\n",
         args.cluster.nodes,
         args.fault,
-        args.clients,
-        args.rate,
+        args.load.clients,
+        args.load.rate,
         log.acknowledged(),
         log.failed(),
         log.unknown(),
@@ -260,8 +248,6 @@ fn publish(args: &Args, rounds: &[Round], log: &Log, violations: &[String]) -> R
         page.push_str(&format!("- {count} writes ended with: {kind}\n"));
     }
     page.push_str(&format!("- violations: {}\n\n{table}\n", violations.len()));
-    for violation in violations.iter().take(SHOWN_VIOLATIONS) {
-        page.push_str(&format!("VIOLATION {violation}\n"));
-    }
+    page.push_str(&load::shown_violations(violations));
     report::publish("failover", &page, &chart::svg(rounds, args.limit_ms))
 }

@@ -5,16 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::cluster::gaps;
-use crate::cluster::load::{Load, Plan};
-use crate::cluster::{Cluster, Options, Scratch};
+use crate::cluster::load::{self, cluster_under_load};
+use crate::cluster::{Options, Scratch};
 use crate::{progress, report};
 
 /// After a node's restart the cluster must be healthy within this.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
 /// Steady load between two restarts.
 const STEADY: Duration = Duration::from_secs(3);
-/// How many violations are printed.
-const SHOWN_VIOLATIONS: usize = 20;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask rolling\n  \
@@ -26,12 +24,8 @@ pub struct Args {
     /// How often each node is restarted.
     #[arg(long, default_value_t = 1)]
     times: u32,
-    /// Connections that write at the same time.
-    #[arg(long, default_value_t = 8)]
-    clients: u32,
-    /// Writes a second, over all clients.
-    #[arg(long, default_value_t = 200)]
-    rate: u32,
+    #[command(flatten)]
+    load: load::Options,
     /// The longest time without any acknowledged write that is accepted, in milliseconds.
     #[arg(long)]
     limit_ms: Option<u64>,
@@ -45,13 +39,7 @@ pub async fn run(args: Args) -> Result<bool> {
 }
 
 async fn restart_all(args: &Args, scratch: &Scratch) -> Result<bool> {
-    let mut cluster = Cluster::start(&args.cluster, scratch).await?;
-    let plan = Plan {
-        clients: args.clients,
-        rate: Some(args.rate),
-        dsns: cluster.client_dsns(),
-    };
-    let load = Load::start(&plan).await?;
+    let (mut cluster, load) = cluster_under_load(&args.cluster, &args.load, scratch).await?;
     let bar = progress::bar(u64::from(args.times) * cluster.len() as u64, "rolling");
     let mut table = report::table(&[
         "node",
@@ -90,8 +78,6 @@ async fn restart_all(args: &Args, scratch: &Scratch) -> Result<bool> {
         log.resets,
         violations.len()
     );
-    for violation in violations.iter().take(SHOWN_VIOLATIONS) {
-        println!("VIOLATION {violation}");
-    }
+    print!("{}", load::shown_violations(&violations));
     Ok(violations.is_empty() && args.limit_ms.is_none_or(|limit| longest <= limit))
 }

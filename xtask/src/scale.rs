@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::cluster::load::{Load, Log, Plan};
+use crate::cluster::load::{self, Load, Log};
 use crate::cluster::view::{self, Spread};
 use crate::cluster::{Cluster, Options, Scratch, gaps};
 use crate::peer::{Session, connect, describe};
@@ -21,13 +21,18 @@ use crate::report;
 const EVEN_LIMIT: Duration = Duration::from_secs(300);
 /// Pause between two looks at the spread.
 const EVEN_POLL: Duration = Duration::from_millis(500);
-/// Even enough: no node carries more than this above its fair share, or two above it where there is little to share.
-const UNEVEN_SHARE: f64 = 0.25;
-const UNEVEN_COUNT: f64 = 2.0;
+/// Even enough: the node that carries most carries at most this many times what the one that carries least does.
+const UNEVEN_RATIO: f64 = 1.3;
+/// Where there is little to share, this many more is even, too: moving one would only turn it round.
+const UNEVEN_COUNT: i64 = 2;
+/// Writes a second below this share of those before the change are a dip.
+const DIP_SHARE: f64 = 0.8;
+/// The longest dip that is accepted, in seconds.
+const LONGEST_DIP: u64 = 5;
+/// A node that was decommissioned ends within this.
+const ENDED_LIMIT: Duration = Duration::from_secs(30);
 /// Rows are written and read in pieces of this many.
 const PIECE: i64 = 1000;
-/// How many violations are printed.
-const SHOWN_VIOLATIONS: usize = 20;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask scale\n  \
@@ -39,7 +44,7 @@ pub struct Args {
     /// Rows of the table that must not change.
     #[arg(long, default_value_t = 50_000)]
     rows: i64,
-    /// Shards of that table.
+    /// Shards of that table; 1: it is not split.
     #[arg(long, default_value_t = 16)]
     shards: u32,
     /// Connections that write at the same time.
@@ -71,18 +76,18 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
     let session = connect(&cluster.client_dsns()[0]).await?;
     fill(&session, args).await?;
     let before = checksum(&session).await?;
-    let plan = Plan {
+    let options = load::Options {
         clients: args.clients,
-        rate: (args.rate > 0).then_some(args.rate),
-        dsns: cluster.client_dsns(),
+        rate: args.rate,
     };
-    let load = Load::start(&plan).await?;
+    let load = Load::on(&cluster, &options).await?;
     let steady = Duration::from_secs(args.steady);
     let mut moments = Vec::new();
     let mut mark = |name, at_micros| moments.push(Moment { name, at_micros });
 
     tokio::time::sleep(steady).await;
-    mark("node added", load.now());
+    let changed_at = load.now();
+    mark("node added", changed_at);
     let number = cluster.add_node().await?;
     let address = cluster.node(number).place.rpc_address();
     let id = view::node_id(&session, &address).await?;
@@ -101,7 +106,8 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
     wait_empty(&session, id).await?;
     mark("empty", load.now());
     println!("decommissioned in {:.1} s", began.elapsed().as_secs_f64());
-    cluster.node_mut(number).stop()?;
+    // A node that has left ends by itself.
+    cluster.node_mut(number).wait_ended(ENDED_LIMIT).await?;
     tokio::time::sleep(steady).await;
 
     let (log, acks) = load.stop().await?;
@@ -115,16 +121,20 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
             ));
         }
     }
-    publish(&log, &gaps::per_second(&acks), &moments, &violations)?;
-    Ok(violations.is_empty())
+    let per_second = gaps::per_second(&acks);
+    let dip = longest_dip(&per_second, changed_at / 1_000_000);
+    publish(&log, &per_second, &moments, &violations, dip)?;
+    Ok(violations.is_empty() && dip <= LONGEST_DIP)
 }
 
 /// Makes the table and its rows.
 async fn fill(session: &Session, args: &Args) -> Result<()> {
+    let split = match args.shards {
+        0 | 1 => String::new(),
+        shards => format!(" WITH (sharding = 'hash', shards = {shards})"),
+    };
     let create = format!(
-        "CREATE TABLE scale_rows (id bigint PRIMARY KEY, value bigint NOT NULL, filler text NOT NULL) \
-         WITH (sharding = 'hash', shards = {})",
-        args.shards
+        "CREATE TABLE scale_rows (id bigint PRIMARY KEY, value bigint NOT NULL, filler text NOT NULL){split}"
     );
     session
         .batch_execute(&create)
@@ -185,14 +195,33 @@ async fn wait_even(session: &Session, nodes: usize) -> Result<Duration> {
 
 /// Whether every node carries about the same.
 fn is_even(spread: &BTreeMap<i64, Spread>, nodes: usize) -> bool {
-    let even = |carried: Vec<i64>| {
-        let fair = carried.iter().sum::<i64>() as f64 / nodes as f64;
-        let most = carried.iter().copied().max().unwrap_or(0) as f64;
-        most <= fair + (fair * UNEVEN_SHARE).max(UNEVEN_COUNT)
+    let even = |carried: fn(&Spread) -> i64| {
+        // Who carries nothing is not among them.
+        let idle = nodes.saturating_sub(spread.len());
+        let all = || spread.values().map(carried).chain((0..idle).map(|_| 0));
+        let (least, most) = (all().min().unwrap_or(0), all().max().unwrap_or(0));
+        most - least <= UNEVEN_COUNT || most as f64 <= least as f64 * UNEVEN_RATIO
     };
-    spread.len() == nodes
-        && even(spread.values().map(|s| s.replicas).collect())
-        && even(spread.values().map(|s| s.leases).collect())
+    even(|of_node| of_node.replicas) && even(|of_node| of_node.leases)
+}
+
+/// The most seconds in a row, after the change, with fewer writes than a share of what was usual before it.
+fn longest_dip(per_second: &[u64], changed_at: u64) -> u64 {
+    let changed_at = (changed_at as usize).min(per_second.len());
+    // The first second is one of connecting, the last one is cut off.
+    let before = per_second.get(1..changed_at).unwrap_or_default();
+    let usual = before.iter().sum::<u64>() as f64 / before.len().max(1) as f64;
+    let after = &per_second[changed_at..];
+    let after = &after[..after.len().saturating_sub(1)];
+    let (mut longest, mut run) = (0, 0);
+    for writes in after {
+        run = match (*writes as f64) < usual * DIP_SHARE {
+            true => run + 1,
+            false => 0,
+        };
+        longest = longest.max(run);
+    }
+    longest
 }
 
 async fn wait_empty(session: &Session, id: i64) -> Result<()> {
@@ -210,7 +239,13 @@ async fn wait_empty(session: &Session, id: i64) -> Result<()> {
     }
 }
 
-fn publish(log: &Log, per_second: &[u64], moments: &[Moment], violations: &[String]) -> Result<()> {
+fn publish(
+    log: &Log,
+    per_second: &[u64],
+    moments: &[Moment],
+    violations: &[String],
+    dip: u64,
+) -> Result<()> {
     let mut table = report::table(&["stage begins with", "at, s", "writes/s until the next"]);
     let starts: Vec<(&str, u64)> = std::iter::once(("the load", 0))
         .chain(
@@ -230,15 +265,14 @@ fn publish(log: &Log, per_second: &[u64], moments: &[Moment], violations: &[Stri
         table.add_row([(*name).to_owned(), from.to_string(), format!("{mean:.0}")]);
     }
     let mut page = format!(
-        "# Scaling\n\n- {} writes acknowledged, {} failed, {} unknown\n- violations: {}\n\n{table}\n",
+        "# Scaling\n\n- {} writes acknowledged, {} failed, {} unknown\n- longest dip: {dip} s below {DIP_SHARE} of \
+         the writes before\n- violations: {}\n\n{table}\n",
         log.acknowledged(),
         log.failed(),
         log.unknown(),
         violations.len()
     );
-    for violation in violations.iter().take(SHOWN_VIOLATIONS) {
-        page.push_str(&format!("VIOLATION {violation}\n"));
-    }
+    page.push_str(&load::shown_violations(violations));
     report::publish("scale", &page, &chart::svg(per_second, moments))
 }
 
@@ -267,6 +301,8 @@ mod tests {
             &spread(&[(1, 12, 4), (2, 12, 4), (3, 12, 4), (4, 12, 4)]),
             4
         ));
+        let dips = [100, 50, 100, 100, 70, 60, 90, 79, 100, 10];
+        assert_eq!(longest_dip(&dips, 4), 2);
         assert!(!is_even(
             &spread(&[(1, 12, 9), (2, 12, 4), (3, 12, 3), (4, 12, 0)]),
             4

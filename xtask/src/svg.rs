@@ -2,6 +2,24 @@
 
 use std::fmt::Write;
 
+/// Colours and places that the charts have in common.
+pub mod common {
+    /// What is measured.
+    pub const CURVE: &str = "#3b6ea5";
+    /// The same, less important.
+    pub const PALE: &str = "#b9c9dc";
+    /// Axes and titles.
+    pub const LINE: &str = "#1c1e21";
+    /// What must not be passed.
+    pub const LIMIT: &str = "#b3412e";
+    /// Words beside the axes.
+    pub const WORDS: &str = "#555a61";
+    /// Left edge of the plot, in pixels: room for numbers.
+    pub const LEFT: f64 = 70.0;
+    /// Height of the plot, in pixels.
+    pub const HEIGHT: f64 = 260.0;
+}
+
 /// SVG text being written.
 pub struct Drawing(String);
 

@@ -18,6 +18,7 @@ use tokio_postgres::types::ToSql;
 
 use super::gaps::Ack;
 use super::outcome::{Doubt, Trouble};
+use super::{Cluster, Scratch};
 use crate::peer::{Session, connect, describe, try_connect};
 
 /// A statement without an answer for this long is unknown, and its connection given up.
@@ -33,6 +34,37 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS cluster_load \
     (client int NOT NULL, sequence bigint NOT NULL, PRIMARY KEY (client, sequence))";
 const INSERT: &str = "INSERT INTO cluster_load (client, sequence) VALUES ($1, $2)";
 const READ: &str = "SELECT client, sequence FROM cluster_load";
+
+/// How many violations are printed.
+const SHOWN_VIOLATIONS: usize = 20;
+
+/// The options by which a task's user chooses how hard the clients write.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Connections that write at the same time.
+    #[arg(long, default_value_t = 8)]
+    pub clients: u32,
+    /// Writes a second, over all clients; 0: as fast as they are answered.
+    #[arg(long, default_value_t = 200)]
+    pub rate: u32,
+}
+
+/// Starts a cluster, and the clients that write into it.
+pub async fn cluster_under_load(
+    options: &super::Options,
+    load: &Options,
+    scratch: &Scratch,
+) -> Result<(Cluster, Load)> {
+    let cluster = Cluster::start(options, scratch).await?;
+    let load = Load::on(&cluster, load).await?;
+    Ok((cluster, load))
+}
+
+/// The lines that tell of violations.
+pub fn shown_violations(violations: &[String]) -> String {
+    let shown = violations.iter().take(SHOWN_VIOLATIONS);
+    shown.map(|line| format!("VIOLATION {line}\n")).collect()
+}
 
 /// How hard the clients write.
 #[derive(Clone, Debug)]
@@ -150,6 +182,16 @@ struct Acks {
 }
 
 impl Load {
+    /// Starts clients that write into a cluster.
+    pub async fn on(cluster: &Cluster, options: &Options) -> Result<Load> {
+        let plan = Plan {
+            clients: options.clients,
+            rate: (options.rate > 0).then_some(options.rate),
+            dsns: cluster.client_dsns(),
+        };
+        Load::start(&plan).await
+    }
+
     /// Makes the table and starts the clients.
     pub async fn start(plan: &Plan) -> Result<Load> {
         let first = plan.dsns.first().context("nobody to connect to")?;

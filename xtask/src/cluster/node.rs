@@ -1,7 +1,7 @@
 //! One node: a process that comes and goes, at an address and on a folder that stay.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,6 +12,9 @@ use crate::peer::{Peer, Place, Program, Server, signal, try_connect};
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 /// A node that is asked for its health answers within this, or is not healthy.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// Between two looks whether a process has ended.
+const ENDED_POLL: Duration = Duration::from_millis(50);
 
 /// ```text
 ///  Down ──spawn──► Running ──pause──► Paused
@@ -105,6 +108,22 @@ impl Node {
                 .with_context(|| format!("node {}", self.number)),
             None => Ok(()),
         }
+    }
+
+    /// Waits until the process ends by itself.
+    pub async fn wait_ended(&mut self, limit: Duration) -> Result<()> {
+        let began = Instant::now();
+        while self.server.as_mut().is_some_and(Server::is_running) {
+            ensure!(
+                began.elapsed() < limit,
+                "node {} still runs after {limit:?}",
+                self.number
+            );
+            tokio::time::sleep(ENDED_POLL).await;
+        }
+        self.server = None;
+        self.state = State::Down;
+        Ok(())
     }
 
     /// SIGSTOP: the process keeps its connections and does nothing.

@@ -25,11 +25,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the proxy and waits until a client gets through it. It finds the nodes by the HTTP addresses of some.
-    pub async fn start(binary: &Path, http_addresses: &[String], log: PathBuf) -> Result<Proxy> {
+    /// Starts the proxy and waits until a client gets through it. It finds the nodes by the RPC addresses of some.
+    pub async fn start(binary: &Path, rpc_addresses: &[String], log: PathBuf) -> Result<Proxy> {
         let port = stable_ports(1, &[])?[0];
         let mut command = tied_to_this_task(binary, "KILL");
-        command.args(["proxy", "--join", &http_addresses.join(",")]);
+        command.args(["proxy", "--join", &rpc_addresses.join(",")]);
         command.args(["--listen", &format!("127.0.0.1:{port}")]);
         command.args(["--http-addr", "none"]);
         let output = File::options().create(true).append(true).open(&log)?;

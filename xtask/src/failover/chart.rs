@@ -3,20 +3,15 @@
 use super::{Round, gaps_of};
 use crate::report::percentile;
 use crate::svg::Drawing;
+use crate::svg::common::{
+    CURVE as ALL, HEIGHT as PLOT_HEIGHT, LEFT, LIMIT, LINE, PALE as CLIENT, WORDS,
+};
 
-const LEFT: f64 = 70.0;
 const TOP: f64 = 60.0;
-const PLOT_HEIGHT: f64 = 260.0;
 const STEP: f64 = 22.0;
 const BAR: f64 = 14.0;
 const RIGHT: f64 = 120.0;
 const BOTTOM: f64 = 60.0;
-
-const ALL: &str = "#3b6ea5";
-const CLIENT: &str = "#b9c9dc";
-const LINE: &str = "#1c1e21";
-const LIMIT: &str = "#b3412e";
-const WORDS: &str = "#555a61";
 
 /// The chart as a whole file.
 pub fn svg(rounds: &[Round], limit_millis: Option<u64>) -> String {

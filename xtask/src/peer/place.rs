@@ -61,11 +61,6 @@ impl Place {
         format!("{}:{}", self.host, self.rpc_port)
     }
 
-    /// What a proxy joins.
-    pub fn http_address(&self) -> String {
-        format!("{}:{}", self.host, self.http_port)
-    }
-
     /// A command that runs the program in these surroundings, and that the kernel ends with `signal` when
     /// this task ends.
     pub fn command(&self, program: &Path, signal: &str) -> Command {

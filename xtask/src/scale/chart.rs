@@ -2,16 +2,11 @@
 
 use super::Moment;
 use crate::svg::Drawing;
+use crate::svg::common::{CURVE, HEIGHT, LEFT, LINE, WORDS};
 
-const LEFT: f64 = 70.0;
 const TOP: f64 = 70.0;
 const WIDTH: f64 = 700.0;
-const HEIGHT: f64 = 260.0;
 const MARGIN: f64 = 50.0;
-
-const CURVE: &str = "#3b6ea5";
-const LINE: &str = "#1c1e21";
-const WORDS: &str = "#555a61";
 
 /// The chart as a whole file.
 pub fn svg(per_second: &[u64], moments: &[Moment]) -> String {
