@@ -16,7 +16,7 @@ use crate::replica::{
 use crate::shard_server::{Answer, Failure, Granted, LeaseId, Refusal, ShardServer};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use sharding::ShardId;
+use sharding::{ShardDescriptor, ShardId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -561,6 +561,11 @@ impl ShardServer for LocalShards {
 
     fn unlock_all(&self, txn: TxnId) {
         self.locks.unlock_all([txn]);
+    }
+
+    fn descriptor(&self, shard: ShardId) -> Option<ShardDescriptor> {
+        let replica = self.registry.get(shard)?;
+        Some((*replica.descriptor()).clone())
     }
 
     fn still_locked(&self, shard: ShardId, txn: TxnId, lease: LeaseId) -> Answer<bool> {

@@ -121,6 +121,11 @@ pub trait ShardServer: Send + Sync {
     /// the shard's lease, and it is this one.
     fn still_locked(&self, shard: ShardId, txn: TxnId, lease: LeaseId) -> Answer<bool>;
 
+    /// What this store's own replica of the shard says who has one. Others know by their calls only.
+    fn descriptor(&self, _shard: ShardId) -> Option<ShardDescriptor> {
+        None
+    }
+
     /// These are all transactions of `gateway` that may hold locks at this store. Those that are not among
     /// them, and were there at the roll call before already, have ended: their releases were lost on the
     /// way. Nothing is lost between a store and its own sessions.

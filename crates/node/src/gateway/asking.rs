@@ -213,7 +213,7 @@ impl Shared {
                 let now = self.env.clock.monotonic_nanos();
                 match search.next(&route, now, self.env.rng.next_u64()) {
                     Next::Ask(store) => return Ok(Asked::new(store, &route)),
-                    Next::Pause(pause) => Ok(pause),
+                    Next::Pause(pause) => Ok((pause, route.shard.id)),
                     Next::GiveUp => Err(no_lease_holder(
                         route.shard,
                         search.missing(),
@@ -221,7 +221,15 @@ impl Shared {
                     )),
                 }
             };
-            self.env.clock.sleep(next?).await;
+            let (pause, shard) = next?;
+            // Replicas that this node was told of when it joined may all be gone by now; its own store has
+            // heard of every change since.
+            let own = self.local.descriptor(shard);
+            if own.is_some_and(|own| self.learn(&[own])) {
+                search.learned();
+                continue;
+            }
+            self.env.clock.sleep(pause).await;
         }
     }
 

@@ -447,6 +447,12 @@ impl Drop for Waiting {
 }
 
 impl ShardServer for FakeStore {
+    fn descriptor(&self, shard: ShardId) -> Option<ShardDescriptor> {
+        let state = self.cluster.state.lock();
+        let known = state.shards.iter().find(|known| known.id == shard);
+        known.filter(|_| !self.far).cloned()
+    }
+
     fn read_timestamp(&self, shards: &[(ShardId, u64)]) -> Answer<Timestamp> {
         let shards = shards.to_vec();
         self.answer("read_timestamp", move |state, me| {

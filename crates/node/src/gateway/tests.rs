@@ -571,3 +571,27 @@ fn roll_calls_end_with_the_gateway() {
     drop(gateway);
     cluster.world.run(super::roll_call::run(shared));
 }
+
+#[test]
+fn a_node_that_joined_when_there_was_one_replica_survives_its_loss() {
+    let cluster = Cluster::new(3);
+    let replicas = {
+        let shard = &mut cluster.state.lock().shards[0];
+        let all = shard.replicas.clone();
+        shard.replicas.truncate(1);
+        all
+    };
+    let client = Client::at(&cluster, 3);
+    {
+        // Its own store has a replica since, and the lease: nobody has told the gateway.
+        let mut state = cluster.state.lock();
+        state.shards[0].replicas = replicas;
+        state.shards[0].generation += 1;
+        state.down.insert(StoreId(1));
+    }
+    cluster.move_lease(1, Some(3));
+    let before = cluster.world.now();
+    client.snapshot();
+    let took = cluster.world.now() - before;
+    assert!(took < PATIENCE / 10, "{took:?}");
+}
