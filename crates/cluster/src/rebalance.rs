@@ -7,7 +7,7 @@
 //!
 //! | reason          | when                                                     | move                       |
 //! | --------------- | -------------------------------------------------------- | -------------------------- |
-//! | lease           | its holder drains, is slow or is gone from the members    | lease to another replica   |
+//! | lease           | its holder drains, is slow, has a wrong clock or is gone from the members    | lease to another replica   |
 //! | repair          | a shard has fewer good replicas than it should            | add one; the shard with the fewest first |
 //! | damaged         | a replica is damaged, and there is no other store for a new one | remove it, so that it is copied again |
 //! | remove          | more replicas than it should, or one that is no good while enough others are | remove one |
@@ -24,7 +24,7 @@
 //! raises the spread, and the counts are not balanced at the cost of spread: so a view that does not
 //! change from outside comes to rest. The property test runs it there.
 
-use crate::view::{ClusterView, ShardView, StoreState, StoreView};
+use crate::view::{ClusterView, ShardView, StoreState, StoreView, Unfit};
 use sharding::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use types::StoreId;
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
         };
         let mut replicas: BTreeMap<StoreId, usize> = none(|store| store.state.holds_replicas());
         let mut leases: BTreeMap<StoreId, usize> =
-            none(|store| store.state.may_lead() && !store.slow);
+            none(|store| store.state.may_lead() && store.unfit.is_none());
         for shard in &view.shards {
             for store in &shard.replicas {
                 replicas.entry(*store).and_modify(|count| *count += 1);
@@ -206,7 +206,7 @@ impl<'a> Plan<'a> {
         let can_take = |store: &&StoreView| {
             let used = self.bytes.get(&store.id).copied().unwrap_or(0) + shard.bytes;
             store.state.takes_replicas()
-                && !store.slow
+                && store.unfit.is_none()
                 && !shard.replicas.contains(&store.id)
                 && used as f64 <= store.disk_bytes as f64 * self.policy.most_full
         };
@@ -243,7 +243,14 @@ impl<'a> Plan<'a> {
             if !stays && let Some(to) = self.lease_target(shard) {
                 let state = self.view.state(holder);
                 let why = match self.view.stores.get(&holder) {
-                    Some(store) if store.slow => "is slow".to_owned(),
+                    Some(StoreView {
+                        unfit: Some(Unfit::Slow),
+                        ..
+                    }) => "is slow".to_owned(),
+                    Some(StoreView {
+                        unfit: Some(Unfit::ClockOff),
+                        ..
+                    }) => "has a clock that is off".to_owned(),
                     _ => format!("is {state:?}").to_lowercase(),
                 };
                 let reason = format!("lease: store {holder} {why}");

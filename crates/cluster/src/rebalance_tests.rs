@@ -10,7 +10,7 @@ fn store(id: u64, zone: &str) -> StoreView {
         locality: Locality(vec![("zone".to_owned(), zone.to_owned())]),
         disk_bytes: 1 << 40,
         used_bytes: 0,
-        slow: false,
+        unfit: None,
     }
 }
 
@@ -228,7 +228,7 @@ fn any_view() -> impl Strategy<Value = ClusterView> {
             .enumerate()
             .map(|(at, (state, zone, slow))| StoreView {
                 state,
-                slow,
+                unfit: slow.then_some(Unfit::Slow),
                 ..store(at as u64, &format!("z{zone}"))
             })
             .collect();
@@ -253,7 +253,7 @@ proptest! {
         let takers: Vec<StoreId> = view
             .stores
             .values()
-            .filter(|store| store.state.takes_replicas() && !store.slow)
+            .filter(|store| store.state.takes_replicas() && store.unfit.is_none())
             .map(|store| store.id)
             .collect();
         for shard in &view.shards {

@@ -35,6 +35,15 @@ impl StoreState {
     }
 }
 
+/// Why a store should not hold leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its disk is slow of late.
+    Slow,
+    /// Its clock is off.
+    ClockOff,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreView {
     pub id: StoreId,
@@ -42,8 +51,8 @@ pub struct StoreView {
     pub locality: Locality,
     pub disk_bytes: u64,
     pub used_bytes: u64,
-    /// Its disk or network is slow of late: leases leave it.
-    pub slow: bool,
+    /// Leases leave it, and it is given none and no replicas.
+    pub unfit: Option<Unfit>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -5,6 +5,8 @@
     reason = "tests with real threads; those in virtual time are in `sim`"
 )]
 
+mod unfit;
+
 use crate::manager::{Addresses, Report, join};
 use crate::store::{Options, Store};
 use crate::testing::{MemoryNetwork, real_env};
@@ -24,6 +26,7 @@ pub(crate) struct Node {
     pub(crate) disk: SimDisk,
     pub(crate) store: Arc<Store>,
     pub(crate) coordinator: Coordinator,
+    hurt: Arc<unfit::Hurt>,
 }
 
 pub(crate) struct Cluster {
@@ -82,9 +85,14 @@ impl Cluster {
     }
 
     pub(crate) async fn open(&self, name: StoreId, disk: SimDisk) -> Node {
-        let engine = Arc::new(disk.clone());
+        let hurt = Arc::new(unfit::Hurt::default());
+        let engine = Arc::new(unfit::SlowDisk {
+            disk: disk.clone(),
+            hurt: Arc::clone(&hurt),
+        });
         let transport = self.network.transport(name);
-        let store = Store::open(engine, real_env(), transport, self.options).expect("it opens");
+        let env = unfit::env(&hurt);
+        let store = Store::open(engine, env, transport, self.options).expect("it opens");
         let address = format!("n{name}");
         self.network.add(name, &address, store.peer());
         store
@@ -97,6 +105,7 @@ impl Cluster {
             disk,
             store,
             coordinator,
+            hurt,
         }
     }
 

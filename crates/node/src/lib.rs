@@ -9,6 +9,7 @@
 //! - [`snapshots`]: copies of replicas for stores that lack them.
 //! - [`observe`]: what a store shows of its replicas to whoever checks it.
 //! - [`scrub`]: reads all that is on the disk, so that damage is found early.
+//! - [`health`]: whether the store is fit to lead.
 //! - [`gc`]: removes history that nobody can read.
 //!
 //! Invariant: everything that waits, does so through [`types::env::Env`], so the simulator runs this
@@ -16,6 +17,7 @@
 
 pub mod gateway;
 pub mod gc;
+pub mod health;
 mod identity;
 mod inbox;
 mod lease_ends;

@@ -39,6 +39,7 @@ mod apply;
 mod births;
 mod damage;
 mod driver;
+mod handover;
 mod requests;
 mod show;
 mod survey;
@@ -47,13 +48,14 @@ mod timers;
 pub(crate) use driver::run;
 pub(crate) use survey::Survey;
 
+use crate::health::Fitness;
 use crate::inbox::{Proposal, Work};
 use crate::lease_ends::LeaseEnds;
 use crate::liveness_record;
 use crate::member::{Member, commit_of};
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
-use crate::outbox::{Addressed, Outbox};
+use crate::outbox::{Addressed, Outbox, Sender};
 use crate::parts;
 use crate::registry::Registry;
 use crate::replica::Replica;
@@ -105,6 +107,8 @@ pub struct LogWriter {
     transport: Arc<dyn Transport>,
     outbox: Outbox,
     connected: BTreeSet<StoreId>,
+    /// As of the last turn.
+    fitness: Fitness,
     revisions: Revisions,
     /// Messages for replicas that a split may have brought to life when the next turn begins.
     early: Vec<(StoreId, Addressed)>,
@@ -171,6 +175,7 @@ impl LogWriter {
             transport: with.transport,
             outbox: Outbox::default(),
             connected: BTreeSet::new(),
+            fitness: Fitness::Fit,
             revisions: Revisions::new(started.0),
             early: Vec::new(),
             former: BTreeMap::new(),
@@ -265,6 +270,7 @@ impl LogWriter {
         if outcome.failure.is_some() {
             return;
         }
+        self.look_at_health();
         if let Err(error) = self.remove_tombstones(&work.tombstones) {
             outcome.failure = Some(error.into());
             return;
@@ -546,7 +552,12 @@ impl LogWriter {
     }
 
     fn flush(&mut self) {
-        self.outbox.flush(&*self.transport, self.clock.peek());
+        let sender = Sender {
+            time: self.clock.peek(),
+            wall_millis: self.clock.wall_millis(),
+            sync_millis: self.registry.shared.health.sync_millis(),
+        };
+        self.outbox.flush(&*self.transport, sender);
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -558,6 +569,7 @@ impl LogWriter {
         self.engine.sync()?;
         let took = self.env.clock.monotonic_nanos().saturating_sub(started);
         self.metrics.syncs.increment(1);
+        self.registry.shared.health.synced(took);
         let syncs = &self.registry.shared.syncs;
         syncs.fetch_add(1, Ordering::Relaxed);
         self.metrics.sync_seconds.record(seconds(took));

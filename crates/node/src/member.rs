@@ -48,6 +48,7 @@ pub(crate) enum WakeFor {
     Transfer,
     Answers,
     Orphans,
+    Handover,
 }
 
 /// What a committed entry asks for.
@@ -141,8 +142,10 @@ pub(crate) struct Member {
     /// When `standing` last changed, as the store counts changes.
     pub(crate) revision: u64,
     pub(crate) standing_reported: Option<Standing>,
-    /// To how many others a damaged leader has tried to hand over.
+    /// How often it was tried to hand over because this store or replica should not lead.
     pub(crate) handovers: usize,
+    /// Not again before this time: monotonic nanoseconds.
+    pub(crate) hand_over_after: u64,
 }
 
 /// Of a replica, what the cluster manager plans by: it is told when this changes.
@@ -179,6 +182,7 @@ impl Member {
             revision: 0,
             standing_reported: None,
             handovers: 0,
+            hand_over_after: 0,
         }
     }
 

@@ -44,6 +44,11 @@ impl NodeClock {
         }
     }
 
+    /// What the wall clock shows, in milliseconds since 1970.
+    pub(crate) fn wall_millis(&self) -> u64 {
+        u64::try_from(self.wall.wall_micros() / 1000).unwrap_or(0)
+    }
+
     /// What time it is, without taking a timestamp.
     pub fn peek(&self) -> Timestamp {
         let millis = u64::try_from(self.wall.wall_micros() / 1000).unwrap_or(0);

@@ -4,6 +4,8 @@
 //! | -------------------- | -------------------------------------------------------------- |
 //! | part                 | [`Part::Raft`]                                                 |
 //! | time                 | varint: the sender's clock, a hybrid timestamp                 |
+//! | wall                 | varint: the sender's wall clock, milliseconds                  |
+//! | sync                 | varint: what a synced write takes the sender, milliseconds     |
 //! | liveness             | count varint, then each: kind 1, epoch varint, expiry varint   |
 //! | messages, to the end | each: shard varint, first key or none, length varint, message (`consensus::wire`) |
 //!
@@ -62,12 +64,14 @@ impl Outbox {
     }
 
     /// Sends all that has gathered.
-    pub(crate) fn flush(&mut self, transport: &dyn Transport, now: Timestamp) {
+    pub(crate) fn flush(&mut self, transport: &dyn Transport, sender: Sender) {
         for (to, parcel) in std::mem::take(&mut self.parcels) {
             let mut out =
                 Vec::with_capacity(parcel.messages.len() + 32 * (1 + parcel.liveness.len()));
             out.push(Part::Raft as u8);
-            put_varint(&mut out, now.0);
+            put_varint(&mut out, sender.time.0);
+            put_varint(&mut out, sender.wall_millis);
+            put_varint(&mut out, sender.sync_millis);
             put_varint(&mut out, parcel.liveness.len() as u64);
             for message in parcel.liveness {
                 out.push(match message.kind {
@@ -83,6 +87,14 @@ impl Outbox {
     }
 }
 
+/// What a store says of itself with every parcel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sender {
+    pub(crate) time: Timestamp,
+    pub(crate) wall_millis: u64,
+    pub(crate) sync_millis: u64,
+}
+
 /// A message for a replica.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Addressed {
@@ -96,7 +108,7 @@ pub(crate) struct Addressed {
 /// What a peer has sent.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Received {
-    pub(crate) time: Timestamp,
+    pub(crate) sender: Sender,
     pub(crate) liveness: Vec<liveness::Message>,
     pub(crate) messages: Vec<Addressed>,
 }
@@ -104,7 +116,11 @@ pub(crate) struct Received {
 /// Reads a parcel without its kind. `None`: malformed.
 pub(crate) fn read(from: StoreId, to: StoreId, body: Bytes) -> Option<Received> {
     let mut reader = Reader::new(body);
-    let time = Timestamp(reader.varint()?);
+    let sender = Sender {
+        time: Timestamp(reader.varint()?),
+        wall_millis: reader.varint()?,
+        sync_millis: reader.varint()?,
+    };
     let count = reader.varint()?;
     let mut liveness = Vec::new();
     for _ in 0..count {
@@ -131,7 +147,7 @@ pub(crate) fn read(from: StoreId, to: StoreId, body: Bytes) -> Option<Received> 
         });
     }
     Some(Received {
-        time,
+        sender,
         liveness,
         messages,
     })

@@ -50,12 +50,17 @@ impl StorePeer {
             tracing::warn!(store = %from, "a store sent messages that are none");
             return;
         };
-        if !self.is_credible(received.time) {
+        let shared = &self.registry.shared;
+        let sender = received.sender;
+        let own = shared.time.wall_millis();
+        shared
+            .health
+            .heard(from, sender.sync_millis, sender.wall_millis, own);
+        if !self.is_credible(sender.time) {
             tracing::warn!(store = %from, "the clock of a store is too far ahead; its messages are dropped");
             return;
         }
-        let shared = &self.registry.shared;
-        shared.time.observe(received.time);
+        shared.time.observe(sender.time);
         if !received.liveness.is_empty() {
             shared.inbox.deliver_liveness(received.liveness);
         }
@@ -102,6 +107,9 @@ impl Peer for StorePeer {
 
     fn connected(&self, peer: StoreId, connected: bool) {
         self.kv.connected(peer, connected);
+        if !connected {
+            self.registry.shared.health.lost(peer);
+        }
         let inbox = &self.registry.shared.inbox;
         inbox.request(Request::Connected { peer, connected });
     }

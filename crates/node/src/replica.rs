@@ -14,6 +14,7 @@ mod splitting;
 
 pub(crate) use splitting::not_split;
 
+use crate::health::Health;
 use crate::inbox::{Inbox, Proposal};
 use crate::lease_ends::LeaseEnd;
 use crate::lock_manager::LockManager;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) time: Arc<NodeClock>,
     /// The newest commit that is applied here, in any shard.
     pub(crate) newest_commit: AtomicU64,
+    pub(crate) health: Health,
     /// Syncs of the log so far: how busy the store is.
     pub(crate) syncs: AtomicU64,
 }

@@ -7,6 +7,7 @@
 
 use crate::gateway::{Gateway, PATIENCE};
 use crate::gc::Collector;
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::inbox::{Ended, Inbox, Work};
 use crate::liveness_record;
@@ -160,6 +161,8 @@ impl Store {
             Arc::clone(&env.clock),
             Arc::clone(&metrics),
         ));
+        let offset = options.max_clock_offset.as_millis();
+        let offset_millis = u64::try_from(offset).unwrap_or(u64::MAX);
         let registry = Arc::new(Registry::new(Arc::new(Shared {
             store: identity.store,
             inbox: Inbox::new(),
@@ -167,6 +170,7 @@ impl Store {
             metrics: Arc::clone(&metrics),
             time: Arc::clone(&time),
             newest_commit: AtomicU64::new(0),
+            health: Health::new(offset_millis),
             syncs: AtomicU64::new(0),
         })));
         let snapshots = Snapshots::new(
@@ -189,8 +193,7 @@ impl Store {
                 log: options.log,
                 batch_writes: options.batch_writes.max(1),
                 patience: options.unavailable_after,
-                offset_millis: u64::try_from(options.max_clock_offset.as_millis())
-                    .unwrap_or(u64::MAX),
+                offset_millis,
                 skip_sync: options.broken_skip_sync,
             },
             metrics: Arc::clone(&metrics),

@@ -223,7 +223,7 @@ impl LogWriter {
                 // The next turn goes on; the driver asks `is_busy`.
                 self.touched.insert(shard);
             }
-            self.hand_over_if_damaged(shard);
+            self.hand_over(shard);
             self.plan_wake(shard);
         }
     }

@@ -12,7 +12,6 @@
 use super::LogWriter;
 use crate::member::Member;
 use crate::replica_record::Presence;
-use consensus::ReplicaId;
 use sharding::ShardId;
 use storage::WriteBatch;
 use types::Result;
@@ -72,36 +71,6 @@ impl LogWriter {
         member.replica.revoke();
         self.touched.insert(shard);
         self.registry.damage_seen.notify_one();
-    }
-
-    /// A damaged replica that leads hands over: to who is up to date, and if that does not come about, to the
-    /// next one.
-    pub(super) fn hand_over_if_damaged(&mut self, shard: ShardId) {
-        let Some(member) = self.members.get_mut(&shard) else {
-            return;
-        };
-        let leads = member.group.is_leader() && !member.group.is_transferring();
-        if member.record.presence != Presence::Damaged || !leads {
-            return;
-        }
-        let own = member.record.id;
-        let voters = member.group.membership().voters.iter().copied();
-        let mut able: Vec<ReplicaId> = voters
-            .filter(|id| *id != own)
-            .filter(|id| {
-                member
-                    .home(*id)
-                    .is_some_and(|s| self.connected.contains(&s))
-            })
-            .collect();
-        able.sort_by_key(|id| std::cmp::Reverse(member.group.matched(*id)));
-        if able.is_empty() {
-            return;
-        }
-        let to = able[member.handovers % able.len()];
-        member.handovers += 1;
-        member.group.transfer_leader(to);
-        self.touched.insert(shard);
     }
 }
 

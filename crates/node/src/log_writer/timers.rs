@@ -1,6 +1,8 @@
 //! What the loop does when time passes: elections, missing answers, commits whose fate stays unknown.
 
 use super::LogWriter;
+use super::handover::UNFIT_PAUSE;
+use crate::health::Fitness;
 use crate::member::WakeFor;
 use crate::replica_record::Presence;
 use sharding::ShardId;
@@ -16,6 +18,9 @@ const RETRY_MOST: Duration = Duration::from_secs(1);
 const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 /// A handover that has not come about in this time has failed.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
+/// How much longer an unfit store waits before it stands for election: an election takes less, so if nobody leads
+/// then, nobody who is fitter can.
+const UNFIT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a leader looks whether those who wait for commits in flight wait in vain.
 const WAITING_LOOK: Duration = Duration::from_secs(1);
 
@@ -54,6 +59,15 @@ impl LogWriter {
                 };
                 let least = most / 2 * u32::from(member.attempts > 0);
                 let spread = (most - least).as_nanos() as u64;
+                // Whoever is fit and can be reached stands first.
+                let others = member.record.descriptor.replicas.iter();
+                let others = others.filter(|replica| replica.store != self.store);
+                let reachable = others.filter(|replica| connected.contains(&replica.store));
+                let least = match self.fitness {
+                    Fitness::Fit => least,
+                    _ if reachable.count() == 0 => least,
+                    _ => least + UNFIT_PATIENCE,
+                };
                 let wait = least + Duration::from_nanos(self.env.rng.next_u64() % spread.max(1));
                 Some((WakeFor::Election, wait))
             }
@@ -65,6 +79,9 @@ impl LogWriter {
                 Some((WakeFor::Answers, ANSWER_PATIENCE))
             } else if !member.is_alone() && member.replica.has_waiting() {
                 Some((WakeFor::Orphans, WAITING_LOOK))
+            } else if self.fitness != Fitness::Fit && member.group.is_leader() && !member.is_alone()
+            {
+                Some((WakeFor::Handover, UNFIT_PAUSE))
             } else {
                 None
             }

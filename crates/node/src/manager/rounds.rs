@@ -3,9 +3,10 @@
 use super::Manager;
 use super::system::{MoveRow, NodeRow};
 use super::wire::{Call, ReplicaReport, Reply, Report};
+use crate::health::Fitness;
 use crate::metrics::seconds;
 use cluster::rebalance::{Move, Planned, Policy, plan_moves};
-use cluster::view::{ClusterView, ShardView, StoreState, StoreView};
+use cluster::view::{ClusterView, ShardView, StoreState, StoreView, Unfit};
 use futures::future::{Either, join_all, select};
 use membership::service::{Intent, State};
 use sharding::shard_map::FIRST_SHARD;
@@ -260,7 +261,11 @@ impl Manager {
                 locality: node.addresses.locality.parse().unwrap_or_default(),
                 disk_bytes: u64::MAX,
                 used_bytes: report.map_or(0, |report| report.used_bytes / USED_UNIT * USED_UNIT),
-                slow: false,
+                unfit: match report.map(|report| report.health.fitness) {
+                    Some(Fitness::Slow) => Some(Unfit::Slow),
+                    Some(Fitness::ClockOff) => Some(Unfit::ClockOff),
+                    Some(Fitness::Fit) | None => None,
+                },
             };
             Some((node.store, view))
         });

@@ -123,6 +123,7 @@ impl Manager {
                 false => Vec::new(),
             },
             used_bytes: self.shards.engine.disk_bytes(),
+            health: self.registry.shared.health.report(),
             revision: survey.revision,
             complete: survey.complete,
             replicas: survey.replicas,

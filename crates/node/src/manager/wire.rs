@@ -1,6 +1,7 @@
 //! What nodes ask each other beside data: to be let in, how their shards stand, to move one.
 
 use super::system::{Addresses, NodeRow, intent_number, intent_of};
+use crate::health::HealthReport;
 use crate::rpc::Part;
 use crate::rpc::wire::{failure, put_failure};
 use crate::shard_server::Failure;
@@ -79,6 +80,7 @@ pub struct Report {
     pub store: u64,
     pub draining: bool,
     pub used_bytes: u64,
+    pub health: HealthReport,
     /// Up to which change of its replicas this tells.
     pub revision: u64,
     /// `replicas` are all that there are; otherwise those that have changed.
@@ -318,6 +320,7 @@ impl Report {
         put_varint(out, self.store);
         out.push(u8::from(self.draining));
         put_varint(out, self.used_bytes);
+        self.health.put(out);
         put_varint(out, self.revision);
         out.push(u8::from(self.complete));
         put_varint(out, self.gone.len() as u64);
@@ -351,6 +354,7 @@ impl Report {
             store: reader.varint()?,
             draining: reader.u8()? == 1,
             used_bytes: reader.varint()?,
+            health: HealthReport::read(reader)?,
             revision: reader.varint()?,
             complete: reader.u8()? == 1,
             gone: many(reader, |reader| reader.varint().map(ShardId))?,
@@ -401,6 +405,8 @@ fn read_cluster(reader: &mut Reader) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Fitness;
+    use membership::service::Intent;
     use proptest::prelude::*;
     use sharding::{Replica, ShardMap};
 
@@ -457,6 +463,11 @@ mod tests {
             store: 5,
             draining: true,
             used_bytes: 1 << 40,
+            health: HealthReport {
+                fitness: Fitness::ClockOff,
+                sync_millis: 3,
+                clock_ahead_millis: -420,
+            },
             revision: 1 << 61,
             complete: false,
             gone: vec![ShardId(3)],
