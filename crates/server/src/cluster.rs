@@ -219,6 +219,7 @@ pub async fn open(
     let options = node::Options {
         gc_ttl: config.gc_ttl,
         max_clock_offset: settings.max_clock_offset,
+        unavailable_after: settings.unavailable_after,
         scrub: ScrubOptions {
             bytes_a_second: config.scrub_bytes,
             ..ScrubOptions::default()

@@ -90,6 +90,7 @@ struct File {
     advertise_sql_addr: Option<Advertised>,
     max_clock_offset: Option<Period>,
     time_until_dead: Option<Period>,
+    unavailable_after: Option<Period>,
     scrub_rate: Option<Bytes>,
 }
 
@@ -257,6 +258,7 @@ impl File {
             advertise_sql_addr: self.advertise_sql_addr.take(),
             max_clock_offset: self.max_clock_offset.take(),
             time_until_dead: self.time_until_dead.take(),
+            unavailable_after: self.unavailable_after.take(),
         }
     }
 

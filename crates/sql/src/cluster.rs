@@ -76,6 +76,9 @@ impl View {
                 ("sessions", Int8),
                 ("wanted", Text),
                 ("manages", Bool),
+                ("health", Text),
+                ("sync_millis", Int8),
+                ("clock_ahead_millis", Int8),
             ],
             View::Shards => vec![
                 ("id", Int8),

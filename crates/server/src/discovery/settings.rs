@@ -23,6 +23,10 @@ const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(10);
 const DEFAULT_UNTIL_DEAD: Period = Period(Duration::from_secs(5 * 60));
 /// A node is suspect after a second; below twice that a slow answer would set data in motion.
 const MIN_UNTIL_DEAD: Duration = Duration::from_secs(2);
+/// Much longer than an election.
+const DEFAULT_UNAVAILABLE_AFTER: Period = Period(node::gateway::PATIENCE);
+/// An election may take as long.
+const MIN_UNAVAILABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Of `phantomdb start`.
 #[derive(Clone, Debug, Default, Args)]
@@ -69,6 +73,10 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "TIME", env = "PHANTOMDB_TIME_UNTIL_DEAD")]
     pub time_until_dead: Option<Period>,
 
+    /// How long a shard may be without a quorum before statements that need it fail [default: 5s]
+    #[arg(long, value_name = "TIME", env = "PHANTOMDB_UNAVAILABLE_AFTER")]
+    pub unavailable_after: Option<Period>,
+
     /// How far apart the clocks of two nodes may be; the same on all nodes [default: 500ms]
     #[arg(long, value_name = "TIME", env = "PHANTOMDB_MAX_CLOCK_OFFSET")]
     pub max_clock_offset: Option<Period>,
@@ -86,6 +94,7 @@ pub struct ClusterFile {
     pub advertise_sql_addr: Option<Advertised>,
     pub max_clock_offset: Option<Period>,
     pub time_until_dead: Option<Period>,
+    pub unavailable_after: Option<Period>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +111,7 @@ pub struct ClusterSettings {
     pub advertise_sql_addr: Option<String>,
     pub max_clock_offset: Duration,
     pub time_until_dead: Duration,
+    pub unavailable_after: Duration,
 }
 
 impl ClusterSettings {
@@ -116,6 +126,11 @@ impl ClusterSettings {
         let time_until_dead = until_dead.unwrap_or(DEFAULT_UNTIL_DEAD).0;
         if time_until_dead < MIN_UNTIL_DEAD {
             return Err("time-until-dead must be at least 2s".to_owned());
+        }
+        let unavailable = args.unavailable_after.or(file.unavailable_after);
+        let unavailable_after = unavailable.unwrap_or(DEFAULT_UNAVAILABLE_AFTER).0;
+        if unavailable_after < MIN_UNAVAILABLE_AFTER {
+            return Err("unavailable-after must be at least 1s".to_owned());
         }
         let join = match args.join.is_empty() {
             true => file.join.map(|list| list.0).unwrap_or_default(),
@@ -147,6 +162,7 @@ impl ClusterSettings {
                 .map(|address| address.0),
             max_clock_offset,
             time_until_dead,
+            unavailable_after,
         })
     }
 }
