@@ -367,6 +367,41 @@ async fn the_scrub_finds_what_nobody_reads() {
     cluster.until_repaired(1, before).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_differs_from_two_others_is_replaced() {
+    let cluster = Cluster::start(3).await;
+    cluster.until_settled().await;
+    for number in 0..50 {
+        let key = format!("key {number}");
+        set(&cluster.nodes[0].coordinator, &key, number.to_string())
+            .await
+            .expect("a write");
+    }
+    cluster.until_settled().await;
+    let holder = cluster.holder().await;
+    assert_eq!(cluster.nodes[holder].store.check_copies().await, 0);
+    // Each checksum is right, and still the row is not what was committed.
+    for wrong in [(holder + 1) % 3, holder] {
+        let before = cluster.replica_on(wrong).await;
+        let disk = &cluster.nodes[wrong].disk;
+        let row = disk.get(Keyspace::Data, b"key 7").expect("a sound disk");
+        let mut row = row.expect("a row").to_vec();
+        let last = row.last_mut().expect("a value");
+        *last ^= 1;
+        let mut batch = storage::WriteBatch::default();
+        batch.put(Keyspace::Data, "key 7", row);
+        disk.write(batch).expect("a write");
+        let now = cluster.holder().await;
+        assert_eq!(cluster.nodes[now].store.check_copies().await, 1);
+        cluster.until_repaired(wrong, before).await;
+        cluster.until_settled().await;
+    }
+    for node in &cluster.nodes {
+        let found = get(&node.coordinator, "key 7").await.expect("a read");
+        assert_eq!(found.as_deref(), Some("7"));
+    }
+}
+
 /// Writes this many rows of a MiB each in one transaction.
 async fn set_large(c: &Coordinator, rows: u8, value: u8) -> Result<()> {
     let mut txn = c.begin(Isolation::ReadCommitted, false);

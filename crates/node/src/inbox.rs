@@ -55,6 +55,12 @@ pub(crate) enum Request {
     },
     /// A row of a shard could not be read: its block is damaged.
     Damaged { shard: ShardId, what: String },
+    /// This replica's rows are not those of the others.
+    Differs {
+        shard: ShardId,
+        replica: u64,
+        what: String,
+    },
     /// A damaged table is about to be taken out of use: all replicas with keys in it are damaged. Answered once
     /// that is durable; `false`: it cannot be done now.
     DamagedTable {
@@ -92,6 +98,9 @@ pub(crate) struct Inspection {
     pub(crate) descriptor: ShardDescriptor,
     pub(crate) membership: Membership,
     pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    /// Its rows are all there, and sound as far as known.
+    pub(crate) whole: bool,
     /// How far the leader knows each replica's log to match its own.
     pub(crate) matched: BTreeMap<ReplicaId, u64>,
 }

@@ -68,7 +68,7 @@ macro_rules! ready {
 }
 
 impl LocalShards {
-    fn readable(&self, at: Timestamp) -> Result<()> {
+    pub(crate) fn readable(&self, at: Timestamp) -> Result<()> {
         let threshold = Timestamp(self.gc_threshold.load(Ordering::Relaxed));
         if at < threshold {
             return Err(

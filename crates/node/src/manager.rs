@@ -11,6 +11,7 @@
 //! - `status`: how all of it stands, for people.
 //! - `joining`: how a node without a name becomes a member, and finds the others again when it restarts.
 
+mod consistency;
 mod events;
 mod joining;
 mod operator;
@@ -54,6 +55,8 @@ pub struct ManagerOptions {
     pub round: Duration,
     /// Silence and what follows from it.
     pub membership: membership::service::Options,
+    /// From one comparison of the copies of all shards to the next, at least.
+    pub check: Duration,
     /// Copies of each shard, once there are as many nodes.
     pub replication_factor: usize,
 }
@@ -63,6 +66,8 @@ impl Default for ManagerOptions {
         ManagerOptions {
             round: Duration::from_secs(1),
             membership: membership::service::Options::default(),
+            // All rows of a shard are read on each of its nodes.
+            check: Duration::from_secs(24 * 3600),
             replication_factor: 3,
         }
     }

@@ -189,14 +189,19 @@ impl Mover {
 
     /// How a shard that is led here stands.
     pub(crate) async fn inspect(&self, shard: ShardId) -> Result<Inspection> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Inspect { shard, reply };
-        self.registry.shared.inbox.request(request);
-        let seen = answer.await.unwrap_or_else(|_| Err(gone()))?;
+        let seen = self.inspect_any(shard).await?;
         if !seen.leads {
             return Err(not_now(format!("store {} does not lead it", self.store)));
         }
         Ok(seen)
+    }
+
+    /// The same of one that may be led elsewhere.
+    pub(crate) async fn inspect_any(&self, shard: ShardId) -> Result<Inspection> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Inspect { shard, reply };
+        self.registry.shared.inbox.request(request);
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 

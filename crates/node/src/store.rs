@@ -319,6 +319,8 @@ impl Store {
         self.env
             .spawn
             .spawn("cluster-manager", Box::pin(Arc::clone(&manager).run()));
+        let checks = Arc::clone(&manager).check_now_and_then();
+        self.env.spawn.spawn("copies-check", Box::pin(checks));
         manager.register(addresses)
     }
 
@@ -430,6 +432,12 @@ impl Store {
 
     pub fn disk_bytes(&self) -> u64 {
         self.shards.engine.disk_bytes()
+    }
+
+    /// Compares all copies of the shards that this store leads, now. Returns how many replicas differ from most
+    /// others; they are copied again.
+    pub async fn check_copies(&self) -> usize {
+        self.manager.check_copies().await
     }
 
     /// Stops and resumes the scrub. Damage that somebody meets is looked for all the same.

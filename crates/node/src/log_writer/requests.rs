@@ -2,6 +2,7 @@
 
 use super::LogWriter;
 use crate::inbox::{Inspection, Request};
+use crate::member::Member;
 use crate::parts;
 use crate::replica_record::{Presence, ReplicaRecord};
 use bytes::Bytes;
@@ -31,6 +32,16 @@ impl LogWriter {
             }
             Request::Damaged { shard, what } => {
                 self.mark_damaged(|member| member.record.descriptor.id == shard, &what)?;
+            }
+            Request::Differs {
+                shard,
+                replica,
+                what,
+            } => {
+                let is_it = |member: &Member| {
+                    member.record.descriptor.id == shard && member.record.id.0 == replica
+                };
+                self.mark_damaged(is_it, &what)?;
             }
             Request::DamagedTable { damage, reply } => {
                 let marked =
@@ -133,6 +144,8 @@ impl LogWriter {
             leads: member.group.is_leader(),
             membership: member.group.membership().clone(),
             committed: member.group.committed(),
+            applied: member.group.log().applied().position.index,
+            whole: member.record.presence == Presence::Whole,
             matched: ids
                 .filter_map(|id| Some((id, member.group.matched(id)?)))
                 .collect(),

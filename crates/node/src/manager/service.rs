@@ -63,6 +63,11 @@ impl Manager {
             }
             Call::Map => Ok(Reply::Shards(self.known_shards())),
             Call::Move(step) => self.carry_out(step).await.map(|()| Reply::Done),
+            Call::Sum(sum) => self.sum_up(sum).await.map(Reply::Sum),
+            Call::Differs { shard, replica } => {
+                self.differs(shard, replica);
+                Ok(Reply::Done)
+            }
         };
         result.unwrap_or_else(|error| Reply::Refused(error.to_string()))
     }

@@ -1,5 +1,6 @@
 //! What nodes ask each other beside data: to be let in, how their shards stand, to move one.
 
+use super::consistency::Sum;
 use super::system::{Addresses, NodeRow, intent_number, intent_of};
 use crate::health::HealthReport;
 use crate::rpc::Part;
@@ -9,8 +10,8 @@ use bytes::Bytes;
 use cluster::rebalance::Move;
 use membership::service::{Intent, State};
 use sharding::{ShardDescriptor, ShardId};
-use types::StoreId;
 use types::codec::{Reader, put_bytes, put_varint};
+use types::{StoreId, Timestamp};
 
 const JOIN: u8 = Part::Manager as u8;
 const DIRECTORY: u8 = Part::Manager as u8 + 1;
@@ -19,6 +20,8 @@ const MOVE: u8 = Part::Manager as u8 + 3;
 const SPLIT: u8 = Part::Manager as u8 + 4;
 const SPLIT_SHARD: u8 = Part::Manager as u8 + 5;
 const MAP: u8 = Part::Manager as u8 + 6;
+const SUM: u8 = Part::Manager as u8 + 7;
+const DIFFERS: u8 = Part::Manager as u8 + 8;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
@@ -45,6 +48,10 @@ pub(crate) enum Call {
     },
     /// The shards as the asked node knows them.
     Map,
+    /// Sum up the rows of the asked store's replica.
+    Sum(Sum),
+    /// The asked store's replica of this name differs from the others.
+    Differs { shard: ShardId, replica: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +67,7 @@ pub(crate) enum Reply {
         shards: Vec<ShardDescriptor>,
     },
     Report(Report),
+    Sum(u64),
     Done,
     /// Why not.
     Refused(String),
@@ -153,6 +161,17 @@ impl Call {
                 put_bytes(&mut out, at);
                 put_varint(&mut out, right.0);
             }
+            Call::Sum(sum) => {
+                out.push(SUM);
+                for number in [sum.shard.0, sum.generation, sum.at.0, sum.index] {
+                    put_varint(&mut out, number);
+                }
+            }
+            Call::Differs { shard, replica } => {
+                out.push(DIFFERS);
+                put_varint(&mut out, shard.0);
+                put_varint(&mut out, *replica);
+            }
         }
         out.into()
     }
@@ -196,6 +215,16 @@ impl Call {
                 at: reader.bytes()?,
                 right: ShardId(reader.varint()?),
             },
+            SUM => Call::Sum(Sum {
+                shard: ShardId(reader.varint()?),
+                generation: reader.varint()?,
+                at: Timestamp(reader.varint()?),
+                index: reader.varint()?,
+            }),
+            DIFFERS => Call::Differs {
+                shard: ShardId(reader.varint()?),
+                replica: reader.varint()?,
+            },
             _ => return None,
         };
         (reader.left() == 0).then_some(call)
@@ -228,6 +257,10 @@ impl Reply {
             Reply::Report(report) => {
                 out.push(2);
                 report.put(&mut out);
+            }
+            Reply::Sum(sum) => {
+                out.push(8);
+                put_varint(&mut out, *sum);
             }
             Reply::Done => out.push(3),
             Reply::Refused(why) => {
@@ -272,6 +305,7 @@ impl Reply {
                 shard: ShardId(reader.varint()?),
                 is_new: reader.u8()? == 1,
             },
+            8 => Reply::Sum(reader.varint()?),
             6 => Reply::Shards(many(&mut reader, ShardDescriptor::read)?),
             7 => {
                 let kind = reader.u8()?;
@@ -406,7 +440,6 @@ fn read_cluster(reader: &mut Reader) -> Option<u128> {
 mod tests {
     use super::*;
     use crate::health::Fitness;
-    use membership::service::Intent;
     use proptest::prelude::*;
     use sharding::{Replica, ShardMap};
 
@@ -456,6 +489,13 @@ mod tests {
                 at: Bytes::from_static(b"m"),
                 right: ShardId(900),
             },
+            Call::Sum(Sum {
+                shard,
+                generation: 3,
+                at: Timestamp(1 << 60),
+                index: 9,
+            }),
+            Call::Differs { shard, replica: 8 },
         ] {
             assert_eq!(Call::decode(call.encode()), Some(call));
         }
@@ -502,6 +542,7 @@ mod tests {
                 shards: vec![descriptor()],
             },
             Reply::Report(report),
+            Reply::Sum(u64::MAX),
             Reply::Done,
             Reply::Refused("no".to_owned()),
             Reply::Split {
