@@ -24,6 +24,22 @@ pub enum Fitness {
     ClockOff,
 }
 
+impl Fitness {
+    /// The name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fitness::Fit => "good",
+            Fitness::Slow => "slow disk",
+            Fitness::ClockOff => "clock is off",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let mut all = [Fitness::Fit, Fitness::Slow, Fitness::ClockOff].into_iter();
+        all.find(|fitness| fitness.name() == name)
+    }
+}
+
 /// How healthy a store says it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HealthReport {

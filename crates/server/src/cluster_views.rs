@@ -4,7 +4,6 @@ use membership::facts::{Directory, Nodes};
 use membership::gossip::GossipDirectory;
 use membership::service::Intent;
 use node::Store;
-use node::health::Fitness;
 use node::manager::{ClusterState, EventRow, ReplicaReport};
 use sql::cluster::{ClusterStatus, View};
 use std::sync::{Arc, Weak};
@@ -96,7 +95,7 @@ fn nodes(state: &ClusterState, facts: &Nodes) -> Vec<Row> {
                 Intent::Gone => "gone",
             }),
             Datum::Bool(state.manager == Some(node.store)),
-            report.map_or(Datum::Null, |report| text(health(report.health.fitness))),
+            report.map_or(Datum::Null, |report| text(report.health.fitness.name())),
             report.map_or(Datum::Null, |report| number(report.health.sync_millis)),
             report.map_or(Datum::Null, |report| {
                 Datum::Int8(report.health.clock_ahead_millis)
@@ -104,14 +103,6 @@ fn nodes(state: &ClusterState, facts: &Nodes) -> Vec<Row> {
         ]
     });
     rows.collect()
-}
-
-fn health(fitness: Fitness) -> &'static str {
-    match fitness {
-        Fitness::Fit => "good",
-        Fitness::Slow => "slow disk",
-        Fitness::ClockOff => "clock is off",
-    }
 }
 
 fn shards(state: &ClusterState) -> Vec<Row> {

@@ -102,6 +102,20 @@ impl Cluster {
         }
     }
 
+    async fn until_told(&self, at: usize, event: &str) {
+        let began = Instant::now();
+        loop {
+            let events = self.nodes[(at + 1) % 3].store.events().await;
+            let events = events.unwrap_or_default();
+            let mut own = events.iter().filter(|row| row.store == self.name(at).0);
+            if own.any(|row| row.event == event) {
+                return;
+            }
+            assert!(began.elapsed() < DEADLINE, "no {event}: {events:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn until_lease_is_elsewhere(&self, at: usize) {
         let began = Instant::now();
         loop {
@@ -158,6 +172,8 @@ async fn leases_leave_a_node_whose_disk_is_slow() {
     hurt.sync_millis.store(400, Ordering::Relaxed);
     cluster.until_fitness(holder, Fitness::Slow).await;
     cluster.until_lease_is_elsewhere(holder).await;
+    cluster.until_told(holder, "slow disk").await;
     hurt.sync_millis.store(0, Ordering::Relaxed);
     cluster.until_fitness(holder, Fitness::Fit).await;
+    cluster.until_told(holder, "good").await;
 }

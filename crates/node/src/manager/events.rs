@@ -5,6 +5,8 @@
 
 use super::Manager;
 use super::system::{EventRow, NodeRow};
+use super::wire::Report;
+use crate::health::Fitness;
 use membership::service::{Event, Intent, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use types::{Result, StoreId};
@@ -20,10 +22,18 @@ pub(super) struct EventLog {
     pending: VecDeque<EventRow>,
     /// Nodes that drain and have been without leases since they began to.
     drained: BTreeSet<StoreId>,
+    /// Nodes that are not fit to lead.
+    unfit: BTreeMap<StoreId, Fitness>,
+    /// Damaged replicas that were told of: their nodes, and the detail that names them.
+    damaged: BTreeSet<(u64, String)>,
 }
 
 /// A draining node holds no leases any more.
 const DRAINED: &str = "drained";
+/// A replica's rows are damaged; it will be copied again.
+const DAMAGED: &str = "damaged";
+/// Damaged replicas that are remembered as told. After more, one may be told of twice.
+const DAMAGED_KEPT: usize = 1000;
 
 impl EventLog {
     fn push(&mut self, row: EventRow) {
@@ -56,7 +66,14 @@ impl Manager {
                 None if row.event == DRAINED => {
                     log.drained.insert(store);
                 }
-                None => {}
+                None if row.event == DAMAGED => {
+                    log.damaged.insert((row.store, row.detail.clone()));
+                }
+                None => {
+                    if let Some(fitness) = Fitness::named(&row.event) {
+                        log.unfit.insert(store, fitness);
+                    }
+                }
             }
         }
         let now = self.now_millis();
@@ -112,6 +129,40 @@ impl Manager {
                     event: DRAINED.to_owned(),
                     detail: "it holds no leases".to_owned(),
                 });
+            }
+        }
+    }
+
+    /// Nodes that are unfit to lead, or fit again, and replicas that are damaged.
+    pub(super) fn note_conditions<'r>(&self, reports: impl Iterator<Item = (StoreId, &'r Report)>) {
+        let mut log = self.events.lock();
+        let at = self.time.now();
+        let row = |store: StoreId, event: &str, detail: String| EventRow {
+            number: 0,
+            at,
+            store: store.0,
+            event: event.to_owned(),
+            detail,
+        };
+        for (store, report) in reports {
+            let health = report.health;
+            if log.unfit.get(&store).copied().unwrap_or_default() != health.fitness {
+                log.unfit.insert(store, health.fitness);
+                let detail = format!(
+                    "a synced write takes {} ms, its clock is {} ms ahead",
+                    health.sync_millis, health.clock_ahead_millis
+                );
+                log.push(row(store, health.fitness.name(), detail));
+            }
+            for replica in report.replicas.iter().filter(|replica| replica.damaged) {
+                let shard = replica.descriptor.id.0;
+                let detail = format!("replica {} of shard {shard}", replica.replica);
+                if log.damaged.insert((store.0, detail.clone())) {
+                    log.push(row(store, DAMAGED, detail));
+                }
+                if log.damaged.len() > DAMAGED_KEPT {
+                    log.damaged.pop_first();
+                }
             }
         }
     }

@@ -123,6 +123,7 @@ impl Manager {
         self.note_shards(&leaders).await?;
         let holders = leaders.values().filter(|(_, replica)| replica.holds_lease);
         self.note_drained(&nodes, &holders.map(|(store, _)| *store).collect());
+        self.note_conditions(reports.iter().map(|(store, report)| (*store, &**report)));
         self.write_events().await;
         let view = self.view(&settled.stores, &leaders, &damaged(&reports));
         let policy = Policy {
