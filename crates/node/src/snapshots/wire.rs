@@ -66,7 +66,13 @@ impl Call {
                 put_varint(&mut out, shard.0);
                 put_varint(&mut out, *number);
                 for (keyspace, key, value) in rows {
-                    out.push(u8::from(*keyspace == Keyspace::History));
+                    out.push(match keyspace {
+                        Keyspace::Data => 0,
+                        Keyspace::History => 1,
+                        // Parts of commits that are not finished.
+                        Keyspace::Raft => 2,
+                        Keyspace::Intents => 3,
+                    });
                     put_bytes(&mut out, key);
                     put_bytes(&mut out, value);
                 }
@@ -107,6 +113,8 @@ impl Call {
                     let keyspace = match reader.u8()? {
                         0 => Keyspace::Data,
                         1 => Keyspace::History,
+                        2 => Keyspace::Raft,
+                        3 => Keyspace::Intents,
                         _ => return None,
                     };
                     rows.push((keyspace, reader.bytes()?, reader.bytes()?));
@@ -172,7 +180,12 @@ mod tests {
     }
 
     fn call() -> impl Strategy<Value = Call> {
-        let keyspace = prop_oneof![Just(Keyspace::Data), Just(Keyspace::History)];
+        let keyspace = prop_oneof![
+            Just(Keyspace::Data),
+            Just(Keyspace::History),
+            Just(Keyspace::Raft),
+            Just(Keyspace::Intents)
+        ];
         let rows = proptest::collection::vec((keyspace, bytes(), bytes()), 0..5);
         prop_oneof![
             (any::<(u64, u64, u64)>(), descriptor()).prop_map(
