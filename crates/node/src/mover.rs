@@ -3,10 +3,14 @@
 //! A replica is added in steps, each of which the group must have applied before the next is proposed:
 //!
 //! ```text
-//!   learner added ──► it has the log (perhaps by a snapshot) ──► it votes; another one leaves in the same step
+//!   learner added ──► it has the log (perhaps by a snapshot) ──► it votes ──► another one leaves
 //! ```
 //! So a shard never counts on a replica that is not up to date. A sequence that ends half way (its store dies,
-//! or leads no more) leaves a learner behind, which the next plan either promotes or removes.
+//! or leads no more) leaves a learner behind, which the next plan either promotes or removes, or a voter too many.
+//!
+//! Whoever leaves does so in a step of its own. Were it the same step in which another one becomes a voter, the members
+//! would be joint for a moment, and the outgoing ones would have to agree to its end: among them the one that has
+//! just gone, and without it perhaps too few.
 
 use crate::inbox::{Inspection, Request};
 use crate::registry::Registry;
@@ -73,19 +77,14 @@ impl Mover {
         let id = ReplicaId(replica.id);
         self.until_caught_up(shard, id).await?;
         let seen = self.inspect(shard).await?;
-        let mut changes = Vec::new();
         if !seen.membership.voters.contains(&id) {
-            changes.push(Change::AddVoter(id));
+            let voter = Change::AddVoter(id);
+            self.change(shard, vec![voter], seen.descriptor).await?;
         }
-        let mut descriptor = seen.descriptor.clone();
-        if let Some(leaver) = from.and_then(|from| descriptor.replica_on(from)) {
-            changes.push(Change::Remove(ReplicaId(leaver.id)));
-            descriptor.replicas.retain(|replica| *replica != leaver);
+        match from {
+            Some(from) => self.remove(shard, from).await,
+            None => Ok(()),
         }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.change(shard, changes, descriptor).await
     }
 
     async fn add_learner(&self, shard: ShardId, to: StoreId, seen: &Inspection) -> Result<Replica> {
