@@ -179,6 +179,15 @@ impl Outbox {
         self.writer.register(waker);
     }
 
+    /// Whether nothing waits, or why nothing can be sent.
+    pub fn is_empty(&self) -> Result<bool, String> {
+        let queue = self.queue.lock();
+        match &queue.closed {
+            Some(why) => Err(why.clone()),
+            None => Ok(queue.items == 0 && queue.control.is_empty()),
+        }
+    }
+
     /// Moves what is to be written next, about [`WRITE_BYTES`], to `batch`.
     pub fn take(&self, batch: &mut Vec<Part>) -> Result<(), String> {
         let mut queue = self.queue.lock();

@@ -26,6 +26,8 @@ pub struct Pump<'a, S> {
     /// Encoded, not yet written.
     output: BytesMut,
     unflushed: bool,
+    /// Others had their turn since something was queued: see [`Pump::fill`].
+    waited: bool,
     batch: Vec<Part>,
     life: Life,
 }
@@ -61,6 +63,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Pump<'a, S> {
             pieces: Pieces::default(),
             output: BytesMut::new(),
             unflushed: false,
+            waited: false,
             batch: Vec::new(),
             life: Life::new(limits, asks),
         }
@@ -109,7 +112,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Pump<'a, S> {
     /// Ready if something was written: there may be more.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         if self.output.is_empty() {
-            self.fill()?;
+            self.fill(cx)?;
         }
         if self.output.is_empty() {
             if self.unflushed {
@@ -133,7 +136,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Pump<'a, S> {
         Poll::Ready(Ok(()))
     }
 
-    fn fill(&mut self) -> Result<(), String> {
+    /// Encodes what waits. Whoever queues something wakes this task, which would run next and write that alone; so
+    /// it first lets those run who are ready to: what they queue goes with the same write. Where nobody is ready that
+    /// takes no time.
+    fn fill(&mut self, cx: &Context<'_>) -> Result<(), String> {
+        if !self.waited {
+            if !self.outbox.is_empty()? {
+                self.waited = true;
+                cx.waker().wake_by_ref();
+            }
+            return Ok(());
+        }
+        self.waited = false;
         self.outbox.take(&mut self.batch)?;
         for part in self.batch.drain(..) {
             let Part {
