@@ -333,7 +333,7 @@ async fn a_write_that_meets_damage_at_a_follower_is_committed_and_the_follower_r
     cluster.until_repaired(2, before).await;
     let found = get(&cluster.nodes[2].coordinator, "key").await;
     assert_eq!(found.expect("a read").as_deref(), Some("new"));
-    let events = cluster.nodes[0].store.events().await.expect("events");
+    let events = cluster.nodes[0].store.events(0).await.expect("events");
     let detail = format!("replica {before} of shard 1");
     let told = |row: &&crate::manager::EventRow| row.event == "damaged" && row.detail == detail;
     assert_eq!(events.iter().filter(told).count(), 1, "{events:?}");

@@ -171,8 +171,8 @@ impl Manager {
         self.gone.lock().clone()
     }
 
-    pub(crate) async fn events(&self) -> types::Result<Vec<EventRow>> {
-        self.rows.events().await
+    pub(crate) async fn events(&self, after: u64) -> types::Result<Vec<EventRow>> {
+        self.rows.events(after).await
     }
 
     /// The cluster wants this of this node. Who has left does not come back.

@@ -24,7 +24,7 @@ impl Cluster {
     async fn until_event(&self, store: u64, event: &str) -> Vec<String> {
         let began = Instant::now();
         loop {
-            let rows = self.nodes[0].store.events().await.unwrap_or_default();
+            let rows = self.nodes[0].store.events(0).await.unwrap_or_default();
             let rows = rows.into_iter().filter(|row| row.store == store);
             let events: Vec<String> = rows.map(|row| row.event).collect();
             if events.last().is_some_and(|last| last == event) {

@@ -349,9 +349,9 @@ impl Store {
         self.manager.gone()
     }
 
-    /// What has happened to the cluster's nodes, the oldest first.
-    pub async fn events(&self) -> Result<Vec<EventRow>> {
-        self.manager.events().await
+    /// What has happened to the cluster's nodes since the event with this number, the oldest first.
+    pub async fn events(&self, after: u64) -> Result<Vec<EventRow>> {
+        self.manager.events(after).await
     }
 
     /// Has a node drained, decommissioned, or serve again. `None`: there is no such node. An error with all

@@ -34,7 +34,7 @@ impl ClusterStatus for ClusterViews {
                 Error::new(SqlState::CANNOT_CONNECT_NOW, "the node is shutting down")
             })?;
             if view == View::Events {
-                return Ok(events(&store.events().await?));
+                return Ok(events(&store.events(0).await?));
             }
             let state = store.cluster_state().await?;
             Ok(match view {

@@ -1,9 +1,10 @@
-//! HTTP for operators: `/health`, `/ready`, `/metrics`; of a cluster's node `/nodes`, of a proxy `/stats`.
+//! HTTP for operators: `/health`, `/ready`, `/metrics`; of a cluster's node `/nodes` and `/events`, of a proxy `/stats`.
 
+use crate::event_feed::EventFeed;
 use crate::metrics::ProcessMetrics;
 use crate::node_list::NodeList;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -30,6 +31,8 @@ pub struct Pages {
     pub refresh: Option<Refresh>,
     /// `/nodes`: the nodes of the cluster, as JSON ([`crate::node_list`]).
     pub nodes: Option<NodeList>,
+    /// `/events`: what happens to the nodes of the cluster ([`crate::event_feed`]).
+    pub events: Option<EventFeed>,
     /// `/stats`: a table for people.
     pub stats: Option<Text>,
 }
@@ -46,6 +49,10 @@ pub async fn serve(
         .route("/metrics", get(metrics));
     if let Some(list) = pages.nodes.clone() {
         router = router.route("/nodes", get(move || async move { nodes(&list) }));
+    }
+    if let Some(events) = pages.events.clone() {
+        let answer = async move |RawQuery(query): RawQuery| events.answer(query.as_deref());
+        router = router.route("/events", get(answer));
     }
     if let Some(stats) = pages.stats.clone() {
         router = router.route("/stats", get(move || async move { stats() }));

@@ -17,6 +17,7 @@ pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod env;
+pub mod event_feed;
 pub mod http;
 pub mod listener;
 pub mod logging;

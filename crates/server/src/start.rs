@@ -11,15 +11,14 @@ use crate::cluster::{self, ClusterNode, Listening};
 use crate::cluster_actions::Actions;
 use crate::cluster_views::ClusterViews;
 use crate::config::Config;
+use crate::event_feed::EventFeed;
 use crate::http::{self, Pages, Readiness};
 use crate::listener;
 use crate::metrics::{self, ProcessMetrics, WireMetrics};
-use crate::node_list::NodeList;
 use crate::phase::{self, Phase};
 use crate::tls::{Tls, TlsError};
 use crate::wire::{WireServer, is_loopback};
 use membership::service::Intent;
-use metrics_exporter_prometheus::PrometheusHandle;
 use node::Store;
 use sql::instance::{Instance, InstanceOptions};
 use std::io::Write;
@@ -169,15 +168,16 @@ async fn run_node(config: Config) -> Result<(), StartError> {
     node.tell_facts(Arc::downgrade(&instance));
     let http = http_listener.map(|listener| {
         let ready = readiness(&store, phases.clone());
-        let nodes = node.list();
-        serve_http(
-            listener,
+        let pages = Pages {
             prometheus,
-            started,
+            process: ProcessMetrics::new(started),
             ready,
-            nodes,
-            draining.clone(),
-        )
+            refresh: None,
+            nodes: Some(node.list()),
+            events: Some(EventFeed::new(&store)),
+            stats: None,
+        };
+        serve_http(listener, pages, draining.clone())
     });
     let sql = tokio::spawn(listener::serve(sql_listener, server, phases));
     let registered = tokio::spawn(store.take_part(node.addresses.clone()));
@@ -368,21 +368,10 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 fn serve_http(
     listener: TcpListener,
-    prometheus: PrometheusHandle,
-    started: Instant,
-    ready: Readiness,
-    nodes: NodeList,
+    pages: Pages,
     stop: watch::Receiver<bool>,
 ) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
-        let pages = Pages {
-            prometheus,
-            process: ProcessMetrics::new(started),
-            ready,
-            refresh: None,
-            nodes: Some(nodes),
-            stats: None,
-        };
         if let Err(error) = http::serve(listener, pages, stop).await {
             tracing::error!(%error, "HTTP ended");
         }

@@ -105,7 +105,7 @@ impl Cluster {
     async fn until_told(&self, at: usize, event: &str) {
         let began = Instant::now();
         loop {
-            let events = self.nodes[(at + 1) % 3].store.events().await;
+            let events = self.nodes[(at + 1) % 3].store.events(0).await;
             let events = events.unwrap_or_default();
             let mut own = events.iter().filter(|row| row.store == self.name(at).0);
             if own.any(|row| row.event == event) {

@@ -50,7 +50,7 @@ impl Manager {
         if self.events.lock().last.is_some() {
             return Ok(());
         }
-        let rows = self.rows.events().await?;
+        let rows = self.rows.events(0).await?;
         let mut states: BTreeMap<StoreId, State> = BTreeMap::new();
         let mut log = EventLog {
             last: Some(rows.last().map_or(0, |row| row.number)),

@@ -225,8 +225,10 @@ impl SystemRows {
         self.all(MOVES, MoveRow::read).await
     }
 
-    pub(crate) async fn events(&self) -> Result<Vec<EventRow>> {
-        self.all(EVENTS, EventRow::read).await
+    /// Events with a higher number than `after`, the oldest first.
+    pub(crate) async fn events(&self, after: u64) -> Result<Vec<EventRow>> {
+        let start = key(EVENTS, Some(after.saturating_add(1)));
+        self.from(start, EVENTS, EventRow::read).await
     }
 
     /// Admits a node: gives it a name that no other had or will have.
@@ -380,10 +382,20 @@ impl SystemRows {
     }
 
     async fn all<T>(&self, index: u16, read: fn(&mut Reader) -> Option<T>) -> Result<Vec<T>> {
+        self.from(key(index, None), index, read).await
+    }
+
+    /// The rows of an index from a key on.
+    async fn from<T>(
+        &self,
+        start: Bytes,
+        index: u16,
+        read: fn(&mut Reader) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let mut txn = self.coordinator.begin(Isolation::ReadCommitted, true);
         txn.begin_statement(SYSTEM).await?;
         let mut span = Span {
-            start: key(index, None),
+            start,
             end: key(index + 1, None),
         };
         let mut found = Vec::new();

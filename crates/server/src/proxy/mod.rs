@@ -206,6 +206,7 @@ fn pages(
         }),
         refresh: Some(Arc::new(move || stats::publish(&refreshed))),
         nodes: None,
+        events: None,
         stats: Some(Arc::new(move || stats::table(&shown))),
     }
 }

@@ -1,7 +1,10 @@
 //! Nodes that are drained and removed by `phantomdb node`, as an operator does it.
 
 use crate::cluster::{number, rpc_of, start, until};
-use crate::node::{Node, last_words, program, start as start_alone, state};
+use crate::node::{DEADLINE, Node, last_words, program, start as start_alone, state};
+use crate::proxy::Proxy;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -24,6 +27,26 @@ fn refused(node: &Node, words: &[&str]) -> String {
     let output = operate(node, words);
     assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a node tells of another on `/events`, until that is told.
+fn events_until(node: &Node, wanted: &str) -> Vec<String> {
+    let mut stream = TcpStream::connect(node.http).expect("HTTP listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let request = "GET /events?after=0 HTTP/1.1\r\nHost: node\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("a request");
+    let lines = BufReader::new(stream)
+        .lines()
+        .map(|line| line.expect("a line"));
+    let mut told = Vec::new();
+    for line in lines.filter(|line| line.starts_with('{')) {
+        let found = line.contains(wanted);
+        told.push(line);
+        if found {
+            return told;
+        }
+    }
+    panic!("the feed ended: {told:?}")
 }
 
 struct Cluster {
@@ -66,6 +89,8 @@ async fn a_drained_node_sends_its_clients_away_until_it_serves_again() {
     let (_idle, idle_ends) = first.try_connect().await.expect("a session");
     let (busy, busy_ends) = first.try_connect().await.expect("a session");
     busy.batch_execute("BEGIN").await.expect("a transaction");
+    let proxy = Proxy::start(&["--join", &rpc_of(second)]);
+    proxy.wait_for_nodes(3);
     // It holds the lease, and the command reaches the cluster through it.
     done(first, &["node", "drain", "1", "--no-wait"]);
     assert_eq!(last_words(idle_ends).await, "57P01");
@@ -81,6 +106,7 @@ async fn a_drained_node_sends_its_clients_away_until_it_serves_again() {
         status.contains("503") && body.contains("draining"),
         "{status} {body}"
     );
+    proxy.wait_for_nodes(2);
     let said = done(second, &["node", "drain", "1"]);
     assert!(said.contains("node 1 is drained"), "{said}");
 
@@ -99,6 +125,10 @@ async fn a_drained_node_sends_its_clients_away_until_it_serves_again() {
     let live = "SELECT count(*) FROM phantom.nodes WHERE state = 'live'";
     until(&client, live, 3).await;
     first.connect().await;
+    proxy.wait_for_nodes(3);
+    let told = events_until(second, r#""node":1,"event":"drained""#);
+    let draining = r#""node":1,"event":"draining""#;
+    assert!(told.iter().any(|line| line.contains(draining)), "{told:?}");
     let events = "SELECT count(DISTINCT event) FROM phantom.events \
                   WHERE node = 1 AND event IN ('draining', 'drained', 'live')";
     until(&client, events, 3).await;
