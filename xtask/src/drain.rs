@@ -23,7 +23,7 @@ pub struct Args {
     #[command(flatten)]
     cluster: Options,
     #[command(flatten)]
-    load: load::Options,
+    load: load::LoadOptions,
 }
 
 /// Drains every node once; true if no statement failed and no acknowledged write is lost.

@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Fault::Kill)]
     fault: Fault,
     #[command(flatten)]
-    load: load::Options,
+    load: load::LoadOptions,
     /// The most that the gap over all clients may be at its 99th percentile, in milliseconds.
     #[arg(long)]
     limit_ms: Option<u64>,

@@ -163,3 +163,14 @@ async fn interrupted() -> &'static str {
         _ = terminate.recv() => "SIGTERM",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     times: u32,
     #[command(flatten)]
-    load: load::Options,
+    load: load::LoadOptions,
     /// The longest time without any acknowledged write that is accepted, in milliseconds.
     #[arg(long)]
     limit_ms: Option<u64>,

@@ -76,7 +76,7 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
     let session = connect(&cluster.client_dsns()[0]).await?;
     fill(&session, args).await?;
     let before = checksum(&session).await?;
-    let options = load::Options {
+    let options = load::LoadOptions {
         clients: args.clients,
         rate: args.rate,
     };

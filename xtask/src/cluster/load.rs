@@ -40,7 +40,7 @@ const SHOWN_VIOLATIONS: usize = 20;
 
 /// The options by which a task's user chooses how hard the clients write.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Options {
+pub struct LoadOptions {
     /// Connections that write at the same time.
     #[arg(long, default_value_t = 8)]
     pub clients: u32,
@@ -52,7 +52,7 @@ pub struct Options {
 /// Starts a cluster, and the clients that write into it.
 pub async fn cluster_under_load(
     options: &super::Options,
-    load: &Options,
+    load: &LoadOptions,
     scratch: &Scratch,
 ) -> Result<(Cluster, Load)> {
     let cluster = Cluster::start(options, scratch).await?;
@@ -183,7 +183,7 @@ struct Acks {
 
 impl Load {
     /// Starts clients that write into a cluster.
-    pub async fn on(cluster: &Cluster, options: &Options) -> Result<Load> {
+    pub async fn on(cluster: &Cluster, options: &LoadOptions) -> Result<Load> {
         let plan = Plan {
             clients: options.clients,
             rate: (options.rate > 0).then_some(options.rate),
