@@ -7,6 +7,8 @@ use tokio_postgres::Config;
 
 /// How long nodes are tried before an operator is told that none answers: longer than a lease takes to pass on.
 const REACH_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one node may take to answer: it asks all others first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two rounds through the nodes.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long one node may take to accept a connection.
@@ -48,11 +50,16 @@ impl Client {
         loop {
             let failure = match &self.open {
                 None => "no node answers".to_owned(),
-                Some(connection) => match connection.query(sql).await {
-                    Ok(rows) => return Ok(rows),
-                    Err(error) if is_final(&error) => return Err(report::error_text(&error, sql)),
-                    Err(error) => text(&error),
-                },
+                Some(connection) => {
+                    match tokio::time::timeout(ANSWER_TIMEOUT, connection.query(sql)).await {
+                        Ok(Ok(rows)) => return Ok(rows),
+                        Ok(Err(error)) if is_final(&error) => {
+                            return Err(report::error_text(&error, sql));
+                        }
+                        Ok(Err(error)) => text(&error),
+                        Err(_) => format!("no answer within {ANSWER_TIMEOUT:?}"),
+                    }
+                }
             };
             if began.elapsed() > REACH_TIMEOUT {
                 return Err(failure);

@@ -61,6 +61,8 @@ impl Connection {
     pub async fn open(config: Config) -> Result<Connection, tokio_postgres::Error> {
         let (client, mut connection) = config.connect(NoTls).await?;
         let messages = stream::poll_fn(move |cx| connection.poll_message(cx));
+        // After an error there is nothing more to come, and what waits for an answer must hear of it.
+        let messages = messages.take_while(|message| future::ready(message.is_ok()));
         tokio::spawn(messages.for_each(|message| {
             if let Ok(AsyncMessage::Notice(notice)) = &message {
                 eprintln!("{}", report::db_error_text(notice, ""));
