@@ -59,8 +59,9 @@ const TRUNCATION_SLACK: usize = 8;
 
 /// What raft-rs may put into one message to a follower, in bytes.
 const MESSAGE_BYTES: u64 = 1 << 20;
-/// Messages in flight to one follower.
-const MESSAGES_IN_FLIGHT: usize = 256;
+/// Messages in flight to one follower: enough for a turn of the driver's loop every two milliseconds over a round
+/// trip of 60, and few enough MiB that a slow follower hears the leader's heartbeats in time.
+const MESSAGES_IN_FLIGHT: usize = 32;
 /// raft-rs wants more than its heartbeat ticks.
 const ELECTION_TICKS: usize = 20;
 

@@ -25,6 +25,9 @@ use types::{StoreId, Timestamp};
 /// A parcel is sent when it has grown to so many bytes.
 const PARCEL_BYTES: usize = 1 << 20;
 
+/// Support does not wait behind more than so many bytes of messages: it goes ahead of them, in a parcel of its own.
+const AHEAD_OF_BYTES: usize = 64 << 10;
+
 /// What one peer is sent.
 #[derive(Debug, Default)]
 struct Parcel {
@@ -65,25 +68,42 @@ impl Outbox {
 
     /// Sends all that has gathered.
     pub(crate) fn flush(&mut self, transport: &dyn Transport, sender: Sender) {
-        for (to, parcel) in std::mem::take(&mut self.parcels) {
-            let mut out =
-                Vec::with_capacity(parcel.messages.len() + 32 * (1 + parcel.liveness.len()));
-            out.push(Part::Raft as u8);
-            put_varint(&mut out, sender.time.0);
-            put_varint(&mut out, sender.wall_millis);
-            put_varint(&mut out, sender.sync_millis);
-            put_varint(&mut out, parcel.liveness.len() as u64);
-            for message in parcel.liveness {
-                out.push(match message.kind {
-                    Kind::Heartbeat => 0,
-                    Kind::Reply => 1,
-                });
-                put_varint(&mut out, message.support.epoch.0);
-                put_varint(&mut out, message.support.expiry.0);
+        for (to, mut parcel) in std::mem::take(&mut self.parcels) {
+            if parcel.messages.len() > AHEAD_OF_BYTES && !parcel.liveness.is_empty() {
+                let ahead = Parcel {
+                    liveness: std::mem::take(&mut parcel.liveness),
+                    messages: Vec::new(),
+                };
+                transport.send_ahead(to, ahead.encode(sender));
             }
-            out.extend_from_slice(&parcel.messages);
-            transport.send(to, Bytes::from(out));
+            let only_support = parcel.messages.is_empty();
+            let encoded = parcel.encode(sender);
+            match only_support {
+                true => transport.send_ahead(to, encoded),
+                false => transport.send(to, encoded),
+            }
         }
+    }
+}
+
+impl Parcel {
+    fn encode(self, sender: Sender) -> Bytes {
+        let mut out = Vec::with_capacity(self.messages.len() + 32 * (1 + self.liveness.len()));
+        out.push(Part::Raft as u8);
+        put_varint(&mut out, sender.time.0);
+        put_varint(&mut out, sender.wall_millis);
+        put_varint(&mut out, sender.sync_millis);
+        put_varint(&mut out, self.liveness.len() as u64);
+        for message in self.liveness {
+            out.push(match message.kind {
+                Kind::Heartbeat => 0,
+                Kind::Reply => 1,
+            });
+            put_varint(&mut out, message.support.epoch.0);
+            put_varint(&mut out, message.support.expiry.0);
+        }
+        out.extend_from_slice(&self.messages);
+        out.into()
     }
 }
 

@@ -45,6 +45,11 @@ pub trait Transport: Send + Sync {
     /// not known or not reachable, the connection breaks, too much waits already.
     fn send(&self, to: StoreId, message: Bytes);
 
+    /// The same for a short message that may overtake others: it does not wait behind long ones.
+    fn send_ahead(&self, to: StoreId, message: Bytes) {
+        self.send(to, message);
+    }
+
     /// Asks a peer, and waits for its answer for as long as the connection lives.
     fn call(&self, to: StoreId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
 

@@ -68,7 +68,15 @@ impl Link {
     }
 
     pub fn send(&self, message: Bytes) {
-        if let Err(why) = self.outbox.push_message(message) {
+        self.sent(self.outbox.push_message(message));
+    }
+
+    pub fn send_ahead(&self, message: Bytes) {
+        self.sent(self.outbox.push_ahead(message));
+    }
+
+    fn sent(&self, queued: Result<(), String>) {
+        if let Err(why) = queued {
             self.meter.lost_messages.increment(1);
             tracing::trace!(peer = %self.peer, why, "a message is lost");
         }

@@ -29,7 +29,8 @@
 //! # Large bodies
 //!
 //! Calls of more than [`limits::PIECE_BYTES`] travel in pieces, between which all else passes. Messages keep
-//! their order, so a long message holds up the messages behind it (but no calls): send what is large by `call`.
+//! their order, so a long message holds up the messages behind it (but no calls): send what is large by `call`, and
+//! what must not wait by `send_ahead`.
 //!
 //! # Who is let in
 //!

@@ -1,7 +1,7 @@
 //! What waits to be written to one connection.
 //!
-//! Three lanes share the socket. Messages keep their order among themselves, so a long one holds up those
-//! behind it. Requests and answers of at most a piece keep theirs. Longer ones are sent piece by piece in
+//! Four lanes share the socket. Short messages that may overtake others go first. Messages keep their order among
+//! themselves, so a long one holds up those behind it. Requests and answers of at most a piece keep theirs. Longer ones are sent piece by piece in
 //! turn. Each write takes from all lanes, so none waits for another one to be empty.
 
 use crate::rpc::frame::Kind;
@@ -14,6 +14,9 @@ use std::task::Waker;
 
 /// Signs of life that may wait: one of each kind, and some that crossed.
 const MAX_CONTROL: usize = 8;
+
+/// The id of messages that go ahead. That of all others is 0.
+const AHEAD: u64 = 1;
 
 /// A frame that is about to be written.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ struct Queue {
     /// Why nothing can be sent now.
     closed: Option<String>,
     control: VecDeque<Kind>,
+    ahead: VecDeque<Bytes>,
     messages: Messages,
     calls: VecDeque<Part>,
     long: VecDeque<Long>,
@@ -93,6 +97,14 @@ impl Outbox {
         self.push(message, |queue, message| {
             queue.messages.waiting.push_back(message);
         })
+    }
+
+    /// Queues a message before all others, if it is short; those keep their order among themselves.
+    pub fn push_ahead(&self, message: Bytes) -> Result<(), String> {
+        if message.len() > PIECE_BYTES {
+            return self.push_message(message);
+        }
+        self.push(message, |queue, message| queue.ahead.push_back(message))
     }
 
     /// Queues a request, or says why it is not sent.
@@ -225,6 +237,7 @@ impl Queue {
     fn shut(&mut self, why: &str) {
         self.closed = Some(why.to_string());
         self.control.clear();
+        self.ahead.clear();
         self.messages = Messages::default();
         self.calls.clear();
         self.long.clear();
@@ -240,6 +253,18 @@ impl Queue {
         });
         batch.extend(control);
         let mut taken = 0;
+        while taken < WRITE_BYTES / 4
+            && let Some(body) = self.ahead.pop_front()
+        {
+            // Whole, and not a piece of the message that is being written: another id.
+            let part = Part {
+                kind: Kind::Message,
+                more: false,
+                id: AHEAD,
+                body,
+            };
+            taken += self.note(part, batch);
+        }
         while taken < WRITE_BYTES / 4
             && let Some(part) = self.messages.next()
         {
@@ -361,6 +386,44 @@ mod tests {
         let more: Vec<bool> = parts.iter().map(|part| part.more).collect();
         assert_eq!(more, [true, true, false, false]);
         assert_eq!(parts[3].body, "behind");
+    }
+
+    #[test]
+    fn what_goes_ahead_comes_between_the_pieces_of_a_long_message() {
+        let outbox = Outbox::new(Limits::default());
+        let long = Bytes::from(vec![7; WRITE_BYTES]);
+        outbox.push_message(long.clone()).expect("room");
+        let mut parts = take(&outbox);
+        assert!(parts.iter().all(|part| part.more));
+        outbox
+            .push_ahead(Bytes::from_static(b"ahead"))
+            .expect("room");
+        let next = take(&outbox);
+        assert_eq!(next[0].body, "ahead");
+        parts.extend(next);
+        while parts.last().is_some_and(|part| part.more) {
+            parts.extend(take(&outbox));
+        }
+        // Both are whole at the other end.
+        let mut pieces = crate::rpc::pieces::Pieces::default();
+        let mut whole = Vec::new();
+        for Part {
+            kind,
+            more,
+            id,
+            body,
+        } in parts
+        {
+            let frame = crate::rpc::frame::Frame {
+                kind,
+                more,
+                id,
+                body,
+            };
+            whole.extend(pieces.add(frame).expect("sound frames"));
+        }
+        let bodies: Vec<Bytes> = whole.into_iter().map(|frame| frame.body).collect();
+        assert_eq!(bodies, [Bytes::from_static(b"ahead"), long]);
     }
 
     #[test]

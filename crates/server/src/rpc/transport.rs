@@ -65,6 +65,13 @@ impl Transport for RpcTransport {
         }
     }
 
+    fn send_ahead(&self, to: StoreId, message: Bytes) {
+        match self.link(to) {
+            Some(link) => link.send_ahead(message),
+            None => tracing::trace!(peer = %to, "a message to nobody known is lost"),
+        }
+    }
+
     fn call(&self, to: StoreId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         match self.link(to) {
             Some(link) => link.call(request),
