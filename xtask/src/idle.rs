@@ -152,7 +152,7 @@ impl Demo {
     fn start(binary: &Path) -> Result<Demo> {
         let mut command = tied_to_this_task(binary, "TERM");
         command
-            .arg("demo")
+            .args(["demo", "--nodes", "1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

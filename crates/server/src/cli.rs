@@ -157,10 +157,10 @@ pub struct StartArgs {
   phantomdb demo
   phantomdb demo --keep
   echo 'SELECT count(*) FROM orders;' | phantomdb demo
-  phantomdb demo --nodes 3")]
+  phantomdb demo --nodes 1")]
 pub struct DemoArgs {
     /// Number of nodes, each a process; with three, any one of them may die
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     pub nodes: u32,
 
     /// Leave the folder in place on exit

@@ -1,12 +1,14 @@
-//! `phantomdb demo`: nodes with a sample database, and the shell on the first. Leaving the shell stops
-//! the nodes and removes their folders; so do SIGTERM and the end of this process.
+//! `phantomdb demo`: nodes with a sample database, a proxy in front of them if there are several, and the shell.
+//! Leaving the shell stops all of them and removes their folders; so do SIGTERM and the end of this process.
 
+mod child;
 mod node;
 mod shop;
 
 use crate::cli::DemoArgs;
 use crate::shell::{Shell, Source};
 use bytes::Bytes;
+use child::{DemoChild, free};
 use futures::future::join_all;
 use futures::{SinkExt, pin_mut};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,7 +29,17 @@ const EXIT_TERMINATED: i32 = 143;
 /// More than this a laptop would not run well.
 const MOST_NODES: u32 = 9;
 
-type Nodes = Arc<Mutex<Vec<DemoNode>>>;
+/// The port of `phantomdb proxy`, or any free one.
+const PROXY_ADDR: &str = "127.0.0.1:5440";
+
+/// What the demo has started.
+#[derive(Default)]
+struct Started {
+    nodes: Vec<DemoNode>,
+    proxy: Option<DemoChild>,
+}
+
+type Processes = Arc<Mutex<Started>>;
 
 pub fn run(args: &DemoArgs) -> Result<ExitCode, String> {
     if !(1..=MOST_NODES).contains(&args.nodes) {
@@ -38,40 +50,64 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let nodes: Nodes = Arc::default();
-    runtime.spawn(stop_on_signal(Arc::clone(&nodes)));
-    let result = run_with(&runtime, args, &nodes);
-    runtime.block_on(stop(&nodes));
+    let processes = Processes::default();
+    runtime.spawn(stop_on_signal(Arc::clone(&processes)));
+    let result = run_with(&runtime, args, &processes);
+    runtime.block_on(stop(&processes));
     result
 }
 
-async fn start(args: &DemoArgs, nodes: &Nodes) -> Result<(), String> {
+async fn start(args: &DemoArgs, processes: &Processes) -> Result<(), String> {
     for _ in 0..args.nodes {
-        let join = nodes.lock().await.first().map(|first| first.rpc.clone());
-        let mut started = DemoNode::start(join.as_deref()).await?;
+        let first = processes
+            .lock()
+            .await
+            .nodes
+            .first()
+            .map(|node| node.rpc.clone());
+        let mut node = DemoNode::start(first.as_deref()).await?;
         if args.keep {
-            started.keep_folder();
+            node.keep_folder();
         }
-        nodes.lock().await.push(started);
+        processes.lock().await.nodes.push(node);
+    }
+    let mut started = processes.lock().await;
+    if started.nodes.len() > 1 {
+        let nodes: Vec<&str> = started.nodes.iter().map(|node| &node.rpc[..]).collect();
+        let (join, listen) = (nodes.join(","), free(PROXY_ADDR)?);
+        let arguments = [
+            "proxy",
+            "--join",
+            &join,
+            "--listen",
+            &listen,
+            "--http-addr",
+            "none",
+        ];
+        started.proxy = Some(DemoChild::start(&arguments).await?);
     }
     Ok(())
 }
 
-fn run_with(runtime: &Runtime, args: &DemoArgs, nodes: &Nodes) -> Result<ExitCode, String> {
-    runtime.block_on(start(args, nodes))?;
-    let shown = runtime.block_on(nodes.lock());
-    let urls: Vec<String> = shown.iter().map(|node| node.url.clone()).collect();
-    let folders = shown.iter().filter_map(|node| node.folder());
-    let folders: Vec<String> = folders.map(|path| path.display().to_string()).collect();
-    drop(shown);
-    let url = urls.first().ok_or("there is no node")?.clone();
+fn run_with(runtime: &Runtime, args: &DemoArgs, processes: &Processes) -> Result<ExitCode, String> {
+    runtime.block_on(start(args, processes))?;
+    let started = runtime.block_on(processes.lock());
+    let first = started.nodes.first().ok_or("there is no node")?;
+    let loading = first.process.url.clone();
+    let url = started
+        .proxy
+        .as_ref()
+        .map_or(&loading, |proxy| &proxy.url)
+        .clone();
+    let introduction = introduction(&url, &started.nodes, args.keep);
+    drop(started);
     runtime
-        .block_on(load(&url))
+        .block_on(load(&loading))
         .map_err(|error| format!("loading the sample database failed: {}", chain(&error)))?;
 
     let interactive = std::io::stdin().is_terminal();
     if interactive {
-        introduce(&urls, if args.keep { &folders } else { &[] });
+        println!("{introduction}");
     }
     let mut shell = Shell::connect(&url).map_err(|error| error.0)?;
     if interactive {
@@ -84,14 +120,16 @@ fn run_with(runtime: &Runtime, args: &DemoArgs, nodes: &Nodes) -> Result<ExitCod
 }
 
 /// All at once: nobody is left to hand leases to.
-async fn stop(nodes: &Nodes) {
-    let mut nodes = nodes.lock().await;
-    join_all(nodes.iter_mut().map(DemoNode::stop)).await;
-    nodes.clear();
+async fn stop(processes: &Processes) {
+    let mut started = std::mem::take(&mut *processes.lock().await);
+    if let Some(proxy) = &mut started.proxy {
+        proxy.stop().await;
+    }
+    join_all(started.nodes.iter_mut().map(DemoNode::stop)).await;
 }
 
 /// The shell's line editor blocks its thread, so the process is ended from here.
-async fn stop_on_signal(nodes: Nodes) {
+async fn stop_on_signal(processes: Processes) {
     let (Ok(mut terminate), Ok(mut hangup)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::hangup()),
@@ -102,26 +140,43 @@ async fn stop_on_signal(nodes: Nodes) {
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
-    stop(&nodes).await;
+    stop(&processes).await;
     std::process::exit(EXIT_TERMINATED);
 }
 
-fn introduce(urls: &[String], kept: &[String]) {
-    println!("\nA web shop is loaded: customers, products, orders, order_items.");
-    for url in urls {
-        println!("  psql, drivers:  {url}");
+/// What a person is told before the first prompt.
+fn introduction(url: &str, nodes: &[DemoNode], kept: bool) -> String {
+    let mut text =
+        String::from("\nA web shop is loaded: customers, products, orders, order_items.\n");
+    let mut say = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    say(format!("  psql, drivers:  {url}"));
+    say(format!("  another shell:  phantomdb sql {url}"));
+    if nodes.len() > 1 {
+        say("That is a proxy; behind it are".to_string());
+        for (place, node) in nodes.iter().enumerate() {
+            let pid = node.process.pid().unwrap_or_default();
+            say(format!(
+                "  node {}:         {} (process {pid})",
+                place + 1,
+                node.process.url
+            ));
+        }
+        say(format!(
+            "Any one of them may die: kill -9 one, and go on here. See them: phantomdb node ls --url {url}"
+        ));
     }
-    if let Some(url) = urls.first() {
-        println!("  another shell:  phantomdb sql {url}");
+    for folder in nodes.iter().filter(|_| kept).filter_map(DemoNode::folder) {
+        say(format!("  kept on exit:   {}", folder.display()));
     }
-    for folder in kept {
-        println!("  kept on exit:   {folder}");
-    }
-    println!("\nTry:\n");
+    say("\nTry:\n".to_string());
     for query in shop::SAMPLE_QUERIES {
-        println!("{query}\n");
+        say(format!("{query}\n"));
     }
-    println!("\\? for help, \\q to leave. Leaving stops the node and removes its data.\n");
+    say("\\? for help, \\q to leave. Leaving stops the nodes and removes their data.".to_string());
+    text
 }
 
 /// Ids whose rows are loaded by one COPY: its transaction's memory is what the node grows by.
