@@ -3,7 +3,9 @@
 use crate::gateways::{Client, World};
 use sql::cluster::ClusterActions;
 use std::sync::{Arc, Mutex};
+use txn::kv::{Key, Span};
 use types::env::BoxFuture;
+use types::key::{FIRST_USER_TABLE_ID, split_index_prefix};
 use types::{Result, StoreId};
 
 /// Writes down what it is told to do.
@@ -33,6 +35,21 @@ impl ClusterActions for Notes {
 
     fn cancel_node(&self, node: StoreId) -> BoxFuture<Result<String>> {
         self.note("cancel", node)
+    }
+
+    fn split_at(&self, at: Key) -> BoxFuture<Result<u64>> {
+        let (table, index, rest) = split_index_prefix(&at).expect("a key of a table");
+        assert!(table >= FIRST_USER_TABLE_ID);
+        let note = format!("split index {index} at {}", rest.escape_ascii());
+        self.0.lock().expect("no panic").push(note);
+        Box::pin(std::future::ready(Ok(7)))
+    }
+
+    fn split_middle(&self, span: Span) -> BoxFuture<Result<u64>> {
+        assert!(span.start < span.end);
+        let note = format!("split {} bytes of prefix", span.start.len());
+        self.0.lock().expect("no panic").push(note);
+        Box::pin(std::future::ready(Ok(8)))
     }
 }
 
@@ -176,5 +193,61 @@ async fn without_a_cluster_there_is_nobody_to_act() {
     let world = World::new().await;
     let mut client = world.client(0).await;
     assert_eq!(client.fails("SELECT phantom.drain_node(2)").await, "55000");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_is_split_at_a_row_or_in_the_middle_of_a_table() {
+    let (world, notes) = world().await;
+    let mut client = world.client(0).await;
+    client.ok("CREATE SCHEMA other").await;
+    client
+        .ok("CREATE TABLE t (a int8, b text, PRIMARY KEY (a, b))")
+        .await;
+    client.ok("CREATE TABLE other.u (a int4)").await;
+    client
+        .ok("CREATE TABLE h (a int8 PRIMARY KEY, b int4) WITH (sharding = 'hash', shards = 4)")
+        .await;
+    client.ok("CREATE VIEW v AS SELECT 1 AS one").await;
+    for (sql, shown, noted) in [
+        (
+            "SELECT phantom.split_shard('t', 1, 'x')",
+            "7",
+            "split index 1 at \\x01\\x80\\x00\\x00\\x00\\x00\\x00\\x00\\x01\\x01x\\x00",
+        ),
+        // The first columns of the key are enough, of whatever type.
+        (
+            "SELECT phantom.split_shard('public.t', '2')",
+            "7",
+            "split index 1 at \\x01\\x80\\x00\\x00\\x00\\x00\\x00\\x00\\x02",
+        ),
+        (
+            "SELECT phantom.split_shard('t')",
+            "8",
+            "split 4 bytes of prefix",
+        ),
+        (
+            "SELECT phantom.split_shard('other.u')",
+            "8",
+            "split 4 bytes of prefix",
+        ),
+    ] {
+        assert_eq!(client.ok(sql).await, [shown], "{sql}");
+        assert_eq!(notes.take(), [noted], "{sql}");
+    }
+    client.ok("SELECT phantom.split_shard('h', 3)").await;
+    assert_eq!(notes.take().len(), 1);
+    for (sql, state) in [
+        ("SELECT phantom.split_shard('nowhere')", "42P01"),
+        // It is not on the search path.
+        ("SELECT phantom.split_shard('u')", "42P01"),
+        ("SELECT phantom.split_shard('v')", "42809"),
+        ("SELECT phantom.split_shard('other.u', 1)", "22023"),
+        ("SELECT phantom.split_shard('t', 1, 'x', 2)", "22023"),
+        ("SELECT phantom.split_shard('t', 'many')", "22P02"),
+    ] {
+        assert_eq!(client.fails(sql).await, state, "{sql}");
+    }
+    assert!(notes.take().is_empty());
     world.end().await;
 }

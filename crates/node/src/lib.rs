@@ -40,6 +40,7 @@ mod replica_record;
 pub mod rpc;
 pub mod scrub;
 pub mod shard_server;
+mod sizes;
 pub mod snapshots;
 pub mod store;
 mod table_changes;

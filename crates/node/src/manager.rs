@@ -3,6 +3,7 @@
 //! - `system`: what the cluster remembers of itself, as rows in the system shard.
 //! - `wire`: what nodes ask each other about it.
 //! - `shards`: their names and rows, and how one is split.
+//! - `sizes`: which are too large.
 //! - `service`: the answers, on every node.
 //! - `rounds`: the cluster manager: it runs on the store that holds the system shard's lease, and fails over
 //!   with it.
@@ -18,6 +19,7 @@ mod operator;
 mod rounds;
 mod service;
 mod shards;
+mod sizes;
 mod status;
 mod system;
 mod wire;
@@ -59,6 +61,11 @@ pub struct ManagerOptions {
     pub check: Duration,
     /// Copies of each shard, once there are as many nodes.
     pub replication_factor: usize,
+    /// A shard with more bytes of keys and values is split, where there are several nodes; 0: none is. That is the
+    /// default as long as a transaction writes one shard only: what worked must not fail once there is more data.
+    pub shard_max_bytes: u64,
+    /// Between two looks at the shards' sizes.
+    pub size_round: Duration,
 }
 
 impl Default for ManagerOptions {
@@ -69,6 +76,8 @@ impl Default for ManagerOptions {
             // All rows of a shard are read on each of its nodes.
             check: Duration::from_secs(24 * 3600),
             replication_factor: 3,
+            shard_max_bytes: 0,
+            size_round: Duration::from_secs(5),
         }
     }
 }

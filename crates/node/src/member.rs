@@ -551,6 +551,7 @@ impl Member {
             log_entries: log.entry_count() as u64,
             voters: membership.voters.iter().map(|id| id.0).collect(),
             changing: membership.is_joint(),
+            bytes: self.replica.size.estimate(),
             damaged: self.record.presence == Presence::Damaged,
         }
     }

@@ -21,6 +21,7 @@ use crate::lock_manager::LockManager;
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
 use crate::shard_server::{Failure, LeaseId, Refusal};
+use crate::sizes::Size;
 use crate::table_changes::TableChanges;
 use arc_swap::ArcSwap;
 use consensus::{Command, Commit, CommitName, Finish, Part};
@@ -118,6 +119,7 @@ pub(crate) struct Replica {
     lease_end: ArcSwap<AtomicU64>,
     /// The store whose replica leads, as far as known; 0: none.
     leader: AtomicU64,
+    pub(crate) size: Size,
     /// Other stores have votes in the group, and so copies.
     peers: AtomicBool,
     /// A read has met damage here: that has been told.
@@ -177,6 +179,7 @@ impl Replica {
             safe: AtomicU64::new(0),
             lease_end: ArcSwap::default(),
             leader: AtomicU64::new(0),
+            size: Size::default(),
             peers: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
         }

@@ -396,3 +396,79 @@ async fn the_parts_of_a_shard_go_their_own_ways() {
     assert_eq!(rows.len(), 7);
     assert!(rows.iter().any(|row| row.id == right));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_is_split_where_half_of_its_bytes_are_on_each_side() {
+    let disk = SimDisk::new();
+    let (store, c) = open(&disk);
+    for letter in 'a'..='z' {
+        let long = match letter {
+            'p' => 1000,
+            _ => 10,
+        };
+        let value = "x".repeat(long);
+        set(&c, &letter.to_string(), value).await.expect("a write");
+    }
+    let (a, z) = (Bytes::from_static(b"a"), Bytes::from_static(b"zz"));
+    let split = store.split_middle(a.clone(), z.clone(), "a test").await;
+    let right = split.expect("a split").shard;
+    let router = store.router();
+    // The long one is most of it all, so the border is beside it.
+    let border = router.route(b"q").shard.start.clone();
+    assert_eq!(router.route(b"q").shard.id, right);
+    assert!([&b"p"[..], b"q"].contains(&&border[..]), "{border:?}");
+
+    // Now of what is left of it; and in the end there is nothing to split.
+    store
+        .split_middle(a.clone(), border, "a test")
+        .await
+        .expect("a split");
+    let one = store
+        .split_middle(a, Bytes::from_static(b"b"), "a test")
+        .await;
+    let state = one.expect_err("one row").state;
+    assert_eq!(state, SqlState::INVALID_PARAMETER_VALUE);
+    assert_eq!(shards(&store).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_has_grown_too_large_is_split_where_there_are_several_nodes() {
+    let mut options = options();
+    options.manager.shard_max_bytes = 20_000;
+    options.manager.size_round = Duration::from_millis(50);
+    let cluster = Cluster::start_with(3, options).await;
+    cluster.until_settled().await;
+    for letter in 'a'..='z' {
+        let value = "x".repeat(2000);
+        set_at_last(&cluster.nodes[0].coordinator, &letter.to_string(), &value).await;
+    }
+    let began = Instant::now();
+    loop {
+        let reports = cluster.reports().await;
+        let led = reports.iter().flat_map(|r| &r.replicas).filter(|r| r.leads);
+        let sizes: Vec<Option<u64>> = led.map(|r| r.bytes).collect();
+        if sizes.len() > 2 && sizes.iter().all(|bytes| bytes.is_some_and(|b| b <= 20_000)) {
+            break;
+        }
+        assert!(began.elapsed() < DEADLINE, "{sizes:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let state = cluster.nodes[0]
+        .store
+        .cluster_state()
+        .await
+        .expect("it answers");
+    let reasons = state
+        .moves
+        .iter()
+        .filter(|m| m.what.starts_with("split off"));
+    assert!(reasons.clone().count() >= 2);
+    assert!(reasons.into_iter().all(|m| m.reason.contains("MiB")));
+    assert_eq!(
+        all(&cluster.nodes[1].coordinator, false)
+            .await
+            .expect("a scan")
+            .len(),
+        26
+    );
+}

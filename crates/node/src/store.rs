@@ -321,6 +321,8 @@ impl Store {
             .spawn("cluster-manager", Box::pin(Arc::clone(&manager).run()));
         let checks = Arc::clone(&manager).check_now_and_then();
         self.env.spawn.spawn("copies-check", Box::pin(checks));
+        let sizes = Arc::clone(&manager).split_large_shards();
+        self.env.spawn.spawn("shard-sizes", Box::pin(sizes));
         manager.register(addresses)
     }
 
@@ -364,6 +366,22 @@ impl Store {
     /// the list of moves. A key of the system's tables is 22023; 55000 and 57P03: not now.
     pub async fn split_at(&self, at: Bytes, why: &str) -> Result<manager::Split> {
         self.manager.split_at(at, why).await
+    }
+
+    /// Splits the shard in which the middle of the keys from `start` to below `end` lies, in the middle of what it has of
+    /// them. 22023: there are not two. Otherwise as [`Store::split_at`].
+    pub async fn split_middle(
+        &self,
+        start: Bytes,
+        end: Bytes,
+        why: &str,
+    ) -> Result<manager::Split> {
+        self.manager.split_middle(start, end, why).await
+    }
+
+    /// The shards and their lease holders, as this node believes them to be.
+    pub fn router(&self) -> Arc<sharding::Router> {
+        self.gateway.router()
     }
 
     /// The shards, as the cluster's rows say.

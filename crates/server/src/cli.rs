@@ -117,6 +117,11 @@ pub struct StartArgs {
     #[arg(long, value_name = "TIME", env = "PHANTOMDB_GC_TTL")]
     pub gc_ttl: Option<Period>,
 
+    /// A shard with more bytes of rows is split in its middle, in a cluster of several nodes; the same on all
+    /// nodes. 512MiB is a good size. 0: none is, since a transaction writes one shard only [default: 0]
+    #[arg(long, value_name = "SIZE", env = "PHANTOMDB_SHARD_MAX_BYTES")]
+    pub shard_max_bytes: Option<Bytes>,
+
     /// How much of the data is read in a second to find damage before it matters; 0: none [default: 4MiB]
     #[arg(long, value_name = "SIZE", env = "PHANTOMDB_SCRUB_RATE")]
     pub scrub_rate: Option<Bytes>,

@@ -230,6 +230,7 @@ pub async fn open(
                     .unwrap_or(u64::MAX),
                 ..membership::service::Options::default()
             },
+            shard_max_bytes: config.shard_max_bytes,
             ..ManagerOptions::default()
         },
         ..node::Options::default()

@@ -4,6 +4,7 @@ use membership::service::Intent;
 use node::Store;
 use sql::cluster::ClusterActions;
 use std::sync::{Arc, Weak};
+use txn::kv::{Key, Span};
 use types::env::BoxFuture;
 use types::{Error, Result, SqlState, StoreId};
 
@@ -43,7 +44,38 @@ impl Actions {
     }
 }
 
+/// What an operator asked for, in the list of moves.
+const ASKED_FOR: &str = "phantom.split_shard was called";
+
+impl Actions {
+    fn store(&self) -> Result<Arc<Store>> {
+        let gone = || Error::new(SqlState::CANNOT_CONNECT_NOW, "the node is shutting down");
+        self.0.upgrade().ok_or_else(gone)
+    }
+}
+
 impl ClusterActions for Actions {
+    fn split_at(&self, at: Key) -> BoxFuture<Result<u64>> {
+        let store = self.store();
+        Box::pin(async move {
+            let split = store?.split_at(at, ASKED_FOR).await?;
+            if split.is_new {
+                return Ok(split.shard.0);
+            }
+            let message = format!("shard {} begins there already", split.shard.0);
+            Err(Error::new(SqlState::DUPLICATE_OBJECT, message))
+        })
+    }
+
+    fn split_middle(&self, span: Span) -> BoxFuture<Result<u64>> {
+        let store = self.store();
+        Box::pin(async move {
+            let store = store?;
+            let split = store.split_middle(span.start, span.end, ASKED_FOR);
+            Ok(split.await?.shard.0)
+        })
+    }
+
     fn drain_node(&self, node: StoreId) -> BoxFuture<Result<String>> {
         self.intend(node, Intent::Drain)
     }

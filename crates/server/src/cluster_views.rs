@@ -123,6 +123,7 @@ fn shards(state: &ClusterState) -> Vec<Row> {
                 true => number(store.0),
                 false => Datum::Null,
             },
+            leader.bytes.map_or(Datum::Null, number),
         ]
     });
     rows.collect()

@@ -51,6 +51,8 @@ pub struct Config {
     pub gc_ttl: Duration,
     /// Of the scrub, in a second.
     pub scrub_bytes: u64,
+    /// A larger shard is split; 0: none is.
+    pub shard_max_bytes: u64,
     /// A store that is too damaged to be opened is set aside, and the node begins as a new one.
     pub replace_damaged_store: bool,
     /// Certificate and key for SQL clients, PEM files.
@@ -92,6 +94,7 @@ struct File {
     time_until_dead: Option<Period>,
     unavailable_after: Option<Period>,
     scrub_rate: Option<Bytes>,
+    shard_max_bytes: Option<Bytes>,
 }
 
 #[derive(Debug, Error)]
@@ -118,6 +121,10 @@ pub enum ConfigError {
     NobodyToCopyFrom,
     #[error("{0}")]
     Cluster(String),
+}
+
+fn default_shard_bytes() -> u64 {
+    node::ManagerOptions::default().shard_max_bytes
 }
 
 fn default_scrub_bytes() -> u64 {
@@ -195,6 +202,10 @@ impl Config {
                 .scrub_rate
                 .or(file.scrub_rate)
                 .map_or_else(default_scrub_bytes, |rate| rate.0),
+            shard_max_bytes: args
+                .shard_max_bytes
+                .or(file.shard_max_bytes)
+                .map_or_else(default_shard_bytes, |bytes| bytes.0),
             replace_damaged_store: args.replace_damaged_store,
             tls,
             insecure: args.insecure || file.insecure.unwrap_or(false),

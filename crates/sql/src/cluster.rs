@@ -4,6 +4,7 @@
 //! are in [`actions`].
 
 pub(crate) mod actions;
+mod split;
 
 pub use actions::ClusterActions;
 
@@ -87,6 +88,7 @@ impl View {
                 ("generation", Int8),
                 ("replicas", Text),
                 ("lease_holder", Int8),
+                ("bytes", Int8),
             ],
             View::Replicas => vec![
                 ("shard", Int8),

@@ -249,8 +249,20 @@ fn finish(member: &mut Member, count: usize, changed: Option<Changed>) -> Vec<Ti
     let mut splits = 0;
     for (position, effect) in member.committed.drain(..count) {
         match effect {
-            Effect::Write(command) => done.push(command.commit_ts),
-            Effect::Part { name, number, .. } => {
+            Effect::Write(command) => {
+                let writes = command.writes.iter();
+                let bytes = writes.map(|(key, value)| {
+                    value.as_ref().map_or(0, |value| key.len() + value.len()) as u64
+                });
+                member.replica.size.wrote(bytes.sum());
+                done.push(command.commit_ts);
+            }
+            Effect::Part {
+                name,
+                number,
+                record,
+            } => {
+                member.replica.size.wrote(record.len() as u64);
                 member.replica.part_done(name, number, position.term);
             }
             Effect::Finish(finish) => {

@@ -157,10 +157,19 @@ impl LogWriter {
                 && record.id == birth.leader
                 && record.presence == Presence::Whole
         });
+        let half = self.members.get(&parent).and_then(|parent| {
+            // A guess, until one of them is written so much that it is measured.
+            let half = parent.replica.size.estimate()? / 2;
+            parent.replica.size.set(half);
+            Some(half)
+        });
         self.forget_wake(shard);
         let opened = self.open_member(record);
         opened.map_err(|error| storage::Error::Corrupt(error.to_string()))?;
         if let Some(member) = self.members.get_mut(&shard) {
+            if let Some(half) = half {
+                member.replica.size.set(half);
+            }
             if leads {
                 member.group.lead_from_birth();
             }

@@ -61,6 +61,18 @@ impl Manager {
                     Err(failure) => Reply::Failed(failure),
                 };
             }
+            Call::Measure {
+                shard,
+                generation,
+                start,
+                end,
+            } => {
+                let part = self.measure_part(shard, generation, &start, &end);
+                return match part.await {
+                    Ok(measured) => Reply::Measured(measured),
+                    Err(failure) => Reply::Failed(failure),
+                };
+            }
             Call::Map => Ok(Reply::Shards(self.known_shards())),
             Call::Move(step) => self.carry_out(step).await.map(|()| Reply::Done),
             Call::Sum(sum) => self.sum_up(sum).await.map(Reply::Sum),

@@ -87,7 +87,11 @@ impl Manager {
         }
     }
 
-    async fn ask_store(&self, store: StoreId, call: &Call) -> std::result::Result<Reply, Failure> {
+    pub(super) async fn ask_store(
+        &self,
+        store: StoreId,
+        call: &Call,
+    ) -> std::result::Result<Reply, Failure> {
         let answer = self.transport.call(store, call.encode()).await;
         match answer.ok().and_then(Reply::decode) {
             Some(Reply::Failed(failure)) => Err(failure),

@@ -6,11 +6,12 @@ use crate::health::HealthReport;
 use crate::rpc::Part;
 use crate::rpc::wire::{failure, put_failure};
 use crate::shard_server::Failure;
+use crate::sizes::Measured;
 use bytes::Bytes;
 use cluster::rebalance::Move;
 use membership::service::{Intent, State};
 use sharding::{ShardDescriptor, ShardId};
-use types::codec::{Reader, put_bytes, put_varint};
+use types::codec::{Reader, put_bytes, put_optional_bytes, put_varint};
 use types::{StoreId, Timestamp};
 
 const JOIN: u8 = Part::Manager as u8;
@@ -22,6 +23,7 @@ const SPLIT_SHARD: u8 = Part::Manager as u8 + 5;
 const MAP: u8 = Part::Manager as u8 + 6;
 const SUM: u8 = Part::Manager as u8 + 7;
 const DIFFERS: u8 = Part::Manager as u8 + 8;
+const MEASURE: u8 = Part::Manager as u8 + 9;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
@@ -52,6 +54,13 @@ pub(crate) enum Call {
     Sum(Sum),
     /// The asked store's replica of this name differs from the others.
     Differs { shard: ShardId, replica: u64 },
+    /// How large a part of a shard is that the asked store leads, as long as its generation is this.
+    Measure {
+        shard: ShardId,
+        generation: u64,
+        start: Bytes,
+        end: Bytes,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +89,7 @@ pub(crate) enum Reply {
     Shards(Vec<ShardDescriptor>),
     /// Why not, for a program.
     Failed(Failure),
+    Measured(Measured),
 }
 
 /// How a store stands.
@@ -117,6 +127,8 @@ pub struct ReplicaReport {
     pub voters: Vec<u64>,
     /// A change of the members is under way.
     pub changing: bool,
+    /// Of keys and values, about. `None`: not measured yet.
+    pub bytes: Option<u64>,
     /// Its rows are not to be read: it is to be removed and copied again.
     pub damaged: bool,
 }
@@ -150,6 +162,18 @@ impl Call {
                 put_varint(&mut out, to.map_or(0, |store| store.0));
             }
             Call::Map => out.push(MAP),
+            Call::Measure {
+                shard,
+                generation,
+                start,
+                end,
+            } => {
+                out.push(MEASURE);
+                put_varint(&mut out, shard.0);
+                put_varint(&mut out, *generation);
+                put_bytes(&mut out, start);
+                put_bytes(&mut out, end);
+            }
             Call::Split { at, why } => {
                 out.push(SPLIT);
                 put_bytes(&mut out, at);
@@ -206,6 +230,12 @@ impl Call {
                 })
             }
             MAP => Call::Map,
+            MEASURE => Call::Measure {
+                shard: ShardId(reader.varint()?),
+                generation: reader.varint()?,
+                start: reader.bytes()?,
+                end: reader.bytes()?,
+            },
             SPLIT => Call::Split {
                 at: reader.bytes()?,
                 why: String::from_utf8(reader.bytes()?.to_vec()).ok()?,
@@ -281,6 +311,11 @@ impl Reply {
                 out.push(7);
                 put_failure(&mut out, failure);
             }
+            Reply::Measured(measured) => {
+                out.push(9);
+                put_varint(&mut out, measured.bytes);
+                put_optional_bytes(&mut out, measured.middle.as_deref());
+            }
         }
         out.into()
     }
@@ -311,6 +346,10 @@ impl Reply {
                 let kind = reader.u8()?;
                 Reply::Failed(failure(&mut reader, kind)?)
             }
+            9 => Reply::Measured(Measured {
+                bytes: reader.varint()?,
+                middle: reader.optional_bytes()?,
+            }),
             _ => return None,
         };
         (reader.left() == 0).then_some(reply)
@@ -380,6 +419,10 @@ impl Report {
             put_varint(out, replica.log_entries);
             put_varint(out, replica.voters.len() as u64);
             replica.voters.iter().for_each(|id| put_varint(out, *id));
+            put_varint(
+                out,
+                replica.bytes.map_or(0, |bytes| bytes.saturating_add(1)),
+            );
         }
     }
 
@@ -415,6 +458,7 @@ impl Report {
                     applied: reader.varint()?,
                     log_entries: reader.varint()?,
                     voters: many(reader, Reader::varint)?,
+                    bytes: reader.varint()?.checked_sub(1),
                 })
             })?,
         })
@@ -484,6 +528,12 @@ mod tests {
                 why: "asked for".to_owned(),
             },
             Call::Map,
+            Call::Measure {
+                shard,
+                generation: 6,
+                start: Bytes::new(),
+                end: Bytes::from_static(b"z"),
+            },
             Call::SplitShard {
                 shard,
                 at: Bytes::from_static(b"m"),
@@ -523,6 +573,7 @@ mod tests {
                 voters: vec![9, 10],
                 changing: true,
                 damaged: true,
+                bytes: Some(1 << 33),
             }],
         };
         let node = NodeRow {
@@ -552,6 +603,10 @@ mod tests {
             Reply::Shards(vec![descriptor(), descriptor()]),
             Reply::Failed(Failure::Failed(types::Error::internal("no").hint("yes"))),
             Reply::Failed(Failure::Unreachable(true)),
+            Reply::Measured(Measured {
+                bytes: 1 << 40,
+                middle: Some(Bytes::from_static(b"m")),
+            }),
         ] {
             assert_eq!(Reply::decode(reply.encode()), Some(reply));
         }
@@ -573,6 +628,7 @@ mod tests {
             voters: vec![9],
             changing: false,
             damaged: false,
+            bytes: None,
         };
         let answer = |revision, complete, replicas, gone| Report {
             revision,

@@ -11,8 +11,9 @@ use super::SCHEMA;
 use crate::context::StatementContext;
 use crate::functions::{ScalarFunction, Volatility, signature};
 use std::sync::{Arc, LazyLock};
+use txn::kv::{Key, Span};
 use types::env::BoxFuture;
-use types::{Datum, Error, Result, SqlState, StoreId};
+use types::{Datum, Error, Result, SqlState, SqlType, StoreId};
 
 /// Acts on the cluster. What a method returns is shown to whoever called: what happens now.
 pub trait ClusterActions: Send + Sync {
@@ -24,6 +25,14 @@ pub trait ClusterActions: Send + Sync {
 
     /// The node shall serve again: the opposite of the two above, as long as it has not left.
     fn cancel_node(&self, node: StoreId) -> BoxFuture<Result<String>>;
+
+    /// A new shard begins at this key; its number. 42710 if one does already, 22023 for a key that must not be split
+    /// at.
+    fn split_at(&self, at: Key) -> BoxFuture<Result<u64>>;
+
+    /// The shard in which the middle of these keys lies is split there; the new one's number. 22023 if there are not
+    /// two.
+    fn split_middle(&self, span: Span) -> BoxFuture<Result<u64>>;
 }
 
 /// A function that acts.
@@ -42,10 +51,12 @@ pub(crate) struct Call {
     /// Names among the arguments are looked up in its catalog.
     pub context: Arc<StatementContext>,
     pub arguments: Vec<Datum>,
+    /// The arguments' types.
+    pub types: Vec<SqlType>,
 }
 
 impl Call {
-    fn cluster(&self) -> Result<Arc<dyn ClusterActions>> {
+    pub(super) fn cluster(&self) -> Result<Arc<dyn ClusterActions>> {
         let cluster = self.context.effects.cluster_actions();
         cluster.ok_or_else(|| {
             Error::new(
@@ -80,6 +91,9 @@ static ACTIONS: LazyLock<Vec<Action>> = LazyLock::new(|| {
         }),
         action("cancel_node(int8) text", |call| {
             Box::pin(async move { shown(call.cluster()?.cancel_node(call.node()?).await) })
+        }),
+        action("split_shard(text, variadic any) int8", |call| {
+            Box::pin(super::split::split_shard(call))
         }),
     ]
 });
@@ -116,6 +130,7 @@ impl Action {
         &self,
         context: &Arc<StatementContext>,
         arguments: Vec<Datum>,
+        types: &[SqlType],
     ) -> Result<Datum> {
         self.refuse_unless_superuser(context)?;
         if context.read_only {
@@ -131,6 +146,7 @@ impl Action {
         let acting = (self.run)(Call {
             context: Arc::clone(context),
             arguments,
+            types: types.to_vec(),
         });
         let canceled = Box::pin(context.cancel.canceled());
         match futures::future::select(acting, canceled).await {

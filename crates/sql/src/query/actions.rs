@@ -176,7 +176,12 @@ impl AsyncScalarUDFImpl for ActionUdf {
             let values = arrays.iter().zip(&self.argument_types);
             let values = values.map(|(array, sql_type)| datum_at(array, row, sql_type));
             let values = values.collect::<Result<Vec<_>>>().map_err(external)?;
-            results.push(self.action.run(&context, values).await.map_err(external)?);
+            results.push(
+                self.action
+                    .run(&context, values, &self.argument_types)
+                    .await
+                    .map_err(external)?,
+            );
         }
         let shown = array_from_datums(results.iter(), &self.returns).map_err(external)?;
         Ok(ColumnarValue::Array(shown))
