@@ -152,6 +152,13 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// How many copies the shard is to have.
+    fn factor(&self, shard: &ShardView) -> usize {
+        shard
+            .replication_factor
+            .unwrap_or(self.policy.replication_factor)
+    }
+
     fn is_full(&self) -> bool {
         self.moves.len() >= self.policy.most_moves
     }
@@ -265,7 +272,7 @@ impl<'a> Plan<'a> {
             .untouched()
             .into_iter()
             .map(|shard| (self.good(shard).len(), shard))
-            .filter(|(good, _)| *good < self.policy.replication_factor)
+            .filter(|(good, shard)| *good < self.factor(shard))
             .collect();
         short.sort_by_key(|(good, shard)| (*good, shard.id));
         for (good, shard) in short {
@@ -274,7 +281,7 @@ impl<'a> Plan<'a> {
             }
             let others = self.good(shard);
             if let Some(to) = self.best_target(shard, &others) {
-                let wanted = self.policy.replication_factor;
+                let wanted = self.factor(shard);
                 let reason = format!("repair: {good} of {wanted} replicas are good");
                 let step = Move::AddReplica {
                     shard: shard.id,
@@ -300,7 +307,7 @@ impl<'a> Plan<'a> {
             let good = self.good(shard).into_iter();
             let live = good.filter(|store| self.view.state(*store) == StoreState::Live);
             let spared = live.count() * 2 > stay;
-            if spared && self.good(shard).len() < self.policy.replication_factor {
+            if spared && self.good(shard).len() < self.factor(shard) {
                 let reason = format!("damaged: the replica on store {from} is to be copied again");
                 let shard = shard.id;
                 self.step(Move::RemoveReplica { shard, from }, 0, reason);
@@ -318,7 +325,7 @@ impl<'a> Plan<'a> {
                 .replicas
                 .iter()
                 .find(|store| !self.is_good(shard, **store));
-            let (from, reason) = if good.len() >= self.policy.replication_factor
+            let (from, reason) = if good.len() >= self.factor(shard)
                 && let Some(bad) = bad
             {
                 let reason = match shard.damaged.contains(bad) {
@@ -329,7 +336,7 @@ impl<'a> Plan<'a> {
                     }
                 };
                 (*bad, reason)
-            } else if good.len() > self.policy.replication_factor {
+            } else if good.len() > self.factor(shard) {
                 let without = |store: &StoreId| -> Vec<StoreId> {
                     good.iter()
                         .copied()
@@ -367,7 +374,7 @@ impl<'a> Plan<'a> {
     fn settled(&self) -> Vec<&'a ShardView> {
         let mut shards = self.untouched();
         shards.retain(|shard| {
-            let whole = shard.replicas.len() == self.policy.replication_factor;
+            let whole = shard.replicas.len() == self.factor(shard);
             whole && self.good(shard).len() == shard.replicas.len()
         });
         shards

@@ -21,6 +21,7 @@ fn shard(id: u64, replicas: &[u64]) -> ShardView {
         damaged: Vec::new(),
         lease: replicas.first().copied().map(StoreId),
         bytes: 1 << 20,
+        replication_factor: None,
         changing: false,
     }
 }

@@ -65,6 +65,8 @@ pub struct ShardView {
     /// The store that holds its lease, if any does.
     pub lease: Option<StoreId>,
     pub bytes: u64,
+    /// Copies that it is to have; `None`: as the policy says.
+    pub replication_factor: Option<usize>,
     /// Changes of its members are under way: nothing else is planned for it.
     pub changing: bool,
 }

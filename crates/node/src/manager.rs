@@ -17,6 +17,7 @@ mod events;
 mod joining;
 mod operator;
 mod rounds;
+mod rules;
 mod service;
 mod shards;
 mod sizes;
@@ -103,6 +104,8 @@ pub(crate) struct Manager {
     known: Mutex<BTreeMap<StoreId, Arc<Report>>>,
     /// What the last plan was made of, if it had no moves: as long as nothing changes, the next has none either.
     settled: Mutex<Option<Settled>>,
+    /// Shards are being split for tables.
+    splitting: AtomicBool,
     /// Shards that are being moved by this manager.
     moving: Mutex<BTreeSet<ShardId>>,
     /// Up to which generation the rows of shards are written, while this store is in charge; `None` until read.
@@ -151,6 +154,7 @@ impl Manager {
             env: parts.env,
             known: Mutex::default(),
             settled: Mutex::default(),
+            splitting: AtomicBool::new(false),
             targets: Mutex::default(),
             met: Mutex::default(),
             moving: Mutex::default(),

@@ -8,7 +8,8 @@ use crate::cluster_tests::{Cluster, FOREVER, get, options, set, set_at_last};
 use crate::store::{Options, Store};
 use crate::testing::{open_alone, real_env};
 use bytes::Bytes;
-use sharding::ShardId;
+use sharding::table_rule::rule_key;
+use sharding::{ShardId, TableRule};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use storage::SimDisk;
 use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, Limits};
+use types::key::{FIRST_SEPARATE_TABLE_ID, table_prefix};
 use types::{Result, SqlState, StoreId};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -471,4 +473,47 @@ async fn a_shard_that_has_grown_too_large_is_split_where_there_are_several_nodes
             .len(),
         26
     );
+}
+
+/// Waits until as many shards are led from the table on, each by as many voters.
+async fn until_shards_of_table(cluster: &Cluster, table: u32, shards: usize, voters: usize) {
+    let began = Instant::now();
+    loop {
+        let reports = cluster.reports().await;
+        let led = reports.iter().flat_map(|r| &r.replicas).filter(|r| r.leads);
+        let (start, end) = (table_prefix(table), table_prefix(table + 1));
+        let own = led.filter(|r| start[..] <= r.descriptor.start && r.descriptor.start < end[..]);
+        let found: Vec<usize> = own.map(|r| r.voters.len()).collect();
+        if found == vec![voters; shards] {
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "{found:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_get_the_shards_and_copies_that_they_ask_for() {
+    let cluster = Cluster::start(3).await;
+    cluster.until_settled().await;
+    let c = &cluster.nodes[1].coordinator;
+    let table = FIRST_SEPARATE_TABLE_ID;
+    let ask = async |factor| {
+        let rule = TableRule {
+            buckets: 4,
+            replication_factor: factor,
+            ..TableRule::default()
+        };
+        let mut txn = c.begin(Isolation::ReadCommitted, false);
+        txn.begin_statement(ReadScope::All).await?;
+        txn.put(rule_key(table), rule.encode())?;
+        txn.commit().await.map(drop)
+    };
+    ask(None).await.expect("a rule is a row");
+    until_shards_of_table(&cluster, table, 4, 3).await;
+    ask(Some(1)).await.expect("a rule is a row");
+    until_shards_of_table(&cluster, table, 4, 1).await;
+    ask(Some(5)).await.expect("a rule is a row");
+    // There are three stores.
+    until_shards_of_table(&cluster, table, 4, 3).await;
 }

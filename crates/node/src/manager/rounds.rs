@@ -1,14 +1,15 @@
 //! The cluster manager's rounds: see how everything stands, plan, and have the moves carried out.
 
-use super::Manager;
 use super::system::{MoveRow, NodeRow};
 use super::wire::{Call, ReplicaReport, Reply, Report};
+use super::{Manager, rules};
 use crate::health::Fitness;
 use crate::metrics::seconds;
 use cluster::rebalance::{Move, Planned, Policy, plan_moves};
 use cluster::view::{ClusterView, ShardView, StoreState, StoreView, Unfit};
 use futures::future::{Either, join_all, select};
 use membership::service::{Intent, State};
+use sharding::TableRules;
 use sharding::shard_map::FIRST_SHARD;
 use sharding::{ShardId, ShardMap};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ pub(super) type Leaders<'a> = BTreeMap<ShardId, (StoreId, &'a ReplicaReport)>;
 #[derive(PartialEq)]
 pub(super) struct Settled {
     factor: usize,
+    rules: TableRules,
     stores: BTreeMap<StoreId, StoreView>,
 }
 
@@ -113,7 +115,11 @@ impl Manager {
         self.write_events().await;
         let stores = self.stores(&nodes, &reports, &states);
         let factor = self.factor(&stores).await?;
-        let settled = Settled { factor, stores };
+        let settled = Settled {
+            factor,
+            rules: self.rows.rules().await?,
+            stores,
+        };
         let is_settled = self.settled.lock().as_ref() == Some(&settled);
         if is_settled && !news && self.moving.lock().is_empty() {
             return Ok(());
@@ -125,7 +131,16 @@ impl Manager {
         self.note_drained(&nodes, &holders.map(|(store, _)| *store).collect());
         self.note_conditions(reports.iter().map(|(store, report)| (*store, &**report)));
         self.write_events().await;
-        let view = self.view(&settled.stores, &leaders, &damaged(&reports));
+        let mut view = self.view(&settled.stores, &leaders, &damaged(&reports));
+        let live = view.stores.values();
+        let live = live.filter(|store| store.state.takes_replicas()).count();
+        for shard in &mut view.shards {
+            if let Some((_, leader)) = leaders.get(&shard.id) {
+                let rules = &settled.rules;
+                shard.replication_factor =
+                    rules::factor(rules, &leader.descriptor, shard, factor, live);
+            }
+        }
         let policy = Policy {
             replication_factor: factor,
             ..Policy::default()
@@ -136,6 +151,7 @@ impl Manager {
         for planned in plan {
             self.start(planned, &leaders).await?;
         }
+        none &= !self.follow_rules(&settled.rules, &leaders);
         for planned in self.left_over(&leaders) {
             none = false;
             self.start(planned, &leaders).await?;
@@ -298,6 +314,7 @@ impl Manager {
                     .collect(),
                 lease: leader.holds_lease.then_some(*store),
                 bytes: 0,
+                replication_factor: None,
                 changing: leader.changing || moving.contains(&leader.descriptor.id),
             }
         });

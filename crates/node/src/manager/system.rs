@@ -12,7 +12,9 @@
 
 use bytes::Bytes;
 use membership::service::Intent;
+use sharding::TableRules;
 use sharding::shard_map::FIRST_SHARD;
+use sharding::table_rule::rules_span;
 use sharding::{ShardDescriptor, ShardId};
 use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, LockedRow, Transaction};
@@ -379,6 +381,25 @@ impl SystemRows {
         txn.lock(&key, LockMode::Update, WAIT).await?;
         txn.delete(key)?;
         txn.commit().await.map(drop)
+    }
+
+    /// What tables ask of their shards.
+    pub(crate) async fn rules(&self) -> Result<TableRules> {
+        let mut txn = self.coordinator.begin(Isolation::ReadCommitted, true);
+        txn.begin_statement(SYSTEM).await?;
+        let (start, end) = rules_span();
+        let mut span = Span { start, end };
+        let mut rules = TableRules::default();
+        loop {
+            let page = txn.scan(span.clone(), false, PAGE_ROWS, PAGE_BYTES).await?;
+            for (key, bytes, _) in page.rows {
+                rules.add(&key, bytes).ok_or_else(damaged)?;
+            }
+            match page.resume {
+                Some(resume) => span.start = resume,
+                None => return Ok(rules),
+            }
+        }
     }
 
     async fn all<T>(&self, index: u16, read: fn(&mut Reader) -> Option<T>) -> Result<Vec<T>> {

@@ -51,12 +51,14 @@ pub async fn delete_dropped(coordinator: &Coordinator, position: &mut Position) 
     {
         span.start = next;
     }
+    let end = span.end.clone();
+    // A page is of one shard, and so is what this transaction writes: the mark goes when no rows are left.
     let rows = txn.scan(span, false, DELETE_ROWS, DELETE_BYTES).await?;
+    let finished = rows.rows.is_empty() && rows.resume.is_none();
     *position = Position {
         data_id,
-        next: rows.resume.clone(),
+        next: Some(rows.resume.unwrap_or(end)),
     };
-    let finished = rows.resume.is_none();
     for (key, _, _) in rows.rows {
         txn.delete(key)?;
     }
