@@ -15,7 +15,8 @@ mod worlds;
 #[derive(clap::Args, Clone)]
 #[command(after_help = "Examples:\n  cargo xtask sim --seeds 1000\n  \
     cargo xtask sim --world cluster --first 4711 --seeds 1\n  \
-    cargo xtask sim --seeds 100000 --minutes 60 --nodes 5")]
+    cargo xtask sim --seeds 100000 --minutes 60 --nodes 5\n  \
+    cargo xtask sim --prove --seeds 300")]
 pub struct Args {
     /// How many seeds to run.
     #[arg(long, default_value_t = 1000)]
@@ -38,6 +39,9 @@ pub struct Args {
     /// One seed of so many runs twice, and both runs must leave the same trace.
     #[arg(long, default_value_t = 20)]
     twice_every: u64,
+    /// Instead: put bugs in on purpose, one at a time, and see that each is found within so many seeds.
+    #[arg(long)]
+    prove: bool,
     /// Seeds at the same time (default: one per core).
     #[arg(long)]
     jobs: Option<usize>,
@@ -87,6 +91,9 @@ pub fn run(args: Args) -> Result<bool> {
             cargo.args([flag, &value.to_string()]);
         }
     }
+    if args.prove {
+        cargo.arg("--prove");
+    }
     if let Some(world) = args.world {
         cargo.args(["--world", world.name()]);
     }
@@ -99,5 +106,8 @@ pub fn run(args: Args) -> Result<bool> {
 
 #[cfg(feature = "sim")]
 pub fn run(args: Args) -> Result<bool> {
+    if args.prove {
+        return Ok(worlds::prove(&args));
+    }
     many::run(args)
 }

@@ -77,6 +77,8 @@ pub struct Options {
     pub parts: PartOptions,
     /// A known bug, acknowledging what is not on disk, to prove that the simulator finds it.
     pub broken_skip_sync: bool,
+    /// A known bug, leases that do not end earlier for the sake of clocks, to prove that the simulator finds it.
+    pub broken_skip_offset: bool,
 }
 
 impl Default for Options {
@@ -93,6 +95,7 @@ impl Default for Options {
             batch_writes: BATCH_WRITES,
             parts: PartOptions::default(),
             broken_skip_sync: false,
+            broken_skip_offset: false,
         }
     }
 }
@@ -193,7 +196,10 @@ impl Store {
                 log: options.log,
                 batch_writes: options.batch_writes.max(1),
                 patience: options.unavailable_after,
-                offset_millis,
+                offset_millis: match options.broken_skip_offset {
+                    true => 0,
+                    false => offset_millis,
+                },
                 skip_sync: options.broken_skip_sync,
             },
             metrics: Arc::clone(&metrics),

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! The faults of a run are drawn from its seed before it begins ([`Fault`]): crashes of processes and machines,
-//! stops, stalls, full disks, partitions, cuts of one direction, broken and slow connections, clocks that are
-//! wrong within their bound, restarts at new addresses.
+//! stops, stalls, full and lost disks, partitions, cuts of one direction, lease holders cut off, broken, slow and unruly
+//! connections, clocks that are wrong within their bound, restarts at new addresses. Shards are split all the while.
 //!
 //! Checked at every step: Raft's safety properties, and one lease holder per shard and moment. At the end: the
-//! histories of all clients (see [`crate::checker`]), and that the replicas hold the same.
+//! histories of all clients (see [`crate::checker`]), that the replicas hold the same, and that the shards cover all
+//! keys, each once.
 
-use crate::checker::Checked;
+use crate::checker::{self, Checked, coverage};
 use crate::dice::Dice;
 use crate::executor::{Executor, NodeId, Step, mix};
 use crate::network::{self, Network, OUTSIDE};
@@ -23,6 +24,7 @@ use host::Host;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use strike::After;
@@ -62,6 +64,24 @@ pub struct Options {
     pub fault_nanos: u64,
     /// Instead of faults drawn from the seed: when, and what.
     pub faults: Option<Vec<(u64, Fault)>>,
+    /// What is wrong with the program on purpose.
+    pub bug: Bug,
+}
+
+/// Bugs that must be found: what this world is worth is proven by them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bug {
+    #[default]
+    None,
+    /// Commits are acknowledged, votes are cast and support is promised before they are on disk.
+    SkipSync,
+    /// Leases end when support ends by the holder's own clock, as if all clocks showed the same.
+    SkipOffset,
+}
+
+impl Bug {
+    /// Those that are bugs.
+    pub const ALL: [Bug; 2] = [Bug::SkipSync, Bug::SkipOffset];
 }
 
 impl Default for Options {
@@ -70,6 +90,7 @@ impl Default for Options {
             nodes: 3,
             fault_nanos: 12 * SECOND,
             faults: None,
+            bug: Bug::None,
         }
     }
 }
@@ -142,8 +163,12 @@ pub fn run(seed: u64, options: &Options) -> Result<Report, Violation> {
 }
 
 /// Rounds and logs so short that much happens in little time.
-fn store_options(dice: &mut Dice, nodes: u32) -> node::Options {
-    let mut options = node::Options::default();
+fn store_options(dice: &mut Dice, nodes: u32, bug: Bug) -> node::Options {
+    let mut options = node::Options {
+        broken_skip_sync: bug == Bug::SkipSync,
+        broken_skip_offset: bug == Bug::SkipOffset,
+        ..node::Options::default()
+    };
     options.manager.round = Duration::from_millis(200);
     options.manager.membership.join_millis = 200;
     // Sometimes whoever is away for long is replaced without being asked for.
@@ -152,6 +177,15 @@ fn store_options(dice: &mut Dice, nodes: u32) -> node::Options {
     options.log.log_entries = 8 + dice.below(100) as usize;
     options.parts = small_parts(options.log.log_entries);
     options
+}
+
+/// Runs one seed after the other with a bug. The first violation that it shows, and none if so many seeds do not.
+pub fn prove(bug: Bug, seeds: Range<u64>, options: &Options) -> Option<Violation> {
+    let options = Options {
+        bug,
+        ..options.clone()
+    };
+    seeds.into_iter().find_map(|seed| run(seed, &options).err())
 }
 
 struct World {
@@ -179,7 +213,7 @@ struct World {
 impl World {
     fn new(seed: u64, options: &Options) -> World {
         let mut dice = Dice::new(seed);
-        let store_options = store_options(&mut dice, options.nodes);
+        let store_options = store_options(&mut dice, options.nodes, options.bug);
         let executor = Executor::new(dice.fork());
         let machines = executor.machines().clone();
         let network = Network::new(machines, dice.fork(), network::Options::default());
@@ -240,7 +274,8 @@ impl World {
         self.stop_clients(manners)?;
         self.await_equal_replicas()?;
         self.read_everything(manners)?;
-        self.report(recovery_nanos)
+        let map = self.check_map()?;
+        self.report(recovery_nanos, map)
     }
 
     fn now(&self) -> u64 {
@@ -423,14 +458,38 @@ impl World {
         }
     }
 
-    fn report(&mut self, recovery_nanos: u64) -> Result<Report, String> {
+    /// The shards, as their replicas know them and as the rows say, cover all keys, each once.
+    fn check_map(&mut self) -> Result<Checked, String> {
+        operator::look_at_map(&self.board);
+        let nodes = self.hosts.len();
+        let told = |world: &mut World| world.board.lock().maps.len() == nodes;
+        if !self.run_until_done(LIVENESS_NANOS, told)? {
+            return Err("the map cannot be read".to_owned());
+        }
+        let board = self.board.lock();
+        let broken = |broken: checker::Broken| broken.to_string();
+        let checked = coverage::check(&board.descriptors).map_err(broken)?;
+        for map in &board.maps {
+            let rows = coverage::check(map).map_err(broken)?;
+            if rows.count("shards") != checked.count("shards") {
+                return Err(format!(
+                    "the rows of the map say {rows}, the replicas {checked}"
+                ));
+            }
+        }
+        Ok(checked)
+    }
+
+    fn report(&mut self, recovery_nanos: u64, map: Checked) -> Result<Report, String> {
         let board = self.board.lock();
         let mut checked = board.history.check().map_err(|broken| broken.to_string())?;
         checked.extend(self.watch.checked());
+        checked.push(("map", map));
         let told = &board.history.told;
         let stats = self.network.stats();
         let mut effects = std::mem::take(&mut self.effects);
         effects.insert("messages that arrived twice", stats.messages_twice);
+        effects.insert("shards that were split", board.splits);
         effects.insert("messages that arrived out of order", stats.messages_late);
         Ok(Report {
             seed: self.seed,

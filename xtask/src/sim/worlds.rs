@@ -108,6 +108,27 @@ fn cluster(seed: u64, args: &Args) -> Result<Outcome, String> {
     })
 }
 
+/// Puts each bug in, and tells which seed finds it first. `false`: one is not found.
+pub fn prove(args: &Args) -> bool {
+    let options = cluster_world::Options {
+        nodes: args.nodes,
+        ..cluster_world::Options::default()
+    };
+    let seeds = args.first..args.first.saturating_add(args.seeds);
+    let mut sound = true;
+    for bug in cluster_world::Bug::ALL {
+        match cluster_world::prove(bug, seeds.clone(), &options) {
+            Some(violation) => println!("{bug:?} is found: {violation}\n"),
+            None => {
+                println!("{bug:?} is NOT FOUND in {} seeds\n", args.seeds);
+                sound = false;
+            }
+        }
+    }
+    println!("{}", if sound { "sim: proven" } else { "sim: FAILED" });
+    sound
+}
+
 fn named<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
     counts.map(|(name, count)| (name.to_owned(), count)).into()
 }

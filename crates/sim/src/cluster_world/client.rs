@@ -12,6 +12,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use node::Store;
 use parking_lot::Mutex;
+use sharding::ShardDescriptor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,12 @@ pub(super) struct Board {
     pub(super) removing: BTreeSet<u64>,
     /// Operations acknowledged to each client.
     pub(super) progress: BTreeMap<u64, u64>,
+    /// Shards that were split.
+    pub(super) splits: u64,
+    /// Of all replicas, once the world is at rest.
+    pub(super) descriptors: Vec<ShardDescriptor>,
+    /// As nodes have read it then.
+    pub(super) maps: Vec<Vec<ShardDescriptor>>,
     /// Clients end after the operation in hand.
     pub(super) stopped: bool,
     /// Clients that have ended.

@@ -70,9 +70,11 @@ pub enum Fault {
     /// give up the old one. Only while every other node has all that there is: two such losses at once are
     /// more than three copies survive.
     LoseDisk { node: NodeId, away_nanos: u64 },
-    /// Nothing passes between whoever holds the first shard's lease then and the others; or nothing from it, or
-    /// nothing to it.
+    /// Nothing passes between whoever holds some shard's lease then and the others; or nothing from it, or nothing
+    /// to it.
     IsolateHolder { way: Way, nanos: u64 },
+    /// Somebody asks a node to have a shard begin at this key.
+    Split { node: NodeId, at: String },
     /// What a direction carries between groups arrives twice, late, or after what was sent later. A good transport
     /// does not do that; nodes bear it all the same.
     Unruly {
@@ -101,6 +103,13 @@ pub(super) fn draw(dice: &mut Dice, nodes: u32, until_nanos: u64) -> Vec<(u64, F
     // Some runs are calm, so that faults meet a cluster that works; some are a storm.
     let pause = [3 * SECOND, SECOND, 300 * MILLI][dice.below(3) as usize];
     let mut faults = Vec::new();
+    // Most runs begin with several shards; in all, more may follow.
+    if dice.percent(70) {
+        for _ in 0..=dice.below(4) {
+            faults.push((dice.below(SECOND), draw_split(dice, nodes)));
+        }
+        faults.sort_by_key(|(at, _)| *at);
+    }
     let mut at = SECOND;
     loop {
         at += dice.below(2 * pause);
@@ -121,7 +130,7 @@ fn draw_one(dice: &mut Dice, nodes: u32) -> Fault {
         1 => dice.below(3 * SECOND),
         _ => dice.below(800 * MILLI),
     };
-    match dice.below(19) {
+    match dice.below(21) {
         0 | 1 => Fault::Crash {
             node,
             machine: dice.percent(50),
@@ -174,11 +183,28 @@ fn draw_one(dice: &mut Dice, nodes: u32) -> Fault {
             way: [Way::Both, Way::Out, Way::In][dice.below(3) as usize],
             nanos,
         },
+        18 | 19 => draw_split(dice, nodes),
         _ => Fault::Unruly {
             from: node,
             to: other,
             nanos,
         },
+    }
+}
+
+/// Anywhere but between accounts: transactions write rows of one shard only.
+fn draw_split(dice: &mut Dice, nodes: u32) -> Fault {
+    let at = match dice.below(8) {
+        0 => "account/".to_owned(),
+        1 => "counter".to_owned(),
+        2 => "member/".to_owned(),
+        3 => "register/".to_owned(),
+        4 => format!("register/{}", dice.below(4)),
+        _ => format!("member/{:08}", dice.below(400)),
+    };
+    Fault::Split {
+        node: some_node(dice, nodes),
+        at,
     }
 }
 

@@ -84,9 +84,9 @@ impl Host {
         }
     }
 
-    /// The members of the first shard, as far as this disk knows; `None`: or if they change.
-    fn members(&self) -> Option<Membership> {
-        let log = LogStore::load(FIRST_GROUP, &self.disk).ok()??;
+    /// The members of a shard, as far as this disk knows; `None`: or if they change.
+    fn members(&self, shard: GroupId) -> Option<Membership> {
+        let log = LogStore::load(shard, &self.disk).ok()??;
         let members = log.membership();
         let settled = !members.is_joint() && members.learners.is_empty();
         settled.then(|| members.clone())
@@ -148,15 +148,21 @@ impl World {
         });
     }
 
-    /// Whether all nodes serve, and the first shard has a voter on each and no other member.
+    /// Whether all nodes serve, and each shard has a voter on each and no other member.
     pub(super) fn is_formed(&self) -> bool {
-        let members = self.hosts[0].members();
+        let serve = self
+            .hosts
+            .iter()
+            .all(|host| host.running.as_ref().is_some_and(Running::serves));
+        let first = [FIRST_GROUP].into_iter();
+        let mut shards = first.chain(self.watch.shards.iter().copied().map(GroupId));
+        serve && shards.all(|shard| self.is_whole(shard))
+    }
+
+    fn is_whole(&self, shard: GroupId) -> bool {
+        let members = self.hosts[0].members(shard);
         let voters = members.as_ref().map_or(0, |members| members.voters.len());
-        voters == self.hosts.len()
-            && self.hosts.iter().all(|host| {
-                let serves = host.running.as_ref().is_some_and(Running::serves);
-                serves && host.members() == members
-            })
+        voters == self.hosts.len() && self.hosts.iter().all(|host| host.members(shard) == members)
     }
 
     /// The process dies, `machine`: and with it all that it had not synced.
@@ -208,13 +214,12 @@ impl World {
         }
     }
 
-    /// Who holds the first shard's lease.
-    pub(super) fn holder(&self) -> Option<NodeId> {
-        let claims = self.executor.machines().observe(|| self.claims());
-        let mut holders = claims
-            .iter()
-            .filter(|claim| claim.lease_valid && claim.shard == FIRST_GROUP.0);
-        holders.next().map(|claim| NodeId(claim.node as u32))
+    /// Who holds some shard's lease.
+    pub(super) fn holder(&mut self) -> Option<NodeId> {
+        let mut claims = self.executor.machines().observe(|| self.claims());
+        claims.retain(|claim| claim.lease_valid);
+        let place = self.dice.below(claims.len() as u64) as usize;
+        claims.get(place).map(|claim| NodeId(claim.node as u32))
     }
 
     /// `false`: it does not serve.

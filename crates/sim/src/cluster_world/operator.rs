@@ -1,10 +1,11 @@
-//! Whoever runs the cluster: has it give up a node whose disk is gone.
+//! Whoever runs the cluster: has it give up a node whose disk is gone, and split shards; and looks at the map in the end.
 
 use super::MILLI;
-use super::client::Board;
+use super::client::{Board, Gateway};
 use crate::dice::Dice;
 use crate::executor::Machines;
 use crate::network::OUTSIDE;
+use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use membership::service::Intent;
@@ -53,4 +54,37 @@ pub(super) fn give_up(
         }
     };
     env.spawn.spawn("operator", Box::pin(work));
+}
+
+/// Has a node see to it that a shard begins at a key. It may fail, and is not tried again.
+pub(super) fn split(gateway: Gateway, at: String, board: Arc<Mutex<Board>>) {
+    let store = gateway.store;
+    let ask = async move {
+        if let Ok(split) = store
+            .split_at(Bytes::from(at), "somebody asks for it")
+            .await
+        {
+            board.lock().splits += u64::from(split.is_new);
+        }
+    };
+    gateway.env.spawn.spawn("operator", Box::pin(ask));
+}
+
+/// Has all nodes tell their shards, and one the rows of the map.
+pub(super) fn look_at_map(board: &Arc<Mutex<Board>>) {
+    let gateways: Vec<Gateway> = board.lock().gateways.values().cloned().collect();
+    for gateway in gateways {
+        let (store, board) = (gateway.store, Arc::clone(board));
+        let ask = async move {
+            let report = store.report().await;
+            let rows = store.map().await;
+            let mut board = board.lock();
+            let replicas = report.replicas.into_iter();
+            board
+                .descriptors
+                .extend(replicas.map(|replica| replica.descriptor));
+            board.maps.extend(rows.ok());
+        };
+        gateway.env.spawn.spawn("operator", Box::pin(ask));
+    }
 }

@@ -1,8 +1,9 @@
 //! How faults strike, and what ends them.
 
 use super::faults::{Fault, Way};
-use super::{MILLI, World};
+use super::{MILLI, World, operator};
 use crate::executor::NodeId;
+use std::sync::Arc;
 
 /// For how long a store promises support: whoever is silent for longer loses its leases.
 const LEASE_NANOS: u64 = 1000 * MILLI;
@@ -147,6 +148,13 @@ impl World {
                     cuts_off && way != Way::Both,
                     "lease holders cut off one way",
                 );
+            }
+            Fault::Split { node, at } => {
+                let gateway = self.board.lock().gateways.get(&node).cloned();
+                self.count_if(gateway.is_some(), "splits asked for");
+                if let Some(gateway) = gateway {
+                    operator::split(gateway, at, Arc::clone(&self.board));
+                }
             }
             Fault::Unruly { from, to, nanos } => {
                 self.network.set_unruly(from, to, true);

@@ -4,7 +4,7 @@ fn options(nodes: u32) -> Options {
     Options {
         nodes,
         fault_nanos: 6 * SECOND,
-        faults: None,
+        ..Options::default()
     }
 }
 
@@ -40,6 +40,15 @@ fn five_nodes_survive_what_can_happen_to_them() {
 fn one_seed_is_one_trace() {
     for seed in [1, 77] {
         assert_eq!(run(seed, &options(3)), run(seed, &options(3)));
+    }
+}
+
+/// What the world is worth: it finds what it is there for.
+#[test]
+fn bugs_that_are_put_in_are_found() {
+    for bug in Bug::ALL {
+        let found = prove(bug, 1..100, &Options::default());
+        assert!(found.is_some(), "{bug:?} is not found");
     }
 }
 
@@ -128,6 +137,38 @@ fn a_leader_that_lost_its_last_entries_is_replaced() {
         let options = Options {
             faults: Some(faults.into()),
             fault_nanos: 3 * SECOND,
+            ..options(3)
+        };
+        if let Err(violation) = run(seed, &options) {
+            panic!("{violation}");
+        }
+    }
+}
+
+/// While one store is lost, a replica moves off another one to even the load out, and that one is gone at once: the
+/// shard must do with the two that stay.
+#[test]
+fn a_shard_that_is_moved_while_a_disk_is_lost_stays_whole() {
+    let faults = vec![
+        (
+            589 * MILLI,
+            Fault::Split {
+                node: NodeId(3),
+                at: "counter".to_owned(),
+            },
+        ),
+        (
+            1368 * MILLI,
+            Fault::LoseDisk {
+                node: NodeId(3),
+                away_nanos: 1053 * MILLI,
+            },
+        ),
+    ];
+    for seed in 0..10 {
+        let options = Options {
+            faults: Some(faults.clone()),
+            fault_nanos: 5 * SECOND,
             ..options(3)
         };
         if let Err(violation) = run(seed, &options) {

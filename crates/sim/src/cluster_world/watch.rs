@@ -4,6 +4,7 @@ use crate::checker::{Checked, lease, raft};
 use crate::executor::NodeId;
 use node::observe::GroupView;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// See the module.
@@ -11,6 +12,8 @@ use std::sync::Arc;
 pub(super) struct Watch {
     /// What stores have shown since the last look.
     pub(super) views: Arc<Mutex<Vec<(NodeId, GroupView)>>>,
+    /// All shards that were ever shown.
+    pub(super) shards: BTreeSet<u64>,
     raft: raft::Checker,
     leases: lease::Checker,
 }
@@ -20,6 +23,7 @@ impl Watch {
     pub(super) fn look(&mut self, at_nanos: u64, claims: &[lease::Claim]) -> Result<(), String> {
         let views = std::mem::take(&mut *self.views.lock());
         for (node, view) in views {
+            self.shards.insert(view.shard.0);
             if !view.is_whole {
                 self.raft.restarted(u64::from(node.0));
                 continue;
