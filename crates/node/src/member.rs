@@ -574,7 +574,8 @@ impl Member {
 
     /// Whether entries of this leader are not yet acknowledged by all whose stores can be reached.
     pub(crate) fn lacks_answers(&self, reachable: impl Fn(StoreId) -> bool) -> bool {
-        if !self.group.is_leader() || self.is_alone() {
+        // Also of a group of one voter: it may have learners.
+        if !self.group.is_leader() {
             return false;
         }
         let last = self.group.last_index();

@@ -162,7 +162,7 @@ impl LogWriter {
             return;
         }
         for (shard, member) in &mut self.members {
-            if !member.group.is_leader() || member.is_alone() {
+            if !member.group.is_leader() {
                 continue;
             }
             let Some(replica) = member.record.descriptor.replica_on(peer) else {
