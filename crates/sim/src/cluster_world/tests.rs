@@ -176,3 +176,25 @@ fn a_shard_that_is_moved_while_a_disk_is_lost_stays_whole() {
         }
     }
 }
+
+/// A shard of one voter and a learner is split: the first messages to the right shard's learner come before it is
+/// born, and are lost. They must come again although nothing else happens to that shard.
+#[test]
+fn a_shard_that_is_split_while_the_cluster_is_made_gets_all_its_replicas() {
+    let split = |at| Fault::Split {
+        node: NodeId(3),
+        at: String::from(at),
+    };
+    for seed in [115, 164] {
+        for at in 195..210 {
+            let options = Options {
+                faults: Some(vec![(at * MILLI, split("register/"))]),
+                fault_nanos: SECOND,
+                ..options(3)
+            };
+            if let Err(violation) = run(seed, &options) {
+                panic!("{violation}");
+            }
+        }
+    }
+}
