@@ -26,6 +26,9 @@ use types::{Error, Result, SqlState, StoreId};
 const POLL: Duration = Duration::from_millis(20);
 /// A step that takes longer than this without progress has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A lease that has not moved in this time does not: the handover is given up after a second. Whoever waits longer
+/// keeps the shard from what may be more urgent.
+const LEASE_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a step is begun that others come between.
 const TRIES: u32 = 10;
 /// Entries that a learner may lack when it becomes a voter: what it gets with the next messages.
@@ -115,11 +118,15 @@ impl Mover {
     pub(crate) async fn transfer_lease(&self, shard: ShardId, to: StoreId) -> Result<()> {
         let request = Request::TransferLease { shard, to };
         self.registry.shared.inbox.request(request);
-        self.until("the lease has moved", || {
-            let replica = self.registry.get(shard)?;
-            (replica.leader() == Some(to)).then_some(())
-        })
-        .await
+        let mut waited = Duration::ZERO;
+        while self.registry.get(shard).and_then(|it| it.leader()) != Some(to) {
+            if waited >= LEASE_PATIENCE {
+                return Err(not_now(format!("store {to} does not take the lease")));
+            }
+            self.clock.sleep(POLL).await;
+            waited += POLL;
+        }
+        Ok(())
     }
 
     /// Makes a change and waits until it is applied and, if it was joint, left.
@@ -164,16 +171,6 @@ impl Mover {
             }
             self.pause(&mut waited, "its new replica has the log")
                 .await?;
-        }
-    }
-
-    async fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T> {
-        let mut waited = Duration::ZERO;
-        loop {
-            if let Some(answer) = ask() {
-                return Ok(answer);
-            }
-            self.pause(&mut waited, what).await?;
         }
     }
 
