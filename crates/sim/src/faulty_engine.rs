@@ -28,8 +28,6 @@ struct State {
     stall_nanos: u64,
     /// The next sync does.
     stall_sync_nanos: u64,
-    /// A sync that hangs, until this true time: if the process dies before, nothing was synced.
-    hanging_until_nanos: Option<u64>,
 }
 
 /// See the module.
@@ -64,16 +62,7 @@ impl FaultyEngine {
 
     /// The process is dead from now on.
     pub fn kill(&self) {
-        let mut state = self.state.lock();
-        state.crashed = true;
-        let ended = state.hanging_until_nanos.take().is_some_and(|until| {
-            let host = self.host.as_ref();
-            host.is_none_or(|(machines, _)| machines.now_nanos() >= until)
-        });
-        if ended {
-            // What a simulated disk says of its health is not asked here.
-            let _ = self.disk.sync();
-        }
+        self.state.lock().crashed = true;
     }
 
     /// Nothing goes wrong any more, apart from what has happened.
@@ -121,12 +110,6 @@ impl FaultyEngine {
         if state.crashed {
             return Some(dead());
         }
-        // Whoever goes on has seen the end of a sync that hung.
-        if state.hanging_until_nanos.take().is_some()
-            && let Err(error) = self.disk.sync()
-        {
-            return Some(error);
-        }
         let mut stall_nanos = std::mem::take(&mut state.stall_nanos);
         if !write {
             stall_nanos = stall_nanos.max(std::mem::take(&mut state.stall_sync_nanos));
@@ -135,9 +118,6 @@ impl FaultyEngine {
             && let Some((machines, node)) = &self.host
         {
             machines.block(*node, stall_nanos);
-            if !write {
-                state.hanging_until_nanos = Some(machines.moment_nanos(*node));
-            }
         }
         let operation = state.operations;
         state.operations += 1;
@@ -181,9 +161,7 @@ impl Engine for FaultyEngine {
         if let Some(error) = self.before(false) {
             return Err(error);
         }
-        if self.state.lock().hanging_until_nanos.is_none() {
-            self.disk.sync()?;
-        }
+        self.disk.sync()?;
         self.after()
     }
 
@@ -235,30 +213,6 @@ mod tests {
         engine.write(put("b")).unwrap();
         engine.kill();
         assert!(engine.write(put("c")).is_err() && engine.crashed());
-    }
-
-    #[test]
-    fn who_dies_in_a_sync_that_hangs_has_synced_nothing() {
-        for (waits_nanos, kept) in [(1_000_000_000, false), (3_000_000_000, true)] {
-            let mut executor = Executor::new(Dice::new(1));
-            let disk = SimDisk::new();
-            let engine = FaultyEngine::new(disk.clone(), Plan::default())
-                .on(executor.machines().clone(), NODE);
-            engine.stall_sync(2_000_000_000);
-            engine.write(put("a")).unwrap();
-            engine.sync().unwrap();
-            executor.step_until(waits_nanos);
-            while executor.machines().now_nanos() < waits_nanos {
-                executor.step_until(waits_nanos);
-            }
-            engine.kill();
-            disk.crash(|| 0);
-            assert_eq!(
-                disk.get(Keyspace::Data, b"a").unwrap().is_some(),
-                kept,
-                "after {waits_nanos} ns"
-            );
-        }
     }
 
     #[test]

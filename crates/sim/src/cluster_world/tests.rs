@@ -114,24 +114,18 @@ fn a_leader_that_lost_its_last_entries_is_replaced() {
         error_micros,
         drift_ppm: 0,
     };
-    let stall = Fault::Stall {
-        node: NodeId(1),
-        sync: true,
-        nanos: 700 * MILLI,
-    };
-    let crash = Fault::Crash {
-        node: NodeId(1),
-        machine: true,
-        away_nanos: 50 * MILLI,
-        moves: false,
-    };
-    for seed in 0..6 {
+    for seed in 0..30 {
+        let crash = Fault::CrashAtWrite {
+            node: NodeId(1),
+            write: seed % 6,
+            carried_out: false,
+            away_nanos: 50 * MILLI,
+        };
         let faults = [
             (1000, clock(1, 150_000)),
             (1000, clock(2, -150_000)),
             (1000, clock(3, -150_000)),
-            (2000, stall.clone()),
-            (2500, crash.clone()),
+            (2000, crash),
         ];
         let faults = faults.map(|(at, fault)| (at * MILLI, fault));
         let options = Options {

@@ -11,6 +11,8 @@ pub(super) type Pair = (NodeId, NodeId);
 /// Messages that wait on one direction of a connection, at most; more are lost, as the trait allows.
 const HELD_MESSAGES: usize = 10_000;
 
+/// Of what a process has sent before it dies: how much arrives.
+const SENT_PERCENT: u64 = 60;
 /// Of the messages on an unruly direction: how many arrive twice, and how many late.
 const UNRULY_PERCENT: u64 = 20;
 /// By how much, at most.
@@ -177,7 +179,7 @@ impl Network {
         state.stats.connections_broken += 1;
         let now = self.machines.now_nanos();
         for (node, other) in [pair, (pair.1, pair.0)] {
-            self.lose_most(state, node, other, generation);
+            self.lose_most(state, node, other, generation, silent);
             let delay = match silent {
                 true => state.notice(),
                 false => state.latency(other, node),
@@ -186,9 +188,20 @@ impl Network {
         }
     }
 
-    /// Drops what is under way to `node` on this connection, but for the stragglers.
-    fn lose_most(&self, state: &mut State, node: NodeId, other: NodeId, generation: u64) {
-        let chance = state.options.straggler_percent;
+    /// Drops what is under way to `node` on this connection, but for the stragglers. Those are many unless a machine
+    /// is gone or a cable cut: what a process has sent is in its kernel's hands.
+    fn lose_most(
+        &self,
+        state: &mut State,
+        node: NodeId,
+        other: NodeId,
+        generation: u64,
+        silent: bool,
+    ) {
+        let chance = match silent {
+            true => state.options.straggler_percent,
+            false => state.options.straggler_percent.max(SENT_PERCENT),
+        };
         let pause = state.options.redial_nanos.clone();
         let now = self.machines.now_nanos();
         let Some(host) = state.hosts.get_mut(&node) else {
