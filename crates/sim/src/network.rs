@@ -58,6 +58,8 @@ pub struct Options {
     pub redial_nanos: Range<u64>,
     /// Percent of what was under way on a broken connection that arrives all the same.
     pub straggler_percent: u64,
+    /// The same where neither a machine nor a cable is gone: what a process has sent is in its kernel's hands.
+    pub sent_percent: u64,
 }
 
 impl Default for Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             notice_nanos: 500_000_000..3_000_000_000,
             redial_nanos: 10_000_000..300_000_000,
             straggler_percent: 20,
+            sent_percent: 60,
         }
     }
 }

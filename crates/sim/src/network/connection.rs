@@ -11,8 +11,6 @@ pub(super) type Pair = (NodeId, NodeId);
 /// Messages that wait on one direction of a connection, at most; more are lost, as the trait allows.
 const HELD_MESSAGES: usize = 10_000;
 
-/// Of what a process has sent before it dies: how much arrives.
-const SENT_PERCENT: u64 = 60;
 /// Of the messages on an unruly direction: how many arrive twice, and how many late.
 const UNRULY_PERCENT: u64 = 20;
 /// By how much, at most.
@@ -188,8 +186,7 @@ impl Network {
         }
     }
 
-    /// Drops what is under way to `node` on this connection, but for the stragglers. Those are many unless a machine
-    /// is gone or a cable cut: what a process has sent is in its kernel's hands.
+    /// Drops what is under way to `node` on this connection, but for the stragglers.
     fn lose_most(
         &self,
         state: &mut State,
@@ -200,7 +197,7 @@ impl Network {
     ) {
         let chance = match silent {
             true => state.options.straggler_percent,
-            false => state.options.straggler_percent.max(SENT_PERCENT),
+            false => state.options.sent_percent,
         };
         let pause = state.options.redial_nanos.clone();
         let now = self.machines.now_nanos();

@@ -54,6 +54,7 @@ impl World {
         let executor = Executor::new(dice.fork());
         let options = Options {
             straggler_percent,
+            sent_percent: straggler_percent,
             ..Options::default()
         };
         let network = Network::new(executor.machines().clone(), dice, options);
