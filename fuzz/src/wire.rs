@@ -5,6 +5,7 @@ use crate::Target;
 use crate::complaints;
 use crate::world::{World, on_worker, runtime};
 use server::metrics::WireMetrics;
+use server::phase::Phase;
 use server::wire::limits::MAX_MESSAGE_BYTES;
 use server::wire::{WireServer, connection};
 use std::io;
@@ -86,8 +87,8 @@ impl Target for WireTarget {
 /// Sends the bytes, closes, and waits for the other side to close too.
 async fn talk(server: Arc<WireServer>, bytes: Vec<u8>) -> Vec<u8> {
     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-    let (_drain, draining) = watch::channel(false);
-    let task = tokio::spawn(connection::serve(theirs, None, server, draining));
+    let (_phase, phase) = watch::channel(Phase::Serving);
+    let task = tokio::spawn(connection::serve(theirs, None, server, phase));
     let (mut reader, mut writer) = tokio::io::split(ours);
     let write = async {
         // The other side may close first.
