@@ -26,6 +26,10 @@
 //! **One life, one epoch.** A requester that restarts asks in a new epoch: promises made to its earlier
 //! life do not serve the new one.
 //!
+//! **One supporter's withdrawal is its own.** The epoch that follows is asked for from all, and who answers before its
+//! promise of the old epoch has run out never withdrew: its support goes on, in the same *spell*. So a follower that
+//! is late takes nothing from a leader that the others support.
+//!
 //! **A stalled disk loses its support by itself**, because no heartbeat leaves before the write that
 //! allows it is durable.
 //!
@@ -53,6 +57,20 @@ impl Epoch {
     }
 }
 
+/// Support without interruption. Who withdraws it and gives it again begins another one; they are counted in the
+/// requester's present life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spell(pub u64);
+
+/// What a store was promised.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promise {
+    epoch: Epoch,
+    /// Zero: it was withdrawn.
+    expiry: Timestamp,
+    spell: Spell,
+}
+
 /// Support of one store by another: in `epoch`, until `expiry`. None at all has expiry zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Support {
@@ -70,6 +88,8 @@ pub struct Options {
     /// A store that has just started withdraws nothing for this long, in milliseconds: while it was
     /// away it could not hear the heartbeats that would have extended its promises.
     pub grace_millis: u64,
+    /// By how much two stores' clocks may differ, in milliseconds.
+    pub offset_millis: u64,
 }
 
 impl Default for Options {
@@ -78,6 +98,7 @@ impl Default for Options {
             support_millis: 1000,
             heartbeat_millis: 300,
             grace_millis: 1000,
+            offset_millis: 500,
         }
     }
 }
@@ -111,9 +132,8 @@ pub struct Effects {
 /// Who supports whom, whatever the time: all that leases and elections stand on but the expiries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    pub epoch: Epoch,
-    /// Who supports this store in the epoch.
-    pub supporters: Vec<StoreId>,
+    /// Who supports this store, and for how many-th time.
+    pub supporters: Vec<(StoreId, Spell)>,
     /// Whom this store supports, by what is durable.
     pub supported: Vec<(StoreId, Epoch)>,
 }
@@ -126,8 +146,10 @@ pub struct Liveness {
     /// What the next record says. Ahead of `durable` between an answer and its `persisted`.
     state: Record,
     durable: Record,
-    /// Promises received in this life, for the present epoch.
-    received: BTreeMap<StoreId, Timestamp>,
+    /// Promises received in this life.
+    received: BTreeMap<StoreId, Promise>,
+    /// The first epoch of this life.
+    born: Epoch,
     /// When the next heartbeat to each wanted peer is due.
     due: BTreeMap<StoreId, Timestamp>,
     /// Nothing is withdrawn before.
@@ -143,6 +165,7 @@ impl Liveness {
         Liveness {
             store,
             options,
+            born: state.epoch,
             state,
             durable: last,
             received: BTreeMap::new(),
@@ -161,7 +184,9 @@ impl Liveness {
     /// Asks `peer` no more: no shard is shared with it. What was promised stands.
     pub fn ask_no_more(&mut self, peer: StoreId) {
         self.due.remove(&peer);
-        self.received.remove(&peer);
+        if let Some(promise) = self.received.get_mut(&peer) {
+            promise.expiry = Timestamp::ZERO;
+        }
     }
 
     /// To be called when [`Liveness::next_wake`] has come: heartbeats that are due, and support to be
@@ -205,8 +230,8 @@ impl Liveness {
         self.due.values().copied().chain(withdrawal).min()
     }
 
-    /// Takes what other stores said. Together they cost one record.
-    pub fn step(&mut self, messages: impl IntoIterator<Item = Message>) -> Effects {
+    /// Takes what other stores said. Together they cost one record. `now` is not before they arrived.
+    pub fn step(&mut self, now: Timestamp, messages: impl IntoIterator<Item = Message>) -> Effects {
         let mut effects = Effects::default();
         for message in messages {
             if message.to != self.store {
@@ -214,7 +239,7 @@ impl Liveness {
             }
             match message.kind {
                 Kind::Heartbeat => effects.messages.push(self.give(message)),
-                Kind::Reply => self.take(message),
+                Kind::Reply => self.take(now, message),
             }
         }
         self.finish(effects)
@@ -236,18 +261,29 @@ impl Liveness {
         }
     }
 
-    fn take(&mut self, reply: Message) {
+    fn take(&mut self, now: Timestamp, reply: Message) {
         let Support { epoch, expiry } = reply.support;
-        if epoch > self.state.epoch {
-            // That supporter has withdrawn. Nobody's promise for the old epoch counts any more.
+        let withdrew = epoch > self.state.epoch;
+        if withdrew {
+            // The others' promises stand until they run out; all are asked anew.
             self.state.epoch = epoch;
-            self.received.clear();
             self.due.values_mut().for_each(|at| *at = Timestamp::ZERO);
         }
-        if epoch == self.state.epoch && self.due.contains_key(&reply.from) {
-            let received = self.received.entry(reply.from).or_default();
-            *received = expiry.max(*received);
+        if epoch < self.state.epoch || !self.due.contains_key(&reply.from) {
+            return;
         }
+        let latest = plus_millis(now, self.options.offset_millis);
+        let promise = self.received.entry(reply.from).or_default();
+        if promise.epoch != epoch {
+            // The supporter's clock was at most at `latest` when it answered. Up to the expiry it had withdrawn nothing.
+            let goes_on = !withdrew && expiry > Timestamp::ZERO && latest <= promise.expiry;
+            if !goes_on {
+                promise.expiry = Timestamp::ZERO;
+                promise.spell.0 += 1;
+            }
+            promise.epoch = epoch;
+        }
+        promise.expiry = promise.expiry.max(expiry);
     }
 
     fn withdraw(&mut self, now: Timestamp) {
@@ -277,7 +313,7 @@ impl Liveness {
         self.durable = record;
     }
 
-    /// The epoch in which this store asks. What was built on promises of another is void.
+    /// The epoch in which this store asks.
     pub fn epoch(&self) -> Epoch {
         self.state.epoch
     }
@@ -288,27 +324,31 @@ impl Liveness {
         (given.expiry > Timestamp::ZERO).then_some(given)
     }
 
-    /// Until when `peer` supports this store in its present epoch.
+    /// Until when `peer` supports this store.
     pub fn supported_by(&self, peer: StoreId) -> Option<Timestamp> {
         if peer == self.store {
-            // A store needs no promise of its own: it is as alive as its last durable write.
-            let durable = self.durable.epoch == self.state.epoch;
+            // A store needs no promise of its own: it is as alive as its last durable write in this life.
+            let durable = self.durable.epoch >= self.born;
             return durable.then_some(self.durable.requested);
         }
-        self.received.get(&peer).copied()
+        self.received.get(&peer).map(|promise| promise.expiry)
+    }
+
+    /// Which spell of support by `peer` this is. What was built on another one is void.
+    pub fn spell(&self, peer: StoreId) -> Spell {
+        let promise = self.received.get(&peer);
+        promise.map_or(Spell::default(), |promise| promise.spell)
     }
 
     pub fn standing(&self) -> Standing {
-        let is_promise = |expiry: &Timestamp| *expiry > Timestamp::ZERO;
-        let received = self
-            .received
-            .iter()
-            .filter(|(_, expiry)| is_promise(expiry));
+        let received = self.received.iter();
+        let received = received.filter(|(_, promise)| promise.expiry > Timestamp::ZERO);
         let given = self.durable.given.iter();
-        let given = given.filter(|(_, given)| is_promise(&given.expiry));
+        let given = given.filter(|(_, given)| given.expiry > Timestamp::ZERO);
         Standing {
-            epoch: self.state.epoch,
-            supporters: received.map(|(store, _)| *store).collect(),
+            supporters: received
+                .map(|(store, promise)| (*store, promise.spell))
+                .collect(),
             supported: given.map(|(store, given)| (*store, given.epoch)).collect(),
         }
     }

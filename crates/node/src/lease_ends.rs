@@ -4,9 +4,10 @@
 //! their leases end together: they share one cell that says when ([`LeaseEnd`]). A heartbeat moves the cells, of
 //! which there are as many as sets of stores, and touches no shard.
 //!
-//! Within an epoch ends only rise. A new epoch starts with new cells: what stood on promises of the old one ends.
+//! Ends only rise while nobody on whom they stand withdraws. Who gives support again is another spell, and so another
+//! cell: the cells of the spell before end.
 
-use membership::liveness::{Epoch, Liveness, Standing};
+use membership::liveness::{Liveness, Spell, Standing};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,9 +35,15 @@ impl LeaseEnd {
 /// Some of a group's voters: a majority of them must stand behind the leader.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Voters {
-    /// The stores of those that are bound to the leader, ascending.
-    pub(crate) bound: SmallVec<[StoreId; 5]>,
+    /// The stores of those that are bound to the leader, ascending, and by which spell of support.
+    pub(crate) bound: SmallVec<[(StoreId, Spell); 3]>,
     pub(crate) count: usize,
+}
+
+impl Voters {
+    pub(crate) fn is_majority(&self) -> bool {
+        self.bound.len() > self.count / 2
+    }
 }
 
 /// On what a lease stands: its group's voters, and beside them the outgoing ones while they change.
@@ -46,7 +53,6 @@ pub(crate) type Basis = SmallVec<[Voters; 1]>;
 pub(crate) struct LeaseEnds {
     /// By how much clocks may differ, in milliseconds.
     offset_millis: u64,
-    epoch: Epoch,
     ends: BTreeMap<Basis, LeaseEnd>,
     forever: LeaseEnd,
     /// Who supported whom when the shards were last looked at.
@@ -57,7 +63,6 @@ impl LeaseEnds {
     pub(crate) fn new(offset_millis: u64) -> Self {
         LeaseEnds {
             offset_millis,
-            epoch: Epoch::default(),
             ends: BTreeMap::new(),
             forever: LeaseEnd::new(Timestamp::MAX),
             seen: None,
@@ -69,9 +74,8 @@ impl LeaseEnds {
         self.forever.clone()
     }
 
-    /// Of leases that stand on `basis` in the present epoch.
+    /// Of leases that stand on `basis`, whose spells are the present ones.
     pub(crate) fn on(&mut self, basis: Basis, liveness: &Liveness) -> LeaseEnd {
-        self.begin_epoch(liveness);
         let offset_millis = self.offset_millis;
         let end = self.ends.entry(basis);
         let end = end.or_insert_with_key(|basis| {
@@ -83,31 +87,29 @@ impl LeaseEnds {
     /// Moves the ends to where support ends now. `true`: who supports whom has changed since the last call, so that
     /// every shard must be looked at.
     pub(crate) fn refresh(&mut self, liveness: &Liveness) -> bool {
-        self.begin_epoch(liveness);
-        self.ends.retain(|_, end| end.is_shared());
-        for (basis, end) in &self.ends {
-            end.set(supported_until(basis, liveness, self.offset_millis));
-        }
+        let offset_millis = self.offset_millis;
+        self.ends.retain(|basis, end| {
+            let bound = basis.iter().flat_map(|voters| &voters.bound);
+            let mut bound = bound.copied();
+            let stands = bound.all(|(store, spell)| liveness.spell(store) == spell);
+            end.set(match stands {
+                true => supported_until(basis, liveness, offset_millis),
+                false => Timestamp::ZERO,
+            });
+            stands && end.is_shared()
+        });
         let standing = Some(liveness.standing());
         let changed = self.seen != standing;
         self.seen = standing;
         changed
-    }
-
-    fn begin_epoch(&mut self, liveness: &Liveness) {
-        if self.epoch != liveness.epoch() {
-            self.epoch = liveness.epoch();
-            for end in std::mem::take(&mut self.ends).values() {
-                end.set(Timestamp::ZERO);
-            }
-        }
     }
 }
 
 /// Until when a majority of each set is bound, less what the supporters' clocks may be ahead of this one.
 fn supported_until(basis: &Basis, liveness: &Liveness, offset_millis: u64) -> Timestamp {
     let until = basis.iter().map(|voters| {
-        let until = liveness.supported_by_majority(&voters.bound, voters.count);
+        let stores: SmallVec<[StoreId; 3]> = voters.bound.iter().map(|(store, _)| *store).collect();
+        let until = liveness.supported_by_majority(&stores, voters.count);
         until.unwrap_or_default()
     });
     let until = until.min().unwrap_or_default();
@@ -118,7 +120,7 @@ fn supported_until(basis: &Basis, liveness: &Liveness, offset_millis: u64) -> Ti
 mod tests {
     use super::*;
     use membership::liveness::record::Record;
-    use membership::liveness::{Kind, Message, Options, Support};
+    use membership::liveness::{Epoch, Kind, Message, Options, Support};
 
     const ME: StoreId = StoreId(1);
 
@@ -137,49 +139,74 @@ mod tests {
     }
 
     fn promise(liveness: &mut Liveness, from: u64, epoch: Epoch, expiry: Timestamp) {
-        liveness.step([Message {
-            from: StoreId(from),
-            to: ME,
-            kind: Kind::Reply,
-            support: Support { epoch, expiry },
-        }]);
+        liveness.step(
+            millis(1000),
+            [Message {
+                from: StoreId(from),
+                to: ME,
+                kind: Kind::Reply,
+                support: Support { epoch, expiry },
+            }],
+        );
     }
 
-    fn all_of(stores: &[u64]) -> Basis {
-        let bound = stores.iter().map(|store| StoreId(*store)).collect();
-        Basis::from_iter([Voters { bound, count: 3 }])
+    /// All of these stores, in the present spell of each.
+    fn all_of(liveness: &Liveness, stores: &[u64]) -> Basis {
+        let bound = stores.iter().map(|store| {
+            let store = StoreId(*store);
+            (store, liveness.spell(store))
+        });
+        Basis::from_iter([Voters {
+            bound: bound.collect(),
+            count: 3,
+        }])
+    }
+
+    fn show(end: &LeaseEnd) -> u64 {
+        end.0.load(Ordering::SeqCst) >> 16
     }
 
     #[test]
-    fn leases_on_the_same_stores_move_together_and_end_with_the_epoch() {
+    fn leases_on_the_same_stores_move_together_and_end_with_a_supporters_spell() {
         let mut liveness = asking();
         let epoch = liveness.epoch();
-        let mut ends = LeaseEnds::new(100);
-        let (one, other) = (
-            ends.on(all_of(&[1, 2, 3]), &liveness),
-            ends.on(all_of(&[1, 2, 3]), &liveness),
-        );
-        let half = ends.on(all_of(&[1]), &liveness);
-        let show = |end: &LeaseEnd| end.0.load(Ordering::SeqCst) >> 16;
-        assert_eq!((show(&one), show(&other), show(&half)), (0, 0, 0));
-
         promise(&mut liveness, 2, epoch, millis(1900));
-        assert!(ends.refresh(&liveness), "a new supporter is news");
-        assert_eq!((show(&one), show(&other), show(&half)), (1800, 1800, 0));
+        let mut ends = LeaseEnds::new(100);
+        assert!(ends.refresh(&liveness), "a supporter is news");
+        let both = all_of(&liveness, &[1, 2]);
+        let (one, other) = (ends.on(both.clone(), &liveness), ends.on(both, &liveness));
+        let alone = ends.on(all_of(&liveness, &[1]), &liveness);
+        assert_eq!((show(&one), show(&other), show(&alone)), (1800, 1800, 0));
 
         promise(&mut liveness, 2, epoch, millis(1950));
         assert!(!ends.refresh(&liveness), "more of the same is none");
-        assert_eq!(show(&one), 1850);
+        assert_eq!((show(&one), show(&other)), (1850, 1850));
 
         promise(&mut liveness, 2, Epoch(epoch.0 + 1), Timestamp::ZERO);
         assert!(ends.refresh(&liveness));
         assert_eq!(show(&one), 0);
-        // What is promised in the new epoch is nothing to leases of the old one.
+        // What it promises then is nothing to leases that stood on it before.
         promise(&mut liveness, 2, Epoch(epoch.0 + 1), millis(3000));
-        promise(&mut liveness, 3, Epoch(epoch.0 + 1), millis(3000));
         ends.refresh(&liveness);
         assert_eq!(show(&one), 0);
-        let anew = ends.on(all_of(&[1, 2, 3]), &liveness);
-        assert_eq!(show(&anew), 2900);
+        let anew = ends.on(all_of(&liveness, &[1, 2]), &liveness);
+        assert_eq!(show(&anew), 1900);
+    }
+
+    #[test]
+    fn a_lease_outlives_the_withdrawal_of_one_of_three() {
+        let mut liveness = asking();
+        let epoch = liveness.epoch();
+        promise(&mut liveness, 2, epoch, millis(1900));
+        promise(&mut liveness, 3, epoch, millis(1900));
+        let mut ends = LeaseEnds::new(100);
+        let end = ends.on(all_of(&liveness, &[1, 2]), &liveness);
+        // Store 3 withdraws, and store 2 promises in the next epoch before its promise of the old one is over.
+        promise(&mut liveness, 3, Epoch(epoch.0 + 1), Timestamp::ZERO);
+        ends.refresh(&liveness);
+        assert_eq!(show(&end), 1800);
+        promise(&mut liveness, 2, Epoch(epoch.0 + 1), millis(1990));
+        ends.refresh(&liveness);
+        assert_eq!(show(&end), 1890);
     }
 }

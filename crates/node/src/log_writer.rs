@@ -318,7 +318,7 @@ impl LogWriter {
         if messages.is_empty() && !due {
             return;
         }
-        let mut effects = self.liveness.step(messages);
+        let mut effects = self.liveness.step(now, messages);
         if due {
             // After the messages: what they extend is not withdrawn.
             let ticked = self.liveness.tick(self.clock.now());

@@ -11,7 +11,7 @@ use consensus::{
     Command, Commit, CommitName, Finish, Group, LogEntry, Membership, Position, ReplicaId, Split,
     wire,
 };
-use membership::liveness::{Epoch, Liveness};
+use membership::liveness::{Liveness, Spell};
 use sharding::ShardDescriptor;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,12 +24,12 @@ use types::{Error, Result, StoreId, Timestamp};
 /// A voter's support keeps it from helping to replace the leader only if the voter knows that this leader is who its
 /// store supports: if it has acknowledged an entry of the term *after* its store gave the support. Before, it may
 /// have voted for somebody else. So a voter counts once its log matches the leader's beyond where the leader's
-/// log ended when the support was first heard of. In a new epoch all of that begins again: a supporter has
-/// withdrawn, and may have voted before it gave support again.
+/// log ended when the support was first heard of. For a supporter that has withdrawn all of that begins again: it
+/// may have voted before it gave support once more. As long as a majority has not, nobody else was elected, and the
+/// lease is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ground {
     pub(crate) term: u64,
-    pub(crate) epoch: Epoch,
     /// The entry that opened the term. Once it is applied, all that was ever committed is.
     pub(crate) index: u64,
     /// The lease is granted.
@@ -37,8 +37,15 @@ pub(crate) struct Ground {
     /// Another replica was asked to take over. Whether it did is not known, so there is no lease in this
     /// term any more.
     pub(crate) given_away: bool,
-    /// Beyond which index the log of a supporter's replica must reach.
-    bound: BTreeMap<StoreId, u64>,
+    bound: BTreeMap<StoreId, Bound>,
+}
+
+/// When a supporter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bound {
+    spell: Spell,
+    /// Beyond which index the log of its replica must reach.
+    beyond: u64,
 }
 
 /// Why a replica is to be looked at although nothing happens to it.
@@ -129,6 +136,8 @@ pub(crate) struct Member {
     /// There may be parts of unfinished commits on the disk.
     pub(crate) has_parts: bool,
     pub(crate) ground: Option<Ground>,
+    /// How often a majority's support was interrupted: see [`LeaseId::confirmed`].
+    pub(crate) confirmed: u64,
     /// The last term whose leader was heard to lead no more.
     resigned: u64,
     /// Where replicas are that the descriptor does not know (yet).
@@ -174,6 +183,7 @@ impl Member {
             finished_parts: 0,
             has_parts: false,
             ground: None,
+            confirmed: 0,
             resigned: 0,
             homes: BTreeMap::new(),
             wake_at: None,
@@ -226,8 +236,8 @@ impl Member {
         !membership.is_joint() && membership.voters == [self.record.id]
     }
 
-    /// The stores of other voters that support this one in the present epoch.
-    fn supporters(&self, liveness: &Liveness) -> Vec<StoreId> {
+    /// The stores of other voters that support this one, and in which spell.
+    fn supporters(&self, liveness: &Liveness) -> Vec<(StoreId, Spell)> {
         let membership = self.group.membership();
         let voters = membership.voters.iter().chain(&membership.outgoing);
         let stores = voters.filter_map(|id| self.home(*id));
@@ -236,23 +246,23 @@ impl Member {
                 let until = liveness.supported_by(*store);
                 until.is_some_and(|until| until > Timestamp::ZERO)
             })
+            .map(|store| (store, liveness.spell(store)))
             .collect()
     }
 
     /// Which of the voters are bound to this leader.
     fn basis(&self, ground: &Ground) -> Basis {
         let is_bound = |id: ReplicaId, store: StoreId| {
-            let beyond = ground.bound.get(&store);
-            let matched = self.group.matched(id);
-            id == self.record.id
-                || beyond.is_some_and(|beyond| matched.is_some_and(|index| index > *beyond))
+            if id == self.record.id {
+                return Some((store, Spell::default()));
+            }
+            let bound = ground.bound.get(&store)?;
+            let matched = self.group.matched(id)?;
+            (matched > bound.beyond).then_some((store, bound.spell))
         };
         let of = |ids: &[ReplicaId]| -> Voters {
-            let stores = ids.iter().filter_map(|id| {
-                let store = self.home(*id)?;
-                is_bound(*id, store).then_some(store)
-            });
-            let mut bound: SmallVec<[StoreId; 5]> = stores.collect();
+            let stores = ids.iter().filter_map(|id| is_bound(*id, self.home(*id)?));
+            let mut bound: SmallVec<[(StoreId, Spell); 3]> = stores.collect();
             bound.sort_unstable();
             Voters {
                 bound,
@@ -283,7 +293,6 @@ impl Member {
             return false;
         }
         let term = self.group.term();
-        let epoch = liveness.epoch();
         let alone = self.is_alone();
         let last = self.group.last_index();
         let mut ground = match self.ground.take() {
@@ -295,13 +304,15 @@ impl Member {
                 }
                 // Who supports this store already is bound by the entry that opens the term.
                 let supporters = self.supporters(liveness).into_iter();
+                let beyond = last - 1;
                 Ground {
                     term,
-                    epoch,
                     index: last,
                     granted: false,
                     given_away: false,
-                    bound: supporters.map(|store| (store, last - 1)).collect(),
+                    bound: supporters
+                        .map(|(store, spell)| (store, Bound { spell, beyond }))
+                        .collect(),
                 }
             }
         };
@@ -309,22 +320,28 @@ impl Member {
             self.ground = Some(ground);
             return false;
         }
-        if ground.epoch != epoch && !alone {
+        let known = ground.bound.len();
+        let still = |store: &StoreId, bound: &Bound| liveness.spell(*store) == bound.spell;
+        ground.bound.retain(|store, bound| still(store, bound));
+        let lost_some = ground.bound.len() < known;
+        if lost_some && !alone && !self.basis(&ground).iter().all(Voters::is_majority) {
+            // Between the one who withdrew and the others, somebody else may have been elected.
             self.replica.revoke();
-            ground.epoch = epoch;
+            self.confirmed += 1;
             ground.granted = false;
-            ground.bound.clear();
         }
         let mut proposed = false;
         if !alone {
             let supporters = self.supporters(liveness).into_iter();
-            let new: Vec<StoreId> = supporters
-                .filter(|store| !ground.bound.contains_key(store))
+            let new: Vec<(StoreId, Spell)> = supporters
+                .filter(|(store, _)| !ground.bound.contains_key(store))
                 .collect();
             if !new.is_empty() && self.group.propose([Bytes::new()]).is_some() {
+                let beyond = last;
+                let new = new.into_iter();
                 ground
                     .bound
-                    .extend(new.into_iter().map(|store| (store, last)));
+                    .extend(new.map(|(store, spell)| (store, Bound { spell, beyond })));
                 proposed = true;
             }
         }
@@ -334,7 +351,7 @@ impl Member {
         };
         let lease = LeaseId {
             term,
-            confirmed: ground.epoch.0,
+            confirmed: self.confirmed,
         };
         let held = self.replica.lease();
         // A group of one voter has nobody else who could have held the lease meanwhile.
@@ -360,7 +377,7 @@ impl Member {
                 && !ground.given_away
                 && ground.term == self.group.term()
                 && ground.term == lease.term
-                && ground.epoch.0 == lease.confirmed
+                && self.confirmed == lease.confirmed
         });
         stands || self.is_alone()
     }

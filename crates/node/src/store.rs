@@ -158,14 +158,18 @@ impl Store {
         let wakes_at = promises.clock_floor();
         let time = Arc::new(NodeClock::new(Arc::clone(&env.clock), Timestamp::ZERO));
         let begins_at = time.now().max(wakes_at);
-        let liveness = Liveness::new(identity.store, promises, options.liveness, begins_at);
+        let offset = options.max_clock_offset.as_millis();
+        let offset_millis = u64::try_from(offset).unwrap_or(u64::MAX);
+        let asking = liveness::Options {
+            offset_millis,
+            ..options.liveness
+        };
+        let liveness = Liveness::new(identity.store, promises, asking, begins_at);
         let locks = Arc::new(LockManager::new(
             options.locks,
             Arc::clone(&env.clock),
             Arc::clone(&metrics),
         ));
-        let offset = options.max_clock_offset.as_millis();
-        let offset_millis = u64::try_from(offset).unwrap_or(u64::MAX);
         let registry = Arc::new(Registry::new(Arc::new(Shared {
             store: identity.store,
             inbox: Inbox::new(),

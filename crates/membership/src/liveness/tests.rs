@@ -1,7 +1,7 @@
 //! Stores on a bad network, with clocks that differ, disks that lag and processes that die.
 
 use super::record::Record;
-use super::{Kind, Liveness, Message, Options, Support};
+use super::{Kind, Liveness, Message, Options, Spell, Support};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use types::{StoreId, Timestamp};
@@ -18,6 +18,7 @@ fn options() -> Options {
         support_millis: 400,
         heartbeat_millis: 100,
         grace_millis: 200,
+        offset_millis: CLOCK_BOUND_MILLIS,
     }
 }
 
@@ -27,6 +28,10 @@ struct Host {
     skew_millis: u64,
     disk: Record,
     liveness: Option<Liveness>,
+    /// How often it was started.
+    lives: u64,
+    /// How often it withdrew its support of each.
+    withdrawals: BTreeMap<StoreId, u64>,
 }
 
 impl Host {
@@ -42,6 +47,7 @@ impl Host {
         let mut liveness = Liveness::new(self.id, self.disk.clone(), options(), now);
         (0..peers).for_each(|peer| liveness.ask(StoreId(peer)));
         self.liveness = Some(liveness);
+        self.lives += 1;
     }
 }
 
@@ -73,7 +79,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A promise that a requester relies on is one that its supporter keeps, also on its disk.
-fn check(hosts: &[Host], now_millis: u64) {
+fn check(
+    hosts: &[Host],
+    now_millis: u64,
+    spells: &mut BTreeMap<(StoreId, u64, StoreId, Spell), u64>,
+) {
     for requester in hosts {
         let Some(asking) = &requester.liveness else {
             continue;
@@ -88,7 +98,21 @@ fn check(hosts: &[Host], now_millis: u64) {
             }
             let kept = supporter.disk.given.get(&requester.id).copied();
             let kept = kept.unwrap_or_default();
-            assert_eq!(kept.epoch, asking.epoch(), "{:?} withdrew", supporter.id);
+            assert!(kept.epoch <= asking.epoch(), "{:?} withdrew", supporter.id);
+            // In one spell of support its supporter has withdrawn nothing.
+            let spell = (
+                requester.id,
+                requester.lives,
+                supporter.id,
+                asking.spell(supporter.id),
+            );
+            let withdrawals = supporter
+                .withdrawals
+                .get(&requester.id)
+                .copied()
+                .unwrap_or(0);
+            let before = *spells.entry(spell).or_insert(withdrawals);
+            assert_eq!(before, withdrawals, "{spell:?} was interrupted");
             assert!(kept.expiry >= expiry, "{:?} forgot", supporter.id);
             if let Some(living) = &supporter.liveness {
                 assert_eq!(living.supports(requester.id), Some(kept));
@@ -113,9 +137,12 @@ proptest! {
                 skew_millis,
                 disk: Record::default(),
                 liveness: None,
+                lives: 0,
+                withdrawals: BTreeMap::new(),
             })
             .collect();
         hosts.iter_mut().for_each(|host| host.start(now_millis, STORES));
+        let mut spells = BTreeMap::new();
         let mut flying: Vec<Message> = Vec::new();
         for step in steps {
             let host = |id: u64| id as usize;
@@ -145,17 +172,23 @@ proptest! {
                 let clock = host.clock(now_millis);
                 if let Some(liveness) = &mut host.liveness {
                     let effects = match message {
-                        Some(message) => liveness.step([message]),
+                        Some(message) => liveness.step(clock, [message]),
                         None => liveness.tick(clock),
                     };
                     if let Some(record) = effects.record {
+                        for (store, given) in &record.given {
+                            let before = host.disk.given.get(store).copied().unwrap_or_default();
+                            if given.expiry == Timestamp::ZERO && before.expiry > Timestamp::ZERO {
+                                *host.withdrawals.entry(*store).or_default() += 1;
+                            }
+                        }
                         host.disk = record.clone();
                         liveness.persisted(record);
                     }
                     flying.extend(effects.messages);
                 }
             }
-            check(&hosts, now_millis);
+            check(&hosts, now_millis, &mut spells);
         }
     }
 }
@@ -195,7 +228,7 @@ impl Pair {
             }
             while let Some(message) = sent.pop().filter(|_| !self.cut) {
                 let life = self.lives.get_mut(&message.to).expect("a store");
-                let effects = life.step([message]);
+                let effects = life.step(at(self.millis), [message]);
                 effects.record.into_iter().for_each(|r| life.persisted(r));
                 sent.extend(effects.messages);
             }
@@ -236,7 +269,7 @@ fn nobody_is_supported_by_a_record_that_is_not_durable() {
             expiry: at(1400),
         },
     };
-    let effects = life.step([heartbeat]);
+    let effects = life.step(at(1000), [heartbeat]);
     assert_eq!(life.supports(B), None);
     life.persisted(effects.record.expect("a promise is written"));
     assert_eq!(life.supports(B), Some(heartbeat.support));
@@ -251,7 +284,7 @@ fn a_majority_is_what_is_promised_by_more_than_half() {
     let effects = life.tick(at(1000));
     life.persisted(effects.record.expect("a request is written"));
     assert_eq!(life.supported_by_majority(&voters, voters.len()), None);
-    life.step([Message {
+    let promise = Message {
         from: B,
         to: A,
         kind: Kind::Reply,
@@ -259,7 +292,8 @@ fn a_majority_is_what_is_promised_by_more_than_half() {
             epoch: life.epoch(),
             expiry: at(1350),
         },
-    }]);
+    };
+    life.step(at(1000), [promise]);
     assert_eq!(
         life.supported_by_majority(&voters, voters.len()),
         Some(at(1350))

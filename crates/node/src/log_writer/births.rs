@@ -157,6 +157,7 @@ impl LogWriter {
                 && record.id == birth.leader
                 && record.presence == Presence::Whole
         });
+        let confirmed = self.members.get(&parent).map(|parent| parent.confirmed);
         let half = self.members.get(&parent).and_then(|parent| {
             // A guess, until one of them is written so much that it is measured.
             let half = parent.replica.size.estimate()? / 2;
@@ -172,6 +173,8 @@ impl LogWriter {
             }
             if leads {
                 member.group.lead_from_birth();
+                // Locks that were taken under the left lease hold under the right one.
+                member.confirmed = confirmed.unwrap_or_default();
             }
             member.replica.set_leader(member.leader_store());
             tracing::info!(
