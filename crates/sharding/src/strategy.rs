@@ -13,7 +13,7 @@
 //! | strategy     | the bucket of a row                               | good for |
 //! | ------------ | ------------------------------------------------- | -------- |
 //! | [`Range`]    | none: keys are in the order of the primary key    | scans of ranges, small tables; the default |
-//! | [`Hash`]     | hash of the columns, modulo                       | ids that grow: writes go everywhere |
+//! | [`struct@Hash`] | hash of the columns, modulo                       | ids that grow: writes go everywhere |
 //! | [`Consistent`] | a piece of the circle of hashes                 | the same, and buckets move little when stores come and go: each bucket's place follows from the stores alone ([`ranking`]) |
 //! | [`Directory`] | the group in which the column's value is listed  | regions, tenants: values that belong together |
 //!

@@ -1,7 +1,7 @@
 //! What SQL shows of the cluster, and does to it: schema `phantom`.
 //!
 //! The rows of its views come from whoever knows the cluster, the moment a query asks for them. Its functions
-//! are in [`actions`].
+//! are in `actions`.
 
 pub(crate) mod actions;
 mod split;

@@ -1,7 +1,7 @@
 //! `phantomdb node` and `phantomdb cluster`: what an operator sees of a cluster and does to it, from a terminal.
 //!
-//! All of it is SQL on any node: the views and functions of schema `phantom` ([`client`] reaches a node, and
-//! another when that one goes away). [`picture`] reads the cluster, [`draw`] prints it, [`wait`] follows a node that
+//! All of it is SQL on any node: the views and functions of schema `phantom` (`client` reaches a node, and
+//! another when that one goes away). `picture` reads the cluster, `draw` prints it, `wait` follows a node that
 //! gives away what it has.
 
 mod client;
