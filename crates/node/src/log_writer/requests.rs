@@ -340,14 +340,24 @@ impl LogWriter {
 }
 
 /// `descriptor` with all keys that `known` has, too. They touch, or one of them has no keys.
+///
+/// If that is more than `descriptor` says, it is as old as `known`: as of the newer generation those keys are
+/// another shard's, and whoever routes by generations would ask here for them.
 fn spanning(known: &ShardDescriptor, descriptor: ShardDescriptor) -> ShardDescriptor {
     if !known.overlaps(&descriptor) {
         return descriptor;
     }
     let end = known.end.clone().zip(descriptor.end.clone());
+    let start = known.start.clone().min(descriptor.start.clone());
+    let end = end.map(|(known, new)| known.max(new));
+    let is_more = (&start, &end) != (&descriptor.start, &descriptor.end);
     ShardDescriptor {
-        start: known.start.clone().min(descriptor.start.clone()),
-        end: end.map(|(known, new)| known.max(new)),
+        start,
+        end,
+        generation: match is_more {
+            true => known.generation,
+            false => descriptor.generation,
+        },
         ..descriptor
     }
 }
@@ -357,5 +367,35 @@ fn unless_full<T>(error: Error) -> Result<Option<T>> {
     match error.state == SqlState::DISK_FULL {
         true => Ok(None),
         false => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sharding::{Replica, ShardMap};
+
+    #[test]
+    fn a_copy_that_passes_over_a_split_is_no_news_of_the_keys_that_went() {
+        let replica = Replica {
+            store: StoreId(1),
+            id: 1,
+        };
+        let before = ShardMap::single(replica).shards()[0].clone();
+        let (left, _) = before
+            .split(Bytes::from_static(b"m"), ShardId(2))
+            .expect("m is inside");
+        let partial = spanning(&before, left.clone());
+        assert_eq!((&partial.start, &partial.end), (&before.start, &before.end));
+        assert_eq!(partial.generation, before.generation);
+        assert_eq!(spanning(&left, left.clone()), left);
+        let mut map = ShardMap::new(vec![before]).expect("a map");
+        map.learn(&[left.clone()]).expect("a map");
+        let known = map.clone();
+        map.learn(&[partial]).expect("a map");
+        assert_eq!(
+            map, known,
+            "it taught a router that all keys are the left shard's"
+        );
     }
 }
