@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(partial.generation, before.generation);
         assert_eq!(spanning(&left, left.clone()), left);
         let mut map = ShardMap::new(vec![before]).expect("a map");
-        map.learn(&[left.clone()]).expect("a map");
+        map.learn(std::slice::from_ref(&left)).expect("a map");
         let known = map.clone();
         map.learn(&[partial]).expect("a map");
         assert_eq!(
