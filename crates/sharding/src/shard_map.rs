@@ -81,6 +81,11 @@ impl ShardDescriptor {
         })
     }
 
+    /// It has no keys, as a replica that waits for its first copy.
+    fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+
     pub fn replica_on(&self, store: StoreId) -> Option<Replica> {
         self.replicas.iter().find(|r| r.store == store).copied()
     }
@@ -235,16 +240,22 @@ impl ShardMap {
     /// the map always covers all keys.
     pub fn learn(&mut self, newer: &[ShardDescriptor]) -> Result<(), InvalidMap> {
         let mut shards = self.shards.clone();
-        for descriptor in newer {
-            let known_better = shards.iter().any(|known| {
-                known.overlaps(descriptor) && known.generation > descriptor.generation
-            });
-            if !known_better {
-                shards.retain(|known| !known.overlaps(descriptor) && known.id != descriptor.id);
-                shards.push(descriptor.clone());
+        for descriptor in newer.iter().filter(|shard| !shard.is_empty()) {
+            let before = |known: &ShardDescriptor| {
+                known.end.as_ref().is_some_and(|e| *e <= descriptor.start)
+            };
+            let begins =
+                |known: &ShardDescriptor| descriptor.end.as_ref().is_none_or(|e| known.start < *e);
+            let (first, last) = (
+                shards.partition_point(before),
+                shards.partition_point(begins),
+            );
+            let known = &shards[first..last];
+            let is_old = |known: &ShardDescriptor| known.generation > descriptor.generation;
+            if !known.iter().any(is_old) && known != std::slice::from_ref(descriptor) {
+                shards.splice(first..last, [descriptor.clone()]);
             }
         }
-        shards.sort_by(|a, b| a.start.cmp(&b.start));
         let mut covering = Vec::with_capacity(shards.len());
         let mut next = Some(Bytes::new());
         for shard in shards {
@@ -263,9 +274,10 @@ impl ShardMap {
 
     /// What is known of the keys from `start` to below `end`.
     fn remains(&self, start: &Bytes, end: Option<&Bytes>) -> Vec<ShardDescriptor> {
-        let reaches = |shard: &&ShardDescriptor| shard.end.as_ref().is_none_or(|e| e > start);
+        let before = |shard: &ShardDescriptor| shard.end.as_ref().is_some_and(|e| e <= start);
+        let first = self.shards.partition_point(before);
         let begins = |shard: &&ShardDescriptor| end.is_none_or(|end| shard.start < *end);
-        let touched = self.shards.iter().filter(reaches).take_while(begins);
+        let touched = self.shards[first..].iter().take_while(begins);
         let parts = touched.map(|shard| {
             let ends = shard.end.iter().chain(end).min().cloned();
             ShardDescriptor {
