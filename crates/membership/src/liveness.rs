@@ -181,14 +181,6 @@ impl Liveness {
         }
     }
 
-    /// Asks `peer` no more: no shard is shared with it. What was promised stands.
-    pub fn ask_no_more(&mut self, peer: StoreId) {
-        self.due.remove(&peer);
-        if let Some(promise) = self.received.get_mut(&peer) {
-            promise.expiry = Timestamp::ZERO;
-        }
-    }
-
     /// To be called when [`Liveness::next_wake`] has come: heartbeats that are due, and support to be
     /// withdrawn.
     pub fn tick(&mut self, now: Timestamp) -> Effects {
@@ -351,11 +343,6 @@ impl Liveness {
                 .collect(),
             supported: given.map(|(store, given)| (*store, given.epoch)).collect(),
         }
-    }
-
-    /// The peers that are asked.
-    pub fn asked(&self) -> impl Iterator<Item = StoreId> + '_ {
-        self.due.keys().copied()
     }
 
     /// Until when more than half of so many voters support this store, if only the support of these stores

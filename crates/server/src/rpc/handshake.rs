@@ -51,9 +51,16 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Somebody said no. Else it is the network's fault, which passes.
+    ///
+    /// See also [`HandshakeError::passes_by_itself`].
     pub fn is_refusal(&self) -> bool {
         use HandshakeError::{Broken, Superseded, TimedOut, Unreachable};
         !matches!(self, Unreachable(_) | Broken(_) | TimedOut(_) | Superseded)
+    }
+
+    /// The other side is about to become who was expected.
+    pub fn passes_by_itself(&self) -> bool {
+        matches!(self, HandshakeError::Refused(Refusal::StillJoining { .. }))
     }
 }
 

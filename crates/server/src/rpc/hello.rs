@@ -92,12 +92,14 @@ pub enum Refusal {
     OtherCluster { ours: u128, theirs: u128 },
     #[error("both sides are store {0}: a node called itself, or its data folder was copied")]
     OwnStore(StoreId),
-    #[error("the node at {at} is {found} where store {expected} was expected")]
+    #[error("the node at {at} is store {found} where store {expected} was expected")]
     WrongStore {
         expected: StoreId,
-        found: String,
+        found: StoreId,
         at: String,
     },
+    #[error("the node at {at} is joining where store {expected} was expected")]
+    StillJoining { expected: StoreId, at: String },
     #[error("the clocks are {} ms apart, more than --max-clock-offset allows ({} ms)", offset.as_millis(), most.as_millis())]
     Clock { offset: Duration, most: Duration },
 }
@@ -206,15 +208,16 @@ pub fn judge(ours: &Identity, version: Version, theirs: &Hello) -> Result<(), Re
 
 /// Whether the other side is the store that was called.
 pub fn judge_store(expected: StoreId, theirs: &Hello, at: &str) -> Result<(), Refusal> {
-    if theirs.identity.store == Some(expected) {
-        return Ok(());
+    let at = at.to_string();
+    match theirs.identity.store {
+        Some(found) if found == expected => Ok(()),
+        Some(found) => Err(Refusal::WrongStore {
+            expected,
+            found,
+            at,
+        }),
+        None => Err(Refusal::StillJoining { expected, at }),
     }
-    let found = theirs.identity.store;
-    Err(Refusal::WrongStore {
-        expected,
-        found: found.map_or_else(|| "joining".to_string(), |store| format!("store {store}")),
-        at: at.to_string(),
-    })
 }
 
 /// Compares clocks: the other side read `theirs` at some moment between `before` and `after` of ours (all

@@ -177,6 +177,11 @@ impl Link {
                 self.break_off(why);
                 return;
             }
+            End::Failed(error) if error.passes_by_itself() => {
+                tracing::debug!(peer = %self.peer, address, %error, "no connection to a node yet");
+                self.break_off(&error.to_string());
+                return;
+            }
             End::Failed(error) => (self.peer, error.to_string()),
         };
         self.break_off(&why);
