@@ -179,7 +179,7 @@ async fn prepared(session: &mut Session, text: &str) -> types::Result<()> {
     let values = vec![Some(Bytes::from_static(b"1")); parameters.len()];
     session.bind("", "", &[], &values, &[]).await?;
     session.describe_portal("")?;
-    let executed = session.execute("", 3).await?;
+    let executed = session.execute("", 3, false).await?;
     read(session, executed.response).await
 }
 

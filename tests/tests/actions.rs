@@ -115,7 +115,7 @@ async fn a_prepared_call_acts_each_time_it_is_executed() {
             .bind("", "s", &[], &[value], &[])
             .await
             .expect("it can be bound");
-        let execution = session.execute("", 0).await.expect("it runs");
+        let execution = session.execute("", 0, false).await.expect("it runs");
         client
             .read(execution.response)
             .await

@@ -7,4 +7,5 @@
 
 mod actions;
 mod gateways;
+mod retries;
 mod slt;

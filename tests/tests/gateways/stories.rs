@@ -146,7 +146,7 @@ async fn prepared_statements_follow_the_other_gateways_definitions() {
         .await
         .expect("an integer");
     let found = session
-        .execute("", 0)
+        .execute("", 0, false)
         .await
         .expect("the value is read again as text");
     assert_eq!(b.read(found.response).await.expect("rows"), ["1"]);
@@ -159,7 +159,7 @@ async fn prepared_statements_follow_the_other_gateways_definitions() {
     a.ok("ALTER TABLE t ADD COLUMN b int").await;
     // The client may have asked for the columns already.
     let session = &mut b.session;
-    let Err(error) = session.execute("", 0).await else {
+    let Err(error) = session.execute("", 0, false).await else {
         panic!("columns that were not described");
     };
     assert_eq!(error.message, "cached plan must not change result type");
@@ -168,7 +168,7 @@ async fn prepared_statements_follow_the_other_gateways_definitions() {
         .bind("", "all", &[], &[], &[])
         .await
         .expect("planned again");
-    let found = session.execute("", 0).await.expect("planned again");
+    let found = session.execute("", 0, false).await.expect("planned again");
     assert_eq!(b.read(found.response).await.expect("rows"), ["1|5|null"]);
     b.ok("PREPARE p AS INSERT INTO t (id) VALUES ($1)").await;
     a.ok("ALTER TABLE t ALTER COLUMN b SET DEFAULT 7").await;

@@ -350,7 +350,8 @@ impl<'a, S: Transport> Conversation<'a, S> {
         let cancel = &self.cancel;
         // Now, since a statement that ends its transaction takes the portal with it.
         let formats = self.session.portal_formats(portal)?;
-        let execute = self.session.execute(portal, max_rows);
+        let last = self.io.input.sync_is_next();
+        let execute = self.session.execute(portal, max_rows, last);
         let executed = self.io.run(|| cancel.cancel(false), execute).await?;
         let completion = self.respond(executed.response, Some(&formats)).await?;
         match completion {

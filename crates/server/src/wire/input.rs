@@ -11,6 +11,8 @@ use types::{Error, Result, SqlState};
 
 /// A frame's header: type byte and length.
 const HEADER_BYTES: usize = 5;
+/// A whole Sync.
+const SYNC: [u8; HEADER_BYTES] = [b'S', 0, 0, 0, 4];
 
 pub struct Input {
     buffer: BytesMut,
@@ -87,6 +89,11 @@ impl Input {
         Ok(self
             .take(1, u32::from_be_bytes(length), limit)?
             .map(|body| Frame { tag, body }))
+    }
+
+    /// Whether the next frame is here, and is Sync. `false`: perhaps it is on its way.
+    pub fn sync_is_next(&self) -> bool {
+        self.buffer.starts_with(&SYNC)
     }
 
     /// The next password or SASL message, if it is here.

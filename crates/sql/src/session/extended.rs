@@ -3,6 +3,7 @@
 use super::Session;
 use super::portals::{Formats, Portal, PortalState};
 use super::prepared::Prepared;
+use super::retry::Place;
 use crate::plan_cache::PlanKey;
 use crate::response::{Response, ResultColumn, RowCursor, RowSet, RowSource, RowsTag};
 use crate::statement::Statement;
@@ -243,8 +244,9 @@ impl Session {
         Datum::parse_text(text, sql_type, self.format_context())
     }
 
-    /// Execute: all rows when `max_rows` is 0.
-    pub async fn execute(&mut self, name: &str, max_rows: u32) -> Result<Execution> {
+    /// Execute: all rows when `max_rows` is 0. `last`: Sync follows, so that the implicit transaction may end
+    /// before the answer is given out.
+    pub async fn execute(&mut self, name: &str, max_rows: u32, last: bool) -> Result<Execution> {
         let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
         match std::mem::replace(&mut portal.state, PortalState::New) {
             PortalState::New => {}
@@ -270,17 +272,11 @@ impl Session {
         }
         let prepared = Arc::clone(&portal.prepared);
         let params = std::mem::take(&mut portal.params);
-        let described = prepared.columns.clone();
-        let response = self.execute_prepared(prepared, &params, false).await?;
-        if let (Response::Rows { set, .. }, Some(described)) = (&response, &described)
-            && !same_types(&set.columns, described)
-        {
-            self.fail();
-            return Err(Error::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "cached plan must not change result type",
-            ));
-        }
+        let place = Place {
+            last,
+            described: true,
+        };
+        let response = self.execute_prepared(prepared, &params, place).await?;
         match response {
             Response::Rows { set, tag } => {
                 if max_rows == 0 {
@@ -359,12 +355,6 @@ impl Session {
     pub fn close_portal(&mut self, name: &str) {
         self.portals.remove(name);
     }
-}
-
-/// Whether a client that was told of some columns can read the others.
-fn same_types(a: &Arc<[ResultColumn]>, b: &Arc<[ResultColumn]>) -> bool {
-    let (ours, theirs) = (a.iter(), b.iter().map(|column| &column.sql_type));
-    Arc::ptr_eq(a, b) || ours.map(|column| &column.sql_type).eq(theirs)
 }
 
 fn declared_type(oid: u32) -> Result<Option<SqlType>> {

@@ -2,7 +2,7 @@
 //!
 //! The wire layer owns a [`Session`] and calls it message by message; it never sees transactions,
 //! plans or the catalog. [`simple`] and [`extended`] are the two protocols, `run` carries out one
-//! statement, [`transaction`] holds what is open between statements.
+//! statement, `retry` does so again where that helps, [`transaction`] holds what is open between statements.
 //!
 //! # Life of a statement
 //! 1. Text → [`Prepared`]: from the plan cache by normalised text, or parsed,
@@ -21,6 +21,7 @@ pub mod extended;
 mod kept;
 mod portals;
 pub mod prepared;
+mod retry;
 mod run;
 mod scroll;
 pub mod settings;
@@ -175,6 +176,10 @@ impl Session {
         if !self.cursors.is_empty() {
             self.cursors.retain(|_, cursor| cursor.hold);
         }
+        self.end_settings(committed);
+    }
+
+    fn end_settings(&self, committed: bool) {
         self.shared
             .with_settings_quietly(|settings| settings.end_transaction(committed));
     }

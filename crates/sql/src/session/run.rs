@@ -2,17 +2,19 @@
 
 use super::Session;
 use super::prepared::{Plan, Prepared};
+use super::retry::Place;
 use super::transaction::{Active, BlockState};
 use crate::catalog::descriptor::Descriptor;
 use crate::catalog::store;
 use crate::context::{ReadView, StatementContext};
 use crate::dml;
-use crate::response::{Response, RowSet, RowSource, RowsTag};
+use crate::response::{Response, ResultColumn, RowSet, RowSource, RowsTag};
 use crate::statement::Statement;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 use txn::kv::{LockMode, ReadScope, Span, WaitPolicy};
 use types::{Datum, Error, Result, SqlState, Timestamp};
 
@@ -20,34 +22,36 @@ use types::{Datum, Error, Result, SqlState, Timestamp};
 const MAX_REPLANS: usize = 10;
 
 impl Session {
-    /// Runs a statement. `last`: nothing follows in this implicit transaction, so that it ends here.
-    pub(super) async fn execute_prepared(
+    /// One try of [`Session::execute_prepared`]. After an error the transaction may be open still.
+    pub(super) async fn execute_once(
         &mut self,
         prepared: Arc<Prepared>,
         params: &[Datum],
-        last: bool,
+        place: Place,
+        deadline: Option<u64>,
     ) -> Result<Response> {
-        self.begin_statement_clock();
-        let result = self.execute_inner(prepared, params).await;
-        match result {
-            Ok(response) => {
-                // COPY FROM goes on with its data.
-                if last && !matches!(response, Response::CopyIn(_)) {
-                    self.end_implicit().await?;
-                }
-                Ok(response)
-            }
-            Err(error) => {
-                self.fail();
-                Err(error)
-            }
+        let described = place.described.then(|| prepared.columns.clone()).flatten();
+        let response = self.execute_inner(prepared, params, deadline).await?;
+        if let (Response::Rows { set, .. }, Some(described)) = (&response, &described)
+            && !same_types(&set.columns, described)
+        {
+            return Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+            ));
         }
+        // COPY FROM goes on with its data.
+        if place.last && !matches!(response, Response::CopyIn(_)) {
+            self.end_implicit().await?;
+        }
+        Ok(response)
     }
 
     async fn execute_inner(
         &mut self,
         prepared: Arc<Prepared>,
         params: &[Datum],
+        deadline: Option<u64>,
     ) -> Result<Response> {
         if self
             .active
@@ -60,10 +64,12 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
-        let Some(timeout) = self.kept.statement_timeout else {
+        let Some(deadline) = deadline else {
             return self.execute_cancelable(prepared, params).await;
         };
-        let timer = self.instance.env.clock.sleep(timeout);
+        let clock = &self.instance.env.clock;
+        let left = deadline.saturating_sub(clock.monotonic_nanos());
+        let timer = clock.sleep(Duration::from_nanos(left));
         let cancel = self.shared.cancel.clone();
         let run = self.execute_cancelable(prepared, params);
         futures::pin_mut!(run);
@@ -455,7 +461,7 @@ impl Session {
         Ok(())
     }
 
-    fn begin_statement_clock(&mut self) {
+    pub(super) fn begin_statement_clock(&mut self) {
         self.refresh_settings();
         self.shared.cancel.reset();
         let now = self.instance.env.clock.wall_micros();
@@ -464,6 +470,12 @@ impl Session {
             self.set_transaction_time(now);
         }
     }
+}
+
+/// Whether a client that was told of some columns can read the others.
+fn same_types(a: &Arc<[ResultColumn]>, b: &Arc<[ResultColumn]>) -> bool {
+    let (ours, theirs) = (a.iter(), b.iter().map(|column| &column.sql_type));
+    Arc::ptr_eq(a, b) || ours.map(|column| &column.sql_type).eq(theirs)
 }
 
 fn changed_too_often() -> Error {

@@ -3,6 +3,7 @@
 
 use super::Session;
 use super::prepared::Prepared;
+use super::retry::Place;
 use crate::plan_cache::PlanKey;
 use crate::response::Response;
 use crate::statement::Statement;
@@ -76,7 +77,11 @@ impl Session {
                 "there is no parameter $1",
             ));
         }
-        self.execute_prepared(prepared, &params, last).await
+        let place = Place {
+            last,
+            described: false,
+        };
+        self.execute_prepared(prepared, &params, place).await
     }
 
     async fn simple_steps(&mut self, sql: &str) -> Result<VecDeque<Step>> {

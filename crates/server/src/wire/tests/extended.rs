@@ -218,3 +218,32 @@ async fn copy_in_the_extended_protocol() {
         .await;
     assert_eq!(answers, ["C COPY 2", "Z I"]);
 }
+
+#[tokio::test]
+async fn a_transaction_ends_with_execute_if_sync_is_known_to_follow() {
+    let node = Node::new().await;
+    let mut client = node.session().await;
+    client
+        .ask(&[query(
+            "CREATE TABLE p (id int PRIMARY KEY); \
+             CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+        )])
+        .await;
+    let insert = [
+        parse("", "INSERT INTO c VALUES (1, 1)"),
+        bind("", "", &[], 0),
+        execute("", 0),
+    ];
+    // What is wrong is found at the end of the transaction: before its statement has answered …
+    let answers = client.ask(&[&insert[..], &[sync()]].concat()).await;
+    assert_eq!(answers[..2], ["1", "2"]);
+    assert!(answers[2].starts_with("E ERROR 23503"), "{answers:?}");
+    assert_eq!(answers[3..], ["Z I"]);
+    // … or after it, where more might follow.
+    let answers = client
+        .ask(&[&insert[..], &[flush(), sync()]].concat())
+        .await;
+    assert_eq!(answers[..3], ["1", "2", "C INSERT 0 1"]);
+    assert!(answers[3].starts_with("E ERROR 23503"), "{answers:?}");
+    assert_eq!(answers[4..], ["Z I"]);
+}
