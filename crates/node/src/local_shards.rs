@@ -187,7 +187,12 @@ impl LocalShards {
         right: ShardId,
     ) -> std::result::Result<(), Failure> {
         let replica = self.replica(shard)?;
-        let applied = replica.begin_split(at, right, || self.time.now())?;
+        let begun = replica.begin_split(at, right, || self.time.now());
+        let applied = begun.map_err(|failure| match failure {
+            // Whoever asks here for a key of another shard has to learn of that one.
+            Failure::Refused(Refusal::Mismatch { .. }) => self.mismatch(&replica),
+            failure => failure,
+        })?;
         let applied = applied.await.unwrap_or_else(|_| Err(lease_moved()));
         applied.map_err(Failure::from)
     }

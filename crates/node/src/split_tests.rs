@@ -5,6 +5,7 @@
 )]
 
 use crate::cluster_tests::{Cluster, FOREVER, get, options, set, set_at_last};
+use crate::shard_server::{Failure, Refusal};
 use crate::store::{Options, Store};
 use crate::testing::{open_alone, real_env};
 use bytes::Bytes;
@@ -115,6 +116,15 @@ async fn what_was_one_shard_is_two_and_is_so_after_a_restart() {
     let error = both.commit().await.expect_err("two shards");
     assert_eq!(error.state, SqlState::FEATURE_NOT_SUPPORTED);
     assert!(error.fields.hint.is_some());
+
+    // Who believes the first shard to be whole yet is told of both parts.
+    let z = Bytes::from_static(b"z");
+    let stale = store.manager().split_here(ShardId(1), z, ShardId(99)).await;
+    let Err(Failure::Refused(Refusal::Mismatch { newer })) = stale else {
+        panic!("split again: {stale:?}");
+    };
+    let told: Vec<ShardId> = newer.iter().map(|shard| shard.id).collect();
+    assert_eq!(told, [ShardId(1), right]);
 
     split(&store, "f").await;
     split(&store, "t").await;

@@ -409,6 +409,11 @@ impl Store {
         Arc::clone(&self.peer) as Arc<dyn Peer>
     }
 
+    #[cfg(test)]
+    pub(crate) fn manager(&self) -> &Manager {
+        &self.manager
+    }
+
     /// The seam for coordinators made elsewhere. Garbage collection does not know their snapshots;
     /// use [`Store::coordinator`] for those that must outlive `gc_ttl`.
     pub fn shards(&self) -> Arc<dyn Shards> {

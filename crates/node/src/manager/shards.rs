@@ -209,7 +209,9 @@ impl Manager {
                 {
                     continue;
                 }
-                Err(Failure::Refused(Refusal::Mismatch { .. })) => {}
+                Err(Failure::Refused(Refusal::Mismatch { .. })) => {
+                    self.gateway.learn(&self.ask_for_map().await);
+                }
                 Err(Failure::Refused(Refusal::NotLeaseHolder { hint })) => match hint {
                     Some(hint) if hint != store => router.believe(shard, hint),
                     _ => router.doubt(shard, store),
@@ -227,7 +229,7 @@ impl Manager {
     }
 
     /// The lease holder's part. The two shards.
-    pub(super) async fn split_here(
+    pub(crate) async fn split_here(
         &self,
         shard: ShardId,
         at: Bytes,
@@ -245,6 +247,8 @@ impl Manager {
     pub(super) async fn note_shards(&self, leaders: &Leaders<'_>) -> Result<()> {
         if self.noted.lock().is_none() {
             let rows = self.rows.shards().await?;
+            // This store may have just begun to be the manager, and what is written is no news later.
+            self.gateway.learn(&rows);
             let noted = rows.iter().map(|shard| (shard.id, shard.generation));
             *self.noted.lock() = Some(noted.collect::<BTreeMap<_, _>>());
         }
