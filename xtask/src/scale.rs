@@ -17,6 +17,9 @@ use crate::cluster::{Cluster, Options, Scratch, gaps};
 use crate::peer::{Session, connect, describe};
 use crate::report;
 
+/// The table must have its shards within this.
+const SHARDS_LIMIT: Duration = Duration::from_secs(60);
+const SHARDS: &str = "SELECT count(*) FROM phantom.shards";
 /// Replicas and leases must have evened out within this.
 const EVEN_LIMIT: Duration = Duration::from_secs(300);
 /// Pause between two looks at the spread.
@@ -75,7 +78,7 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
     let mut cluster = Cluster::start(&args.cluster, scratch).await?;
     let session = connect(&cluster.client_dsns()[0]).await?;
     fill(&session, args).await?;
-    let before = checksum(&session).await?;
+    let before = checksum(&session, args).await?;
     let options = load::LoadOptions {
         clients: args.clients,
         rate: args.rate,
@@ -97,7 +100,7 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
         "node {number} (id {id}) carries its share {:.1} s after it was added",
         took.as_secs_f64()
     );
-    let grown = checksum(&session).await?;
+    let grown = checksum(&session, args).await?;
     tokio::time::sleep(steady).await;
 
     mark("decommission", load.now());
@@ -112,7 +115,7 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
 
     let (log, acks) = load.stop().await?;
     let session = connect(&cluster.client_dsns()[0]).await?;
-    let after = checksum(&session).await?;
+    let after = checksum(&session, args).await?;
     let mut violations = log.verify(&cluster.client_dsns()[0]).await?;
     for (stage, sum) in [("with the new node", grown), ("without it", after)] {
         if sum != before {
@@ -127,54 +130,77 @@ async fn grow_and_shrink(args: &Args, scratch: &Scratch) -> Result<bool> {
     Ok(violations.is_empty() && dip <= LONGEST_DIP)
 }
 
-/// Makes the table and its rows.
+/// Makes the table and its rows. A statement writes into one shard, so each piece of the rows has a part of its own.
 async fn fill(session: &Session, args: &Args) -> Result<()> {
     let split = match args.shards {
         0 | 1 => String::new(),
-        shards => format!(" WITH (sharding = 'hash', shards = {shards})"),
+        shards => format!(" WITH (sharding = 'hash', shards = {shards}, shard_by = 'part')"),
     };
     let create = format!(
-        "CREATE TABLE scale_rows (id bigint PRIMARY KEY, value bigint NOT NULL, filler text NOT NULL){split}"
+        "CREATE TABLE scale_rows (part int, id bigint, value bigint NOT NULL, filler text NOT NULL, \
+         PRIMARY KEY (part, id)){split}"
     );
     session
         .batch_execute(&create)
         .await
         .map_err(|error| anyhow!("{}: {create}", describe(&error)))?;
-    let mut first = 0;
-    while first < args.rows {
+    wait_shards(session, args.shards.into()).await?;
+    for part in 0..parts(args) {
+        let first = part * PIECE;
         let last = (first + PIECE).min(args.rows) - 1;
         let insert = format!(
-            "INSERT INTO scale_rows SELECT i, i * 7919 % 1000003, repeat('x', 100) \
+            "INSERT INTO scale_rows SELECT {part}, i, i * 7919 % 1000003, repeat('x', 100) \
              FROM generate_series({first}, {last}) AS i"
         );
         session
             .batch_execute(&insert)
             .await
             .map_err(|error| anyhow!("{}: {insert}", describe(&error)))?;
-        first = last + 1;
     }
     Ok(())
 }
 
-/// Number of rows and a hash over all of them in the order of their keys.
-async fn checksum(session: &Session) -> Result<(u64, u64)> {
-    let sql = "SELECT id, value, filler FROM scale_rows WHERE id > $1 ORDER BY id LIMIT $2";
-    let page = session.prepare(sql).await.context("the checksum")?;
-    let (mut count, mut hasher, mut last) = (0, DefaultHasher::new(), -1_i64);
+fn parts(args: &Args) -> i64 {
+    (args.rows + PIECE - 1) / PIECE
+}
+
+/// The shards of a new table come into being a moment after it.
+async fn wait_shards(session: &Session, least: i64) -> Result<()> {
+    let began = Instant::now();
     loop {
+        let shards: i64 = session.query_one(SHARDS, &[]).await?.get(0);
+        if shards >= least {
+            return Ok(());
+        }
+        if began.elapsed() > SHARDS_LIMIT {
+            bail!("{shards} shards instead of {least} after {SHARDS_LIMIT:?}");
+        }
+        tokio::time::sleep(EVEN_POLL).await;
+    }
+}
+
+/// Number of rows and a hash over all of them, part by part in the order of their keys.
+async fn checksum(session: &Session, args: &Args) -> Result<(u64, u64)> {
+    let sql = "SELECT id, value, filler FROM scale_rows WHERE part = $1 ORDER BY id";
+    let page = session.prepare(sql).await.context("the checksum")?;
+    let (mut count, mut hasher) = (0, DefaultHasher::new());
+    for part in 0..parts(args) {
+        let part = part as i32;
         let rows = session
-            .query(&page, &[&last, &PIECE])
+            .query(&page, &[&part])
             .await
             .map_err(|error| anyhow!("{}: {sql}", describe(&error)))?;
         for row in &rows {
-            last = row.get(0);
-            (last, row.get::<_, i64>(1), row.get::<_, String>(2)).hash(&mut hasher);
+            let (id, value, filler) = (
+                row.get::<_, i64>(0),
+                row.get::<_, i64>(1),
+                row.get::<_, String>(2),
+            );
+            (part, id, value, filler).hash(&mut hasher);
             count += 1;
         }
-        if (rows.len() as i64) < PIECE {
-            return Ok((count, hasher.finish()));
-        }
     }
+    Ok((count, hasher.finish()))
 }
 
 async fn wait_even(session: &Session, nodes: usize) -> Result<Duration> {
