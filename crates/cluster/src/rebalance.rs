@@ -11,6 +11,7 @@
 //! | repair          | a shard has fewer good replicas than it should            | add one; the shard with the fewest first |
 //! | damaged         | a replica is damaged, and there is no other store for a new one | remove it, so that it is copied again |
 //! | remove          | more replicas than it should, or one that is no good while enough others are | remove one |
+//! | ranked          | the shard ranks another store higher ([`crate::ranked`])  | move one, or first its lease |
 //! | spread          | another store would put the replicas farther apart        | move one                   |
 //! | balance         | one store has clearly more replicas than another          | move one                   |
 //! | lease balance   | one store has clearly more leases than another            | lease to another replica   |
@@ -20,12 +21,14 @@
 //! a majority of live ones. The factor is the policy's and is
 //! never lowered because stores are missing.
 //!
-//! **It ends.** Each move of a balance lowers the sum of squares of the counts, each move of a spread
+//! **It ends.** A ranked shard goes where its keys and the stores say, wherever it is, and is left out of what follows. Each move of a balance lowers the sum of squares of the counts, each move of a spread
 //! raises the spread, and the counts are not balanced at the cost of spread: so a view that does not
 //! change from outside comes to rest. The property test runs it there.
 
+use crate::ranked::Places;
 use crate::view::{ClusterView, ShardView, StoreState, StoreView, Unfit};
 use sharding::ShardId;
+use sharding::shard_map::FIRST_SHARD;
 use std::collections::{BTreeMap, BTreeSet};
 use types::StoreId;
 
@@ -101,10 +104,16 @@ pub fn plan_moves(view: &ClusterView, policy: &Policy) -> Vec<Planned> {
     plan.repairs();
     plan.damaged();
     plan.removals();
+    plan.ranked();
     plan.spread();
     plan.balance();
     plan.lease_balance();
     plan.moves
+}
+
+fn copies(shard: &ShardView, policy: &Policy) -> usize {
+    let own = shard.replication_factor;
+    own.unwrap_or(policy.replication_factor)
 }
 
 struct Plan<'a> {
@@ -114,6 +123,7 @@ struct Plan<'a> {
     replicas: BTreeMap<StoreId, usize>,
     leases: BTreeMap<StoreId, usize>,
     bytes: BTreeMap<StoreId, u64>,
+    places: Places,
     /// A shard is moved once in a plan.
     touched: BTreeSet<ShardId>,
     moves: Vec<Planned>,
@@ -147,6 +157,7 @@ impl<'a> Plan<'a> {
             replicas,
             leases,
             bytes: used.collect(),
+            places: Places::of(view, |shard| copies(shard, policy)),
             touched: changing.map(|shard| shard.id).collect(),
             moves: Vec::new(),
         }
@@ -154,9 +165,7 @@ impl<'a> Plan<'a> {
 
     /// How many copies the shard is to have.
     fn factor(&self, shard: &ShardView) -> usize {
-        shard
-            .replication_factor
-            .unwrap_or(self.policy.replication_factor)
+        copies(shard, self.policy)
     }
 
     fn is_full(&self) -> bool {
@@ -222,13 +231,15 @@ impl<'a> Plan<'a> {
     }
 
     /// Of the stores that can take one, the one that puts the replicas farthest apart together with
-    /// `others`; among equals the emptiest.
+    /// `others`; among equals one that the shard's ranking names, and then the emptiest.
     fn best_target(&self, shard: &ShardView, others: &[StoreId]) -> Option<StoreId> {
         let with = |store: StoreId| [others, &[store]].concat();
+        let is_wanted = |store| self.places.is_wanted(shard.id, store);
         self.targets(shard).into_iter().max_by(|a, b| {
             let spread = |store| self.view.spread(&with(store));
             spread(*a)
                 .total_cmp(&spread(*b))
+                .then_with(|| is_wanted(*a).cmp(&is_wanted(*b)))
                 .then_with(|| self.count(*b).cmp(&self.count(*a)))
                 .then_with(|| b.cmp(a))
         })
@@ -344,11 +355,13 @@ impl<'a> Plan<'a> {
                         .collect()
                 };
                 // Not the holder of the lease; of the others the one that is missed least.
+                let is_wanted = |store: &StoreId| self.places.is_wanted(shard.id, *store);
                 let candidates = good.iter().filter(|store| Some(**store) != shard.lease);
                 let Some(from) = candidates.max_by(|a, b| {
                     let spread = |store| self.view.spread(&without(store));
                     spread(a)
                         .total_cmp(&spread(b))
+                        .then_with(|| is_wanted(b).cmp(&is_wanted(a)))
                         .then_with(|| self.count(**a).cmp(&self.count(**b)))
                         .then_with(|| a.cmp(b))
                 }) else {
@@ -380,6 +393,57 @@ impl<'a> Plan<'a> {
         shards
     }
 
+    /// Complete shards that lie elsewhere than their ranking says.
+    fn ranked(&mut self) {
+        for shard in self.settled() {
+            if self.is_full() {
+                return;
+            }
+            let wanted = self.places.wanted(shard.id).unwrap_or_default();
+            let targets = self.targets(shard);
+            let Some(to) = wanted.iter().copied().find(|store| targets.contains(store)) else {
+                continue;
+            };
+            let is_wanted = |store: &&StoreId| wanted.contains(store);
+            let unwanted = shard.replicas.iter().filter(|store| !is_wanted(store));
+            let movable = unwanted
+                .copied()
+                .filter(|store| Some(*store) != shard.lease);
+            let step = match movable.max_by_key(|store| (self.count(*store), *store)) {
+                Some(from) => {
+                    let reason =
+                        format!("ranked: store {to} comes before store {from} for its keys");
+                    let shard = shard.id;
+                    Some((Move::MoveReplica { shard, from, to }, reason))
+                }
+                // All others are where they should be: the holder's lease goes first.
+                None => self.lease_to_wanted(shard, to),
+            };
+            if let Some((step, reason)) = step {
+                self.step(step, shard.bytes, reason);
+            }
+        }
+    }
+
+    /// Hands the lease of a shard whose holder is to make room for `to` to a replica that stays.
+    fn lease_to_wanted(&self, shard: &ShardView, to: StoreId) -> Option<(Move, String)> {
+        let holder = shard.lease?;
+        let stays = |store: &StoreId| self.places.is_wanted(shard.id, *store);
+        let able = shard.replicas.iter().copied().filter(stays);
+        let able = able.filter(|store| self.leases.contains_key(store));
+        let next = able.min_by_key(|store| (self.leases.get(store).copied(), *store))?;
+        let reason = format!("ranked: store {holder} makes room for store {to}");
+        let shard = shard.id;
+        Some((Move::TransferLease { shard, to: next }, reason))
+    }
+
+    /// Complete shards that may lie anywhere.
+    fn unranked(&self) -> Vec<&'a ShardView> {
+        let mut shards = self.settled();
+        shards.retain(|shard| shard.ranked_by.is_none());
+        shards
+    }
+
     /// The replica whose exchange against `to` leaves the shard's replicas farthest apart, and how far. Not
     /// the holder of the lease.
     fn exchange(&self, shard: &ShardView, to: StoreId) -> Option<(f64, StoreId)> {
@@ -398,7 +462,7 @@ impl<'a> Plan<'a> {
     }
 
     fn spread(&mut self) {
-        for shard in self.settled() {
+        for shard in self.unranked() {
             if self.is_full() {
                 return;
             }
@@ -427,7 +491,7 @@ impl<'a> Plan<'a> {
     }
 
     fn balance(&mut self) {
-        for shard in self.settled() {
+        for shard in self.unranked() {
             if self.is_full() {
                 return;
             }
@@ -461,7 +525,10 @@ impl<'a> Plan<'a> {
     }
 
     fn lease_balance(&mut self) {
-        for shard in self.untouched() {
+        let mut shards = self.untouched();
+        // With its lease the cluster's manager changes, so it moves only if no other does as well.
+        shards.sort_by_key(|shard| shard.id == FIRST_SHARD);
+        for shard in shards {
             if self.is_full() {
                 return;
             }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::view::StoreState;
+use bytes::Bytes;
 use proptest::prelude::*;
 use types::Locality;
 
@@ -22,7 +23,16 @@ fn shard(id: u64, replicas: &[u64]) -> ShardView {
         lease: replicas.first().copied().map(StoreId),
         bytes: 1 << 20,
         replication_factor: None,
+        ranked_by: None,
         changing: false,
+    }
+}
+
+/// A shard whose stores are ranked.
+fn ranked(id: u64, replicas: &[u64]) -> ShardView {
+    ShardView {
+        ranked_by: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
+        ..shard(id, replicas)
     }
 }
 
@@ -213,6 +223,78 @@ fn a_full_disk_is_given_nothing() {
     assert_eq!(view.shards[0].replicas, [1, 2, 3].map(StoreId));
 }
 
+#[test]
+fn a_new_store_takes_what_ranks_it_and_nothing_else_moves() {
+    let stores = (1..=3).map(|id| store(id, "z")).collect();
+    let shards = (2..34).map(|id| ranked(id, &[1, 2, 3])).collect();
+    let mut view = view(stores, shards);
+    let policy = Policy::default();
+    run(&mut view, &policy);
+    view.stores.insert(StoreId(4), store(4, "z"));
+    let moves = run(&mut view, &policy);
+    let copied = moves.iter().filter_map(|planned| match planned.step {
+        Move::MoveReplica { from, to, .. } => Some((from, to, &planned.reason)),
+        _ => None,
+    });
+    let copied: Vec<_> = copied.collect();
+    // A quarter of 96; a few are corrections.
+    assert!((20..=28).contains(&copied.len()), "{copied:?}");
+    for (from, to, reason) in copied {
+        assert_eq!(to, StoreId(4));
+        let expected = format!("ranked: store 4 comes before store {from} for its keys");
+        assert_eq!(*reason, expected);
+    }
+
+    // It goes again, and all is as before.
+    let places = Places::of(&view, |_| 3);
+    let wanted = |shard: &ShardView| -> BTreeSet<StoreId> {
+        let wanted = places.wanted(shard.id).expect("it is ranked");
+        wanted.iter().copied().collect()
+    };
+    for shard in &view.shards {
+        let on: BTreeSet<StoreId> = shard.replicas.iter().copied().collect();
+        assert_eq!(on, wanted(shard));
+    }
+    view.stores.get_mut(&StoreId(4)).expect("a store").state = StoreState::Decommissioning;
+    run(&mut view, &policy);
+    assert!(view.shards.iter().all(|shard| {
+        let on: BTreeSet<StoreId> = shard.replicas.iter().copied().collect();
+        on == BTreeSet::from([1, 2, 3].map(StoreId))
+    }));
+}
+
+#[test]
+fn a_holder_that_makes_room_hands_its_lease_over_first() {
+    // The shard lies on all but the store that it ranks first.
+    let stores: Vec<StoreView> = (1..=4).map(|id| store(id, "z")).collect();
+    let mut view = view(stores, vec![ranked(2, &[])]);
+    let wanted = Places::of(&view, |_| 3);
+    let wanted = wanted.wanted(ShardId(2)).expect("it is ranked").to_vec();
+    let unwanted = (1..=4).map(StoreId).find(|store| !wanted.contains(store));
+    let unwanted = unwanted.expect("three of four are wanted");
+    view.shards[0].replicas = vec![unwanted, wanted[1], wanted[2]];
+    view.shards[0].lease = Some(unwanted);
+    let moves = run(&mut view, &Policy::default());
+    let said: Vec<String> = moves.iter().map(|m| m.reason.clone()).collect();
+    let first = wanted[0];
+    assert_eq!(
+        said,
+        [
+            format!("ranked: store {unwanted} makes room for store {first}"),
+            format!("ranked: store {first} comes before store {unwanted} for its keys"),
+        ]
+    );
+}
+
+#[test]
+fn the_system_shards_lease_stays_while_another_can_move() {
+    let stores = (1..=3).map(|id| store(id, "z")).collect();
+    let shards = (1..=6).map(|id| shard(id, &[1, 2, 3])).collect();
+    let mut view = view(stores, shards);
+    run(&mut view, &Policy::default());
+    assert_eq!(view.shards[0].lease, Some(StoreId(1)));
+}
+
 fn any_view() -> impl Strategy<Value = ClusterView> {
     let state = prop_oneof![
         8 => Just(StoreState::Live),
@@ -240,7 +322,12 @@ fn any_view() -> impl Strategy<Value = ClusterView> {
             let shards = shards.iter().enumerate();
             view(
                 stores.clone(),
-                shards.map(|(at, on)| shard(at as u64, on)).collect(),
+                shards
+                    .map(|(at, on)| match at % 3 {
+                        0 => ranked(at as u64, on),
+                        _ => shard(at as u64, on),
+                    })
+                    .collect(),
             )
         })
     })
@@ -263,10 +350,18 @@ proptest! {
             let could = takers.iter().all(|store| shard.replicas.contains(store));
             prop_assert!(good >= policy.replication_factor || could, "{shard:?}");
         }
+        // Whoever is ranked lies where its keys say, as soon as all stores can take a replica.
+        let all_live = view.stores.len() == takers.len();
+        let places = Places::of(&view, |_| policy.replication_factor);
+        for shard in view.shards.iter().filter(|_| all_live) {
+            let on: BTreeSet<StoreId> = shard.replicas.iter().copied().collect();
+            if let Some(wanted) = places.wanted(shard.id) {
+                prop_assert_eq!(on, wanted.iter().copied().collect(), "{:?}", shard);
+            }
+        }
         // In one zone nothing stands against even counts.
         let zones: std::collections::BTreeSet<&Locality> =
             view.stores.values().map(|store| &store.locality).collect();
-        let all_live = view.stores.len() == takers.len();
         if zones.len() == 1 && all_live && takers.len() > policy.replication_factor {
             let count = |store: &StoreId| {
                 view.shards.iter().filter(|s| s.replicas.contains(store)).count()

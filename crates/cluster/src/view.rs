@@ -1,5 +1,6 @@
 //! Stores and shards as the cluster manager knows them.
 
+use bytes::Bytes;
 use sharding::ShardId;
 use std::collections::BTreeMap;
 use types::{Locality, StoreId};
@@ -67,6 +68,8 @@ pub struct ShardView {
     pub bytes: u64,
     /// Copies that it is to have; `None`: as the policy says.
     pub replication_factor: Option<usize>,
+    /// By this key it ranks the stores for its replicas; `None`: any will do.
+    pub ranked_by: Option<Bytes>,
     /// Changes of its members are under way: nothing else is planned for it.
     pub changing: bool,
 }

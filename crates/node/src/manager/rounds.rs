@@ -139,6 +139,7 @@ impl Manager {
                 let rules = &settled.rules;
                 shard.replication_factor =
                     rules::factor(rules, &leader.descriptor, shard, factor, live);
+                shard.ranked_by = rules::ranked_by(rules, &leader.descriptor);
             }
         }
         let policy = Policy {
@@ -315,6 +316,7 @@ impl Manager {
                 lease: leader.holds_lease.then_some(*store),
                 bytes: 0,
                 replication_factor: None,
+                ranked_by: None,
                 changing: leader.changing || moving.contains(&leader.descriptor.id),
             }
         });

@@ -5,10 +5,12 @@
 
 use super::Manager;
 use super::rounds::Leaders;
+use bytes::Bytes;
 use cluster::view::ShardView;
-use sharding::{ShardDescriptor, TableRules};
+use sharding::{Placement, ShardDescriptor, TableRules};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use types::key::BUCKET_PREFIX_LEN;
 
 /// Shards that are split off for tables in one round: each is an entry of the log and a row.
 const SPLITS_AT_ONCE: usize = 32;
@@ -71,14 +73,24 @@ pub(super) fn factor(
     Some(odd.max(reached).max(1))
 }
 
+/// By which key a shard ranks the stores: the first of its bucket, so that its parts stay together when it is split.
+/// `None`: it does not.
+pub(super) fn ranked_by(rules: &TableRules, descriptor: &ShardDescriptor) -> Option<Bytes> {
+    let rule = rules.of_shard(&descriptor.start, descriptor.end.as_deref());
+    if rule.placement != Placement::Ranked {
+        return None;
+    }
+    let whole = descriptor.start.len().min(BUCKET_PREFIX_LEN);
+    Some(descriptor.start.slice(..whole))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use sharding::table_rule::rule_key;
     use sharding::{ShardId, TableRule};
     use types::StoreId;
-    use types::key::table_prefix;
+    use types::key::{bucket_prefix, table_prefix};
 
     /// The factor of a shard of a table that asks for `asked`, with so many replicas and live stores, where the
     /// cluster keeps three copies.
@@ -106,6 +118,7 @@ mod tests {
             lease: Some(StoreId(1)),
             bytes: 0,
             replication_factor: None,
+            ranked_by: None,
             changing: false,
         };
         factor(&rules, &descriptor, &shard, 3, live)
@@ -126,5 +139,34 @@ mod tests {
         assert_eq!(factor_of(7, 5, 2), Some(5));
         assert_eq!(factor_of(1, 3, 3), Some(1));
         assert_eq!(factor_of(3, 5, 5), None, "as the cluster's");
+    }
+
+    #[test]
+    fn a_bucket_that_is_split_keeps_its_ranking() {
+        let rule = TableRule {
+            buckets: 4,
+            placement: Placement::Ranked,
+            ..TableRule::default()
+        };
+        let mut rules = TableRules::default();
+        let added = rules.add(&rule_key(500), rule.encode().into());
+        added.expect("what was just written can be read");
+        let ranked_by = |start: &[u8], end: &[u8]| {
+            let descriptor = ShardDescriptor {
+                id: ShardId(7),
+                start: Bytes::copy_from_slice(start),
+                end: Some(Bytes::copy_from_slice(end)),
+                replicas: Vec::new(),
+                next_replica: 1,
+                generation: 1,
+            };
+            super::ranked_by(&rules, &descriptor)
+        };
+        let (first, second) = (bucket_prefix(500, 1), bucket_prefix(500, 2));
+        let inside = [&first[..], b"row"].concat();
+        let of_first = Some(Bytes::copy_from_slice(&first));
+        assert_eq!(ranked_by(&first, &inside), of_first);
+        assert_eq!(ranked_by(&inside, &second), of_first);
+        assert_eq!(ranked_by(&table_prefix(501), &table_prefix(502)), None);
     }
 }
