@@ -526,4 +526,14 @@ async fn tables_get_the_shards_and_copies_that_they_ask_for() {
     ask(Some(5)).await.expect("a rule is a row");
     // There are three stores.
     until_shards_of_table(&cluster, table, 4, 3).await;
+    let state = cluster.nodes[2].store.cluster_state().await;
+    let state = state.expect("it answers");
+    let replicas = state.reports.values().flat_map(|report| &report.replicas);
+    for replica in replicas {
+        let shard = &replica.descriptor;
+        let of_table = shard.start[..] >= table_prefix(table)[..]
+            && shard.start[..] < table_prefix(table + 1)[..];
+        let wanted = if of_table { 5 } else { 3 };
+        assert_eq!(state.wanted_replicas(shard), wanted, "{shard:?}");
+    }
 }

@@ -124,6 +124,7 @@ fn shards(state: &ClusterState) -> Vec<Row> {
                 false => Datum::Null,
             },
             leader.bytes.map_or(Datum::Null, number),
+            number(state.wanted_replicas(shard) as u64),
         ]
     });
     rows.collect()

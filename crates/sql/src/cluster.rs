@@ -89,6 +89,7 @@ impl View {
                 ("replicas", Text),
                 ("lease_holder", Int8),
                 ("bytes", Int8),
+                ("wanted_replicas", Int8),
             ],
             View::Replicas => vec![
                 ("shard", Int8),

@@ -4,6 +4,7 @@ use super::Manager;
 use super::system::{MoveRow, NodeRow};
 use super::wire::Report;
 use membership::service::{Intent, State};
+use sharding::{ShardDescriptor, TableRules};
 use std::collections::BTreeMap;
 use types::{Result, StoreId};
 
@@ -16,6 +17,18 @@ pub struct ClusterState {
     pub moves: Vec<MoveRow>,
     /// Who is in charge, if anybody has said so.
     pub manager: Option<StoreId>,
+    /// Copies of each shard that asks for nothing.
+    factor: usize,
+    rules: TableRules,
+}
+
+impl ClusterState {
+    /// How many copies a shard is to have: as its tables ask, or as the cluster keeps of others. Nodes may be missing
+    /// for it yet.
+    pub fn wanted_replicas(&self, shard: &ShardDescriptor) -> usize {
+        let rule = self.rules.of_shard(&shard.start, shard.end.as_deref());
+        rule.replication_factor(self.factor)
+    }
 }
 
 impl Manager {
@@ -57,6 +70,8 @@ impl Manager {
             reports,
             manager,
             moves: self.rows.moves().await?,
+            factor: self.rows.replication_factor().await?,
+            rules: self.rows.rules().await?,
         })
     }
 }
