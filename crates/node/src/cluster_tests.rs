@@ -519,6 +519,48 @@ async fn a_lease_holder_lost_within_a_large_commit_leaves_nothing_behind() {
     }
 }
 
+impl Cluster {
+    fn cut_off(&self, at: usize, cut: bool) {
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            let (one, other) = (self.name(at), self.name(other));
+            self.network.cut(one, other, cut);
+            self.network.cut(other, one, cut);
+        }
+    }
+
+    /// A commit under a lock that begins when the lease is over, and its support is not.
+    async fn commit_when_late(&self) -> Result<()> {
+        let holder = self.holder().await;
+        let node = &self.nodes[holder];
+        let mut txn = node.coordinator.begin(Isolation::ReadCommitted, false);
+        txn.begin_statement(ReadScope::All).await?;
+        txn.lock(b"late", LockMode::Update, FOREVER).await?;
+        txn.put(&b"late"[..], &b"1"[..])?;
+        self.cut_off(holder, true);
+        let lead = |report: Report| report.replicas.iter().any(|r| r.holds_lease);
+        while lead(node.store.report().await) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let committed = txn.commit();
+        self.cut_off(holder, false);
+        committed.await.map(|_| ())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_over_for_a_moment_costs_no_lock() {
+    let mut options = options();
+    options.max_clock_offset = Duration::from_millis(500);
+    let cluster = Cluster::start_with(3, options).await;
+    cluster.until_settled().await;
+    let began = Instant::now();
+    // On a busy machine the support may end, too.
+    while let Err(error) = cluster.commit_when_late().await {
+        assert_eq!(error.state, SqlState::SERIALIZATION_FAILURE, "{error}");
+        assert!(began.elapsed() < DEADLINE, "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_calls_end_with_errors_that_name_what_is_missing() {
     let mut cluster = Cluster::start(0).await;

@@ -14,8 +14,7 @@ use crate::replica::{
     Body, Replica, Reply, Request, Submit, lease_moved, not_serializable, unknown_outcome,
 };
 use crate::shard_server::{Answer, Failure, Granted, LeaseId, Refusal, ShardServer};
-use futures::channel::oneshot;
-use futures::future::{Either, select};
+use futures::future::{Either, FutureExt, select};
 use sharding::{ShardDescriptor, ShardId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +24,7 @@ use txn::kv::{
     Changes, CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, Span, TxnId, Value,
     Visitor, WaitPolicy,
 };
-use types::env::{Clock, Spawn};
+use types::env::{BoxFuture, Clock, Spawn};
 use types::{Error, MaybeReady, Result, SqlState, StoreId, Timestamp};
 
 /// PostgreSQL's `snapshot_too_old`.
@@ -41,6 +40,9 @@ const NEIGHBOURS: usize = 64;
 /// How long a commit waits for a split of its shard: for a round of the log, or two. It is an error afterwards, not
 /// a hang, because the shard may have lost its quorum just then.
 const SPLIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often is looked whether a lease that is over goes on: ten times within the round trip of a late heartbeat.
+const LATE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 #[derive(Clone)]
@@ -167,6 +169,18 @@ impl LocalShards {
         Failure::Refused(Refusal::Mismatch { newer })
     }
 
+    fn is_late(&self, replica: &Replica) -> bool {
+        let now = self.time.peek();
+        now > replica.lease_end() && replica.lease_may_go_on(now)
+    }
+
+    /// Returns once the lease holds again, or will not.
+    async fn until_lease_goes_on(self, replica: Arc<Replica>) {
+        while self.is_late(&replica) {
+            self.clock.sleep(LATE_PAUSE).await;
+        }
+    }
+
     /// Whether the locks of `txn` under this lease stand.
     fn stands(
         &self,
@@ -221,13 +235,13 @@ impl LocalShards {
         submitted.map_err(|_| self.mismatch(&replica))
     }
 
-    /// A commit that waits for a split, to its end.
-    async fn commit_after_split(
+    /// A commit that waits for a split, or for the lease, to its end.
+    async fn commit_after_wait(
         self,
         shard: ShardId,
         mut request: Request,
         locked_under: Option<LeaseId>,
-        mut wait: oneshot::Receiver<()>,
+        mut wait: BoxFuture<()>,
     ) -> std::result::Result<Committed, Failure> {
         let deadline = self.clock.monotonic_nanos() + SPLIT_PATIENCE.as_nanos() as u64;
         let locks = Unlock(&self.locks, Some(request.txn));
@@ -261,7 +275,7 @@ impl LocalShards {
     /// `Err`: not all of its keys are the shard's.
     fn submit(
         &self,
-        replica: &Replica,
+        replica: &Arc<Replica>,
         mut request: Request,
         locked_under: Option<LeaseId>,
     ) -> std::result::Result<std::result::Result<Submitted, Request>, Failure> {
@@ -272,7 +286,13 @@ impl LocalShards {
                 replica.submit(request, locked_under, checked, || self.time.now(), now)?;
             match submitted {
                 Submit::Queued(reply) => return Ok(Ok(Submitted::Queued(reply))),
-                Submit::Wait(wait, same) => return Ok(Ok(Submitted::Wait(wait, same))),
+                Submit::Wait(wait, same) => {
+                    return Ok(Ok(Submitted::Wait(Box::pin(wait.map(drop)), same)));
+                }
+                Submit::Late(same) => {
+                    let wait = self.clone().until_lease_goes_on(Arc::clone(replica));
+                    return Ok(Ok(Submitted::Wait(Box::pin(wait), same)));
+                }
                 Submit::Elsewhere(same) => return Ok(Err(same)),
                 Submit::AskDisk(upto, same) => {
                     request = same;
@@ -307,7 +327,7 @@ impl LocalShards {
             Ok(Submitted::Queued(reply)) => MaybeReady::pending(outcome(reply)),
             Ok(Submitted::Wait(wait, request)) => {
                 let shards = self.clone();
-                let committed = shards.commit_after_split(shard, request, locked_under, wait);
+                let committed = shards.commit_after_wait(shard, request, locked_under, wait);
                 MaybeReady::pending(committed)
             }
             Err(failure) => {
@@ -356,8 +376,8 @@ impl Drop for Unlock<'_> {
 /// What became of a commit that was submitted.
 enum Submitted {
     Queued(Reply),
-    /// Again, once this is told or dropped.
-    Wait(oneshot::Receiver<()>, Request),
+    /// Again, after this.
+    Wait(BoxFuture<()>, Request),
 }
 
 async fn outcome(reply: Reply) -> std::result::Result<Committed, Failure> {
@@ -415,6 +435,14 @@ impl ShardServer for LocalShards {
 
     fn newest_version(&self, shard: ShardId, key: &[u8]) -> Answer<Option<Timestamp>> {
         let replica = ready!(self.replica(shard));
+        if self.is_late(&replica) {
+            // Nobody else would know better. A piece of a large commit asks this, too, and is not refused for a moment.
+            let (shards, key) = (self.clone(), Key::copy_from_slice(key));
+            return MaybeReady::pending(async move {
+                shards.clone().until_lease_goes_on(replica).await;
+                shards.newest_version(shard, &key).await
+            });
+        }
         let newest = mvcc::newest_version(&*self.engine, key);
         let newest = self.registry.checked(&replica, newest);
         ready!(self.holds_now(&replica));
@@ -580,6 +608,16 @@ impl ShardServer for LocalShards {
             return MaybeReady::pending(async move {
                 // Whatever came first.
                 select(begun, timeout).await;
+                shards.stands(&replica, txn, lease)
+            });
+        }
+        if self.is_late(&replica) {
+            let shards = self.clone();
+            return MaybeReady::pending(async move {
+                shards
+                    .clone()
+                    .until_lease_goes_on(Arc::clone(&replica))
+                    .await;
                 shards.stands(&replica, txn, lease)
             });
         }

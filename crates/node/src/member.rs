@@ -573,11 +573,13 @@ impl Member {
         }
     }
 
-    /// Whether the lease's time is over, and somebody waits for what was begun under it.
+    /// Whether the lease's time is over for good, and somebody waits for what was begun under it. A heartbeat that
+    /// is late on a busy machine is no reason to give anything up.
     pub(crate) fn has_lease_in_vain(&self, now: Timestamp) -> bool {
         let ground = self.ground.as_ref();
         let granted = ground.is_some_and(|ground| ground.granted && !ground.given_away);
-        granted && !self.is_alone() && now > self.replica.lease_end() && self.replica.has_waiting()
+        let over = !self.is_alone() && !self.replica.lease_may_go_on(now);
+        granted && over && self.replica.has_waiting()
     }
 
     /// The stores of other voters that cannot be reached.

@@ -179,6 +179,7 @@ impl Store {
             newest_commit: AtomicU64::new(0),
             health: Health::new(offset_millis),
             syncs: AtomicU64::new(0),
+            offset_millis,
         })));
         let snapshots = Snapshots::new(
             Arc::clone(&engine),
