@@ -56,7 +56,7 @@ impl Batch for FreshRows {
 }
 
 /// Makes [`FreshRows`]: for each row its key is appended to [`FreshBuilder::bytes`], then its value.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FreshBuilder {
     bytes: Vec<u8>,
     /// Where each row's key and value end; its key starts where the row before it ends.
@@ -95,6 +95,12 @@ impl FreshBuilder {
     /// The key of the nth row, as it came.
     pub fn key(&self, row: usize) -> &[u8] {
         &self.bytes[self.start(row)..self.ends[row].0]
+    }
+
+    /// The value of the nth row, as it came.
+    pub fn value(&self, row: usize) -> &[u8] {
+        let (key_end, end) = self.ends[row];
+        &self.bytes[key_end..end]
     }
 
     /// `None` if two rows have the same key.

@@ -11,6 +11,7 @@ mod fresh;
 pub mod kv;
 pub mod lock_table;
 mod merge;
+mod newest;
 mod read_set;
 mod runs;
 mod savepoint;

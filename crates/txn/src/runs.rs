@@ -69,6 +69,20 @@ impl<B: Batch> Runs<B> {
         Ok(())
     }
 
+    /// Takes the batch out that begins with this key.
+    pub(crate) fn remove(&mut self, first: &Key) -> Option<B> {
+        let (number, at) = self.runs.iter().enumerate().find_map(|(number, run)| {
+            let at = run.partition_point(|batch| first_of(batch) < first);
+            (first_of(run.get(at)?) == first).then_some((number, at))
+        })?;
+        let batch = self.runs[number].remove(at);
+        self.len -= batch.keys().len();
+        if self.runs[number].is_empty() {
+            self.runs.remove(number);
+        }
+        Some(batch)
+    }
+
     /// The batch that holds `key`, and the key's place in it.
     pub(crate) fn find(&self, key: &[u8]) -> Option<(&B, usize)> {
         self.runs.iter().find_map(|run| {

@@ -25,6 +25,13 @@ struct Savepoint {
 /// What was buffered for a key before: nothing, or a value, or a deletion.
 type Before = Option<Option<Value>>;
 
+/// How something buffered is undone.
+#[derive(Debug)]
+enum Undo {
+    Write(Key, Before),
+    Fresh(FreshRows),
+}
+
 /// Buffered writes, in key order. Knows sizes, not limits.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
@@ -32,7 +39,7 @@ pub(crate) struct WriteBuffer {
     /// nothing.
     writes: Arc<Writes>,
     /// Kept only while a savepoint is set.
-    undo: Vec<(Key, Before)>,
+    undo: Vec<Undo>,
     savepoints: Vec<Savepoint>,
     next_savepoint: u64,
 }
@@ -63,15 +70,16 @@ impl WriteBuffer {
             before.map_or(0, |value| bytes + value_cost(&value))
         } else {
             let before = Arc::make_mut(&mut self.writes).insert(key.clone(), value);
-            self.undo.push((key, before));
+            self.undo.push(Undo::Write(key, before));
             0
         }
     }
 
-    /// Buffers new rows whose keys are not here yet; not while a savepoint is set. Their memory is
-    /// [`fresh_cost`].
+    /// Buffers new rows whose keys are not here yet. Their memory is [`fresh_cost`].
     pub(crate) fn put_fresh(&mut self, rows: FreshRows) {
-        debug_assert!(self.savepoints.is_empty());
+        if self.has_savepoints() {
+            self.undo.push(Undo::Fresh(rows.clone()));
+        }
         Arc::make_mut(&mut self.writes).add(rows);
     }
 
@@ -101,7 +109,10 @@ impl WriteBuffer {
         let replaced = std::mem::take(&mut self.undo).into_iter();
         Some(
             replaced
-                .filter_map(|(key, before)| Some(key.len() + value_cost(&before?)))
+                .filter_map(|undo| match undo {
+                    Undo::Write(key, before) => Some(key.len() + value_cost(&before?)),
+                    Undo::Fresh(_) => None,
+                })
                 .sum(),
         )
     }
@@ -115,7 +126,15 @@ impl WriteBuffer {
         let savepoint = &self.savepoints[at];
         let mut freed = 0;
         let writes = Arc::make_mut(&mut self.writes);
-        for (key, before) in self.undo.drain(savepoint.undo..).rev() {
+        for undo in self.undo.drain(savepoint.undo..).rev() {
+            let (key, before) = match undo {
+                Undo::Write(key, before) => (key, before),
+                Undo::Fresh(rows) => {
+                    writes.take_back(&rows);
+                    freed += fresh_cost(&rows);
+                    continue;
+                }
+            };
             let bytes = key.len();
             let undone = match before {
                 Some(value) => writes.insert(key, value),

@@ -31,10 +31,11 @@ use crate::budget::Charge;
 use crate::coordinator::Shared;
 use crate::fresh::FreshRows;
 use crate::kv::{
-    CommitRequest, Committed, Isolation, Key, LockMode, ReadScope, ScanPage, ScanRequest, Shards,
-    Span, TxnId, Value, WaitPolicy,
+    CommitRequest, Committed, Isolation, Key, LockMode, ReadScope, ScanPage, ScanRequest, Span,
+    TxnId, Value, WaitPolicy,
 };
 use crate::merge::merge;
+use crate::newest::newest;
 use crate::read_set::ReadSet;
 use crate::savepoint::{SavepointId, WriteBuffer, cost, fresh_cost};
 use crate::snapshots::Slot;
@@ -414,6 +415,26 @@ impl Transaction {
         Ok(())
     }
 
+    /// Whether this transaction itself has written a value under the key. Asks nobody.
+    pub fn has_written(&self, key: &[u8]) -> bool {
+        self.buffer.get(key).is_some_and(|value| value.is_some())
+    }
+
+    /// Buffers rows of a table or index that this transaction has made: nobody else knows of it, so none of its keys
+    /// was written by others, and no lock of theirs is needed. `false`: nothing is done, because this transaction has
+    /// written one of the keys before; then write them one by one.
+    pub fn put_own(&mut self, rows: FreshRows) -> Result<bool> {
+        if self.buffer.holds_any(rows.keys()) {
+            return Ok(false);
+        }
+        if self.read_only {
+            return Err(read_only());
+        }
+        self.pay(fresh_cost(&rows))?;
+        self.buffer.put_fresh(rows);
+        Ok(true)
+    }
+
     pub fn savepoint(&mut self) -> SavepointId {
         self.buffer.savepoint(self.lock_log.len())
     }
@@ -530,10 +551,7 @@ impl Transaction {
 
     fn write(&mut self, key: Key, value: Option<Value>) -> Result<()> {
         if self.read_only {
-            return Err(Error::new(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                "cannot write in a read-only transaction",
-            ));
+            return Err(read_only());
         }
         self.pay(cost(&key, value.as_deref()))?;
         let freed = self.buffer.put(key, value);
@@ -634,53 +652,11 @@ impl Drop for Transaction {
     }
 }
 
-/// The newest committed version of a locked row.
-fn newest(
-    shards: &Arc<dyn Shards>,
-    key: &[u8],
-    at: Timestamp,
-    fixed_snapshot: bool,
-) -> MaybeReady<Result<LockedRow>> {
-    match shards.get(key, Timestamp::MAX) {
-        MaybeReady::Ready(Some(Ok(Some((value, version))))) => {
-            MaybeReady::ready(judge(Some(value), Some(version), at, fixed_snapshot))
-        }
-        // Never there, or deleted: when?
-        MaybeReady::Ready(Some(Ok(None))) => shards
-            .newest_version(key)
-            .map(move |version| judge(None, version?, at, fixed_snapshot)),
-        MaybeReady::Ready(Some(Err(error))) => MaybeReady::ready(Err(error)),
-        MaybeReady::Ready(None) => MaybeReady::Ready(None),
-        MaybeReady::Pending(found) => {
-            let shards = Arc::clone(shards);
-            let key = Key::copy_from_slice(key);
-            MaybeReady::pending(async move {
-                match found.await? {
-                    Some((value, version)) => judge(Some(value), Some(version), at, fixed_snapshot),
-                    None => judge(None, shards.newest_version(&key).await?, at, fixed_snapshot),
-                }
-            })
-        }
-    }
-}
-
-fn judge(
-    value: Option<Value>,
-    version: Option<Timestamp>,
-    at: Timestamp,
-    fixed_snapshot: bool,
-) -> Result<LockedRow> {
-    if version.is_none_or(|version| version <= at) {
-        return Ok(LockedRow::Unchanged(value));
-    }
-    if fixed_snapshot {
-        let what = if value.is_some() { "update" } else { "delete" };
-        return Err(Error::new(
-            SqlState::SERIALIZATION_FAILURE,
-            format!("could not serialize access due to concurrent {what}"),
-        ));
-    }
-    Ok(LockedRow::Changed(value))
+fn read_only() -> Error {
+    Error::new(
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        "cannot write in a read-only transaction",
+    )
 }
 
 fn no_savepoint() -> Error {

@@ -368,3 +368,35 @@ fn a_commit_tells_what_it_follows_in_the_catalog() {
     assert_eq!(second.catalog_before, first.at);
     assert_eq!(shards.catalog_changed(), second.at);
 }
+
+#[test]
+fn rows_of_an_own_table_need_no_lock_and_are_undone_with_a_savepoint() {
+    let (c, _) = coordinator();
+    let mut txn = c.begin(Isolation::ReadCommitted, false);
+    begin(&mut txn);
+    let put = |txn: &mut Transaction, keys: &[&str]| {
+        let rows = fresh(keys).remove(0);
+        txn.put_own(rows).expect("writable")
+    };
+    assert!(put(&mut txn, &["a", "b"]));
+    let used = c.memory_used();
+    let savepoint = txn.savepoint();
+    assert!(put(&mut txn, &["c", "d"]));
+    assert!(!put(&mut txn, &["d", "e"]), "d is taken");
+    assert!(txn.has_written(b"d") && !txn.has_written(b"e"));
+    txn.put("c", "later").expect("writable");
+    txn.delete("a").expect("writable");
+    assert!(!txn.has_written(b"a"), "it is deleted");
+    txn.rollback_to(savepoint).expect("it is set");
+    assert!(txn.has_written(b"a") && !txn.has_written(b"c"));
+    assert!(put(&mut txn, &["d", "e"]));
+    txn.release_savepoint(savepoint).expect("it is set");
+    assert!(c.memory_used() >= used);
+    now(txn.commit()).expect("committed");
+    let mut txn = c.begin(Isolation::ReadCommitted, true);
+    begin(&mut txn);
+    let found: Vec<bool> = ["a", "b", "c", "d", "e"]
+        .map(|key| read(&mut txn, key).is_some())
+        .to_vec();
+    assert_eq!(found, [true, true, false, true, true]);
+}

@@ -68,6 +68,16 @@ impl Writes {
         }
     }
 
+    /// The last rows added that are not taken back yet, and of whose keys no later write is left.
+    pub(crate) fn take_back(&mut self, rows: &FreshRows) {
+        let first = rows.keys().first();
+        if first.is_some_and(|first| self.fresh.remove(first).is_none()) {
+            for key in rows.keys().iter() {
+                self.map.remove(key);
+            }
+        }
+    }
+
     /// The first writes of the span in scan order, as many as one page can need, and the key of the
     /// last of them if there are more.
     pub(crate) fn page(
@@ -239,6 +249,35 @@ mod tests {
             builder.end_value();
         }
         builder.finish().expect("a set's keys differ")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_back_was_never_there(
+            kept in proptest::collection::vec(proptest::collection::btree_set(any::<u8>(), 1..9), 0..20),
+            undone in proptest::collection::vec(proptest::collection::btree_set(any::<u8>(), 1..9), 0..20),
+        ) {
+            let mut writes = Writes::default();
+            let mut add = |sets: Vec<BTreeSet<u8>>| {
+                let mut added = Vec::new();
+                for set in sets {
+                    let rows = fresh(&set);
+                    if !writes.holds_any(rows.keys()) {
+                        writes.add(rows.clone());
+                        added.push(rows);
+                    }
+                }
+                (added, writes.clone())
+            };
+            let (_, before) = add(kept);
+            let (added, mut writes) = add(undone);
+            for rows in added.iter().rev() {
+                writes.take_back(rows);
+                prop_assert!(!writes.holds_any(rows.keys()));
+            }
+            prop_assert_eq!(writes.len(), before.len());
+            prop_assert_eq!(writes.into_sorted(), before.into_sorted());
+        }
     }
 
     #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use super::constraints::{self, Pending, parse_expression};
 use super::context::DdlContext;
 use super::create_table::{check_generated, define_column};
 use super::names::ident;
-use super::rows;
+use super::{rewrite, rows};
 use crate::catalog::descriptor::*;
 use crate::functions::Volatility;
 use sqlparser::ast;
@@ -70,7 +70,7 @@ async fn fill_column(
         return d.put_table(changed);
     }
     let value = if let Some(sequence) = column.owned_sequence {
-        rows::NewValue::Nextval(sequence)
+        rewrite::NewValue::Nextval(sequence)
     } else if let Some(text) = &column.generated {
         let shared = Arc::new(changed.clone());
         let found = d.analyser.expression(
@@ -79,7 +79,7 @@ async fn fill_column(
             &parse_expression(text)?,
             Some(&column.sql_type),
         )?;
-        rows::NewValue::Of(found.expression)
+        rewrite::NewValue::Of(found.expression)
     } else if let Some(text) = &column.default {
         let found = d.analyser.expression(
             d.catalog,
@@ -96,7 +96,7 @@ async fn fill_column(
                 .then(|| value.to_text(&column.sql_type, &FormatContext::default()));
             return d.put_table(changed);
         }
-        rows::NewValue::Of(found.expression)
+        rewrite::NewValue::Of(found.expression)
     } else if column.not_null {
         return Err(contains_nulls(&changed, &column.name));
     } else {
@@ -107,7 +107,7 @@ async fn fill_column(
         column.missing = None;
     }
     let new = d.put_table(changed)?;
-    rows::rewrite(d, old, &new, &BTreeMap::from([(position, value)])).await?;
+    rewrite::rewrite(d, old, &new, &BTreeMap::from([(position, value)])).await?;
     Ok(new)
 }
 

@@ -5,7 +5,8 @@ use super::context::DdlContext;
 use super::create_table::{column_type, default_text};
 use super::drop::remove_sequence;
 use super::names::{ident, quote_ident};
-use super::rows::{self, NewValue};
+use super::rewrite::{self, NewValue};
+use super::rows;
 use super::sequence::owned_sequence;
 use crate::catalog::descriptor::*;
 use sqlparser::ast::{self, AlterColumnOperation, DataType, Expr, GeneratedAs, Ident};
@@ -215,7 +216,7 @@ async fn set_data_type(
     }
     let new = d.put_table(changed)?;
     let replaced = BTreeMap::from([(position, NewValue::Of(found.expression))]);
-    rows::rewrite(d, table, &new, &replaced).await
+    rewrite::rewrite(d, table, &new, &replaced).await
 }
 
 /// Types between which every value stays what it is, so rows need no look.

@@ -2,7 +2,7 @@
 
 use super::context::DdlContext;
 use super::drop::{drop_orphaned_foreign_keys, drop_secondary_index};
-use super::{index, rows};
+use super::{index, rewrite, rows};
 use crate::catalog::descriptor::*;
 use crate::catalog::store::NameKind;
 use std::collections::BTreeMap;
@@ -101,7 +101,7 @@ pub(super) async fn drop_constraint(
         }
         let new = d.put_table(changed)?;
         if rekey {
-            rows::rewrite(d, table, &new, &BTreeMap::new()).await?;
+            rewrite::rewrite(d, table, &new, &BTreeMap::new()).await?;
         }
         return Ok(());
     }

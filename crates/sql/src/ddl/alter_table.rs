@@ -12,7 +12,7 @@ use super::create_table::table_options;
 use super::drop_column::drop_column;
 use super::names::{ident, no_column, object_name, simple_name};
 use super::rename::{refuse_viewed, rename_column};
-use super::{index, namespace, rows, sharding};
+use super::{index, namespace, rewrite, rows, sharding};
 use crate::catalog::Relation;
 use crate::catalog::descriptor::*;
 use sqlparser::ast::{
@@ -234,7 +234,7 @@ pub(super) async fn settle(
         return Ok(());
     }
     if rekey {
-        rows::rewrite(d, old, &new, &BTreeMap::new()).await?;
+        rewrite::rewrite(d, old, &new, &BTreeMap::new()).await?;
     }
     for what in added {
         match what {

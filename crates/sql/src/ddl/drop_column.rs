@@ -7,7 +7,7 @@ use super::context::DdlContext;
 use super::drop::{drop_orphaned_foreign_keys, remove_sequence};
 use super::names::no_column;
 use super::rename::mentions;
-use super::{index, rows};
+use super::{index, rewrite, rows};
 use crate::catalog::descriptor::*;
 use crate::catalog::store::NameKind;
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ pub(super) async fn drop_column(
     }
     let new = d.put_table(changed)?;
     if rekey {
-        rows::rewrite(d, &table, &new, &BTreeMap::new()).await?;
+        rewrite::rewrite(d, &table, &new, &BTreeMap::new()).await?;
     }
     if let Some(sequence) = sequence {
         let sequence = d.lock_sequence(sequence).await?;

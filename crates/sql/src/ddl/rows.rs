@@ -1,5 +1,5 @@
 //! Going through a table's rows within the DDL transaction: to build an index, to check a
-//! constraint, to rewrite.
+//! constraint, to rewrite (`rewrite`).
 //!
 //! Everything written here is buffered by the transaction, so a build is bounded by the
 //! transaction's memory limit (53200 beyond it).
@@ -7,17 +7,18 @@
 use super::DdlContext;
 use super::analysis::{Analysed, RowExpression};
 use super::constraints::parse_expression;
+use super::new_rows::NewRows;
 use crate::catalog::descriptor::*;
 use crate::context::{ReadView, StatementContext};
 use crate::table_codec::{Access, TableCodec};
-use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use txn::kv::{Key, Span};
 use types::{Datum, Error, Result, Row, SqlState, SqlType};
 
-/// Rows of one page: enough to hide a page's fixed cost, few enough to notice a cancel soon.
-const PAGE_ROWS: usize = 1000;
+/// Rows of one page: enough to hide a page's fixed cost, which is a round trip at a node that does not hold the
+/// lease, few enough to notice a cancel soon.
+const PAGE_ROWS: usize = 10_000;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// A cursor over the rows of a locked table as they are now, own writes included: whoever held the lock
@@ -140,16 +141,21 @@ pub(super) async fn build_index(
     let index = &table.indexes[at];
     let expressions = IndexExpressions::new(d, table, index)?;
     while !page.is_empty() {
+        let mut entries = NewRows::with_capacity(page.len());
+        let mut indexed = Vec::with_capacity(page.len());
         for (row_key, row) in &page {
             let Some(values) = expressions.values(index, row, d.statement)? else {
                 continue;
             };
             let entry = codec.index_key(at, &values, row_key);
-            if entry.unique && d.txn.get(&entry.key).await?.is_some() {
-                return Err(duplicate(table, index, &values)?);
-            }
-            let suffix = Bytes::copy_from_slice(codec.row_suffix(row_key));
-            d.txn.put(entry.key, suffix)?;
+            entries.add(&entry.key, entry.unique, |out| {
+                out.extend_from_slice(codec.row_suffix(row_key));
+                Ok(())
+            })?;
+            indexed.push(values);
+        }
+        if let Some(number) = entries.put(d.txn)? {
+            return Err(duplicate(table, index, &indexed[number])?);
         }
         page = rows.next(d.statement).await?;
     }
@@ -202,7 +208,7 @@ fn duplicate(table: &Table, index: &Index, values: &[Datum]) -> Result<Error> {
 }
 
 /// `(a, b)=(1, x)`.
-fn key_text(table: &Table, columns: &[IndexColumn], values: &[Datum]) -> String {
+pub(super) fn key_text(table: &Table, columns: &[IndexColumn], values: &[Datum]) -> String {
     let mut names = Vec::new();
     let mut shown = Vec::new();
     for (column, value) in columns.iter().zip(values) {
@@ -422,106 +428,4 @@ fn missing_reference(table: &Table, referenced: &Table, key: &ForeignKey, row: &
     ))
     .table(&table.name)
     .constraint(&key.name)
-}
-
-/// How a rewrite fills one column.
-pub(super) enum NewValue {
-    /// An expression over the old row.
-    Of(Box<dyn RowExpression>),
-    /// The next value of a sequence, for each row.
-    Nextval(ObjectId),
-}
-
-/// Moves all rows of `old` to `new`'s layout, keys and data id, with some columns replaced, and
-/// builds all indexes of `new`, which is in the catalog already. The old rows wait for deletion.
-pub(super) async fn rewrite(
-    d: &mut DdlContext<'_>,
-    old: &Arc<Table>,
-    new: &Arc<Table>,
-    replaced: &BTreeMap<usize, NewValue>,
-) -> Result<()> {
-    let codec = TableCodec::new(Arc::clone(new))?;
-    let mut rows = Rows::open(d, old).await?;
-    loop {
-        let page = rows.next(d.statement).await?;
-        if page.is_empty() {
-            break;
-        }
-        for (old_key, old_row) in page {
-            let mut row = old_row.clone();
-            row.resize(new.columns.len(), Datum::Null);
-            for (position, value) in replaced {
-                row[*position] = match value {
-                    NewValue::Of(expression) => expression.evaluate(&old_row, d.statement)?,
-                    NewValue::Nextval(sequence) => integer_datum(
-                        d.statement.effects.nextval(*sequence).await?,
-                        &new.columns[*position].sql_type,
-                    ),
-                };
-            }
-            for (position, column) in new.live_columns() {
-                if column.not_null && row[position].is_null() {
-                    return Err(Error::new(
-                        SqlState::NOT_NULL_VIOLATION,
-                        format!(
-                            "column \"{}\" of relation \"{}\" contains null values",
-                            column.name, new.name
-                        ),
-                    )
-                    .table(&new.name)
-                    .column(&column.name));
-                }
-            }
-            let key = if codec.has_primary_key() {
-                codec.row_key(&row)
-            } else if old.primary_key.is_none() {
-                // The hidden row id stays.
-                codec.row_key_of_suffix(codec.row_suffix(&old_key))
-            } else {
-                codec.row_id_key(d.statement.row_ids.take(1).await?)
-            };
-            if let Some(primary) = &new.primary_key
-                && d.txn.get(&key).await?.is_some()
-            {
-                return Err(duplicate_primary(new, primary, &row));
-            }
-            let value = codec.encode_row(&row)?;
-            d.txn.put(key, value)?;
-        }
-    }
-    for at in 0..new.indexes.len() {
-        build_index(d, new, at).await?;
-    }
-    super::cleanup::mark(d.txn, old.data_id)
-}
-
-fn integer_datum(value: i64, sql_type: &SqlType) -> Datum {
-    match sql_type {
-        SqlType::Int2 => Datum::Int2(value as i16),
-        SqlType::Int4 => Datum::Int4(value as i32),
-        _ => Datum::Int8(value),
-    }
-}
-
-fn duplicate_primary(table: &Table, primary: &PrimaryKey, row: &[Datum]) -> Error {
-    let columns: Vec<IndexColumn> = primary
-        .columns
-        .iter()
-        .map(|position| IndexColumn {
-            key: IndexKey::Column(*position),
-            descending: false,
-            nulls_first: false,
-        })
-        .collect();
-    let values: Vec<Datum> = primary.columns.iter().map(|at| row[*at].clone()).collect();
-    Error::new(
-        SqlState::UNIQUE_VIOLATION,
-        format!("could not create unique index \"{}\"", primary.name),
-    )
-    .detail(format!(
-        "Key {} is duplicated.",
-        key_text(table, &columns, &values)
-    ))
-    .table(&table.name)
-    .constraint(&primary.name)
 }
