@@ -221,7 +221,7 @@ impl Config {
 
     /// Of the memory limit, what statements may use to sort, join and aggregate.
     pub fn query_memory_bytes(&self) -> usize {
-        usize::try_from(self.memory_limit_bytes / 4 * 3).unwrap_or(usize::MAX)
+        usize::try_from(self.memory_limit_bytes / 8 * 5).unwrap_or(usize::MAX)
     }
 
     /// Of the statements' memory, what columns may keep between them: at most half.
@@ -232,7 +232,7 @@ impl Config {
 
     /// Of the memory limit, what open transactions may keep of their writes.
     pub fn transaction_memory_bytes(&self) -> usize {
-        usize::try_from(self.memory_limit_bytes / 4).unwrap_or(usize::MAX)
+        usize::try_from(self.memory_limit_bytes / 8 * 3).unwrap_or(usize::MAX)
     }
 
     /// Bounds below which a node can't work.

@@ -44,17 +44,17 @@ impl Default for InstanceOptions {
         InstanceOptions {
             query_memory_bytes: 1 << 30,
             column_cache_bytes: 256 << 20,
-            transaction_memory_bytes: 1 << 30,
+            transaction_memory_bytes: 3 << 29,
             parallelism: 2,
         }
     }
 }
 
 impl InstanceOptions {
-    /// What the coordinator of this instance is to be limited to.
+    /// What the coordinator of this instance is to be limited to. One large load leaves a quarter to all others.
     pub fn transaction_limits(&self) -> Limits {
         Limits {
-            transaction_bytes: self.transaction_memory_bytes / 2,
+            transaction_bytes: self.transaction_memory_bytes / 4 * 3,
             node_bytes: self.transaction_memory_bytes,
         }
     }
