@@ -1,7 +1,7 @@
 //! Some nodes, clients on all of them, a network, and everything that goes wrong with them.
 //!
 //! ```text
-//!   start ──► clients work ──► faults strike ──► all faults end ──► every client commits again
+//!   start ──► clients work ──► faults strike ──► all faults end ──► all nodes serve, every client commits again
 //!                                                                    │ within LIVENESS_NANOS
 //!        check what clients were told ◄── read it all once more ◄── replicas are equal
 //! ```
@@ -327,12 +327,14 @@ impl World {
             let now = self.now();
             while let Some((at, fault)) = self.faults.pop_front_if(|(at, _)| *at <= now) {
                 self.struck.push((at - self.began_nanos, fault.clone()));
+                tracing::info!(target: "sim", %fault, "a fault strikes");
                 self.strike(fault);
             }
             while let Some(first) = self.after.first_entry()
                 && first.key().0 <= now
             {
                 let after = first.remove();
+                tracing::info!(target: "sim", ?after, "follows");
                 self.follow(after);
             }
         }
@@ -356,6 +358,7 @@ impl World {
 
     /// All faults end: whoever is away comes back, and nothing else goes wrong.
     fn end_faults(&mut self) {
+        tracing::info!(target: "sim", "all faults end");
         self.faults.clear();
         self.after.clear();
         self.network.heal_all();
@@ -391,25 +394,35 @@ impl World {
         }
     }
 
+    /// All nodes serve, and every client has committed something.
     fn await_progress(&mut self) -> Result<(), String> {
         let before = self.board.lock().progress.clone();
-        let idle = |world: &mut World| -> Vec<u64> {
+        let idle = |world: &World| -> Vec<u64> {
             let board = world.board.lock();
             let idle = before
                 .iter()
                 .filter(|(id, count)| board.progress[id] <= **count);
             idle.map(|(id, _)| *id).collect()
         };
-        if self.run_until_done(LIVENESS_NANOS, |world| idle(world).is_empty())? {
+        let silent = |world: &World| -> Vec<u32> {
+            let board = world.board.lock();
+            let silent = world
+                .nodes()
+                .filter(|node| !board.gateways.contains_key(node));
+            silent.map(|node| node.0).collect()
+        };
+        let done = |world: &mut World| idle(world).is_empty() && silent(world).is_empty();
+        if self.run_until_done(LIVENESS_NANOS, done)? {
             return Ok(());
         }
-        let idle = idle(self);
         let errors = self.board.lock().history.told.errors.clone();
         Err(format!(
-            "{} s after the last fault clients {idle:?} of {} have not committed anything; errors so far: \
-             {errors:?}\n{}\n{}",
+            "{} s after the last fault clients {:?} of {} have not committed anything and nodes {:?} do not serve; \
+             errors so far: {errors:?}\n{}\n{}",
             LIVENESS_NANOS / SECOND,
+            idle(self),
             self.clients,
+            silent(self),
             self.watch.describe(),
             host::troubles(&self.hosts)
         ))
@@ -458,18 +471,31 @@ impl World {
         }
     }
 
-    /// The shards, as their replicas know them and as the rows say, cover all keys, each once.
+    /// The shards, as their replicas know them and as the rows say, cover all keys, each once. Rows follow replicas, so
+    /// it is looked until that is so.
     fn check_map(&mut self) -> Result<Checked, String> {
-        operator::look_at_map(&self.board);
-        let nodes = self.hosts.len();
-        let told = |world: &mut World| world.board.lock().maps.len() == nodes;
-        if !self.run_until_done(LIVENESS_NANOS, told)? {
-            return Err("the map cannot be read".to_owned());
+        let end = self.now() + LIVENESS_NANOS;
+        loop {
+            operator::look_at_map(&self.board);
+            let nodes = self.hosts.len();
+            let told = |world: &mut World| world.board.lock().maps.len() == nodes;
+            let left = end.saturating_sub(self.now());
+            if !self.run_until_done(left, told)? {
+                return Err("the map is not told".to_owned());
+            }
+            match self.compare_maps() {
+                Err(_) if self.now() < end => self.run_until(self.now() + LOOK_NANOS)?,
+                compared => return compared,
+            }
         }
+    }
+
+    fn compare_maps(&self) -> Result<Checked, String> {
         let board = self.board.lock();
         let broken = |broken: checker::Broken| broken.to_string();
         let checked = coverage::check(&board.descriptors).map_err(broken)?;
         for map in &board.maps {
+            let map = map.as_ref().map_err(|error| error.to_string())?;
             let rows = coverage::check(map).map_err(broken)?;
             if rows.count("shards") != checked.count("shards") {
                 return Err(format!(

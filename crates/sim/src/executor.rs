@@ -17,6 +17,7 @@
 
 use crate::dice::Dice;
 use parking_lot::{Mutex, MutexGuard};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,6 +153,15 @@ struct Shared {
     ready: Mutex<Vec<Arc<Task>>>,
 }
 
+thread_local! {
+    static RUNNING: Cell<(NodeId, u64)> = const { Cell::new((NodeId(0), 0)) };
+}
+
+/// Whose task ran last on this thread, and when by true time: for whoever notes what nodes say of themselves.
+pub fn running() -> (NodeId, u64) {
+    RUNNING.get()
+}
+
 /// See the module.
 pub struct Executor {
     machines: Machines,
@@ -237,6 +247,7 @@ impl Executor {
             world.due()
         };
         self.machines.fire(due);
+        RUNNING.set((task.node, self.machines.now_nanos()));
         task.queued.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&task));
         let running = future.as_mut()?;

@@ -43,7 +43,7 @@ pub(super) struct Board {
     /// Of all replicas, once the world is at rest.
     pub(super) descriptors: Vec<ShardDescriptor>,
     /// As nodes have read it then.
-    pub(super) maps: Vec<Vec<ShardDescriptor>>,
+    pub(super) maps: Vec<types::Result<Vec<ShardDescriptor>>>,
     /// Clients end after the operation in hand.
     pub(super) stopped: bool,
     /// Clients that have ended.

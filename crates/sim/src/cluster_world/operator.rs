@@ -70,9 +70,14 @@ pub(super) fn split(gateway: Gateway, at: String, board: Arc<Mutex<Board>>) {
     gateway.env.spawn.spawn("operator", Box::pin(ask));
 }
 
-/// Has all nodes tell their shards, and one the rows of the map.
+/// Has all nodes tell their shards and the rows of the map, anew.
 pub(super) fn look_at_map(board: &Arc<Mutex<Board>>) {
-    let gateways: Vec<Gateway> = board.lock().gateways.values().cloned().collect();
+    let gateways: Vec<Gateway> = {
+        let mut board = board.lock();
+        board.descriptors.clear();
+        board.maps.clear();
+        board.gateways.values().cloned().collect()
+    };
     for gateway in gateways {
         let (store, board) = (gateway.store, Arc::clone(board));
         let ask = async move {
@@ -83,7 +88,7 @@ pub(super) fn look_at_map(board: &Arc<Mutex<Board>>) {
             board
                 .descriptors
                 .extend(replicas.map(|replica| replica.descriptor));
-            board.maps.extend(rows.ok());
+            board.maps.push(rows);
         };
         gateway.env.spawn.spawn("operator", Box::pin(ask));
     }
