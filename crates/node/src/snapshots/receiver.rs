@@ -1,4 +1,7 @@
 //! The follower's end of a copy.
+//!
+//! Room is made for one copy of a shard at a time. Of two at once the later one may be whole and in use while the other
+//! still removes rows, or is told to begin and writes its older ones.
 
 use super::Snapshots;
 use super::discard::Undisturbed;
@@ -11,7 +14,7 @@ use consensus::{ReplicaId, wire};
 use futures::channel::oneshot;
 use parking_lot::Mutex;
 use sharding::{ShardDescriptor, ShardId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use storage::WriteBatch;
 use types::StoreId;
@@ -30,6 +33,17 @@ struct Arriving {
 pub(crate) struct Receiver {
     snapshots: Arc<Snapshots>,
     arriving: Mutex<BTreeMap<ShardId, Arriving>>,
+    /// Shards for whose copies room is being made.
+    preparing: Mutex<BTreeSet<ShardId>>,
+}
+
+/// Room is being made for a copy of this shard, until this is dropped.
+struct Preparing<'r>(&'r Receiver, ShardId);
+
+impl Drop for Preparing<'_> {
+    fn drop(&mut self) {
+        self.0.preparing.lock().remove(&self.1);
+    }
 }
 
 impl Receiver {
@@ -37,6 +51,7 @@ impl Receiver {
         Receiver {
             snapshots,
             arriving: Mutex::default(),
+            preparing: Mutex::default(),
         }
     }
 
@@ -132,6 +147,10 @@ impl Receiver {
         if self.snapshots.overlaps_removal(&descriptor) {
             return Ok(false);
         }
+        if !self.preparing.lock().insert(shard) {
+            return Ok(false);
+        }
+        let _preparing = Preparing(self, shard);
         let Some(since) = self.snapshots.undisturbed() else {
             return Ok(false);
         };
@@ -169,5 +188,103 @@ impl Receiver {
         self.snapshots
             .with_inbox(|inbox| inbox.request(request(reply)));
         answer.await.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Health;
+    use crate::inbox::Inbox;
+    use crate::lock_manager::LockManager;
+    use crate::metrics::Metrics;
+    use crate::node_clock::NodeClock;
+    use crate::registry::Registry;
+    use crate::replica::Shared;
+    use crate::testing::real_env;
+    use futures::future::{Either, join, select};
+    use sharding::{Replica, ShardMap};
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::sync::atomic::AtomicU64;
+    use storage::{Engine, Keyspace, SimDisk};
+    use types::Timestamp;
+    use types::env::NoTransport;
+
+    fn registry(env: &types::env::Env) -> Arc<Registry> {
+        let metrics = Arc::new(Metrics::new());
+        let clock = Arc::clone(&env.clock);
+        let locks = LockManager::new(Default::default(), Arc::clone(&clock), Arc::clone(&metrics));
+        Arc::new(Registry::new(Arc::new(Shared {
+            store: StoreId(3),
+            inbox: Inbox::new(),
+            locks: Arc::new(locks),
+            metrics,
+            time: Arc::new(NodeClock::new(clock, Timestamp::ZERO)),
+            newest_commit: AtomicU64::new(0),
+            health: Health::new(500),
+            syncs: AtomicU64::new(0),
+        })))
+    }
+
+    /// A loop that wants every copy.
+    async fn want_all(registry: &Registry) {
+        let inbox = &registry.shared.inbox;
+        while let Some(work) = poll_fn(|context| inbox.poll_work(context)).await {
+            for request in work.requests {
+                if let Request::PrepareSnapshot { record, reply, .. } = request {
+                    let _ = reply.send(Some(record.descriptor));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn while_room_is_made_for_a_copy_another_one_is_not_wanted() {
+        let env = real_env();
+        let disk = SimDisk::new();
+        let mut batch = WriteBatch::default();
+        batch.put(Keyspace::Data, Bytes::from_static(b"k"), "old");
+        disk.write(batch).expect("a write");
+        let registry = registry(&env);
+        let engine: Arc<dyn Engine> = Arc::new(disk.clone());
+        let snapshots = Snapshots::new(engine, env, Arc::new(NoTransport), &registry);
+        let receiver = Receiver::new(snapshots);
+        let descriptor = ShardMap::single(Replica {
+            store: StoreId(1),
+            id: 1,
+        })
+        .shards()[0]
+            .clone();
+        let offer = |copy| Call::Offer {
+            copy,
+            replica: ReplicaId(3),
+            descriptor: descriptor.clone(),
+            index: 10,
+        };
+        let piece = |copy, value: &'static str| Call::Piece {
+            copy,
+            shard: descriptor.id,
+            number: 0,
+            rows: vec![(Keyspace::Data, Bytes::from_static(b"k"), value.into())],
+        };
+        let story = async {
+            // There is a row to remove, which takes a pause.
+            let first = receiver.carry_out(StoreId(1), offer(1));
+            let second = receiver.carry_out(StoreId(2), offer(2));
+            assert!(matches!(join(first, second).await, (Ok(true), Ok(false))));
+            let written = receiver.carry_out(StoreId(1), piece(1, "first")).await;
+            assert!(matches!(written, Ok(true)));
+            // Once there is room the next offer takes the place of the copy that arrives.
+            let third = receiver.carry_out(StoreId(2), offer(3)).await;
+            assert!(matches!(third, Ok(true)));
+            assert_eq!(disk.get(Keyspace::Data, b"k").expect("a read"), None);
+            let late = receiver.carry_out(StoreId(1), piece(1, "late")).await;
+            assert!(matches!(late, Ok(false)));
+        };
+        match select(pin!(story), pin!(want_all(&registry))).await {
+            Either::Left(((), _)) => {}
+            Either::Right(_) => panic!("the loop has ended"),
+        }
     }
 }
