@@ -270,6 +270,64 @@ impl World {
     }
 }
 
+impl World {
+    /// What is under way arrives; what is sent thereupon is under way then.
+    fn deliver_round(&mut self) {
+        for parcel in std::mem::take(&mut self.flying) {
+            self.flying.push(parcel);
+            self.deliver(self.flying.len() - 1);
+        }
+    }
+
+    fn deliver_all(&mut self) {
+        self.turn_all();
+        while !self.flying.is_empty() {
+            self.deliver_round();
+        }
+    }
+
+    /// Of replicas 2 and 3, those from which the leader has yet to hear.
+    fn awaited(&mut self) -> Vec<u64> {
+        let leader = self.leader().expect("somebody leads");
+        let all = (2..=3).filter(|id| leader.is_awaiting(ReplicaId(*id)));
+        all.collect()
+    }
+}
+
+#[test]
+fn a_leader_awaits_that_followers_know_what_is_committed() {
+    let mut world = World::new();
+    let first = world.host(1).group.as_mut().expect("runs");
+    first.campaign().expect("campaigns");
+    world.deliver_all();
+    assert_eq!(world.awaited(), []);
+
+    world.propose();
+    world.turn_all();
+    world.deliver_round();
+    world.deliver_round();
+    let leader = world.leader().expect("it leads");
+    let last = leader.last_index();
+    assert_eq!(leader.committed(), last);
+    // That it is committed is lost on the way. They have the entry, and nothing more will come.
+    world.flying.clear();
+    assert_eq!(world.awaited(), [2, 3]);
+    let group = world.host(2).group.as_ref().expect("runs");
+    assert_eq!((group.last_index(), group.committed()), (last, last - 1));
+    world.leader().expect("it leads").ping();
+    world.deliver_all();
+    assert_eq!(world.awaited(), []);
+    let group = world.host(2).group.as_ref().expect("runs");
+    assert_eq!(group.committed(), last);
+
+    // Whoever starts again may have forgotten it.
+    let leader = world.leader().expect("it leads");
+    leader.reconnected(ReplicaId(2));
+    assert_eq!(world.awaited(), [2]);
+    world.deliver_all();
+    assert_eq!(world.awaited(), []);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Deliver(usize),

@@ -210,6 +210,17 @@ impl Group {
         Some(progress.matched)
     }
 
+    /// Whether the leader has yet to hear from a follower that it has all of the log, and all of it that is committed
+    /// as committed. `false` also where this replica does not lead.
+    pub fn is_awaiting(&self, replica: ReplicaId) -> bool {
+        let raft = &self.node.raft;
+        self.is_leader()
+            && raft.prs().get(replica.0).is_none_or(|progress| {
+                let log = &raft.raft_log;
+                progress.matched < log.last_index() || progress.committed_index < log.committed
+            })
+    }
+
     pub fn log(&self) -> &LogStore {
         self.node.store()
     }
@@ -293,8 +304,17 @@ impl Group {
         self.node.raft.raft_log.last_index()
     }
 
-    /// Makes the leader probe its followers: after a connection came back, or when answers are missing.
+    /// Makes the leader probe its followers, when answers are missing.
     pub fn ping(&mut self) {
+        self.node.ping();
+    }
+
+    /// The connection to a follower came back: the leader probes. The follower may have started again, and what it had
+    /// heard to be committed need not have been on its disk.
+    pub fn reconnected(&mut self, replica: ReplicaId) {
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(replica.0) {
+            progress.committed_index = 0;
+        }
         self.node.ping();
     }
 

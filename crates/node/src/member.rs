@@ -591,13 +591,14 @@ impl Member {
             .collect()
     }
 
-    /// Whether entries of this leader are not yet acknowledged by all whose stores can be reached.
+    /// Whether not all whose stores can be reached have told this leader that they have its entries, and know of those
+    /// that are committed. A follower that has missed the latter is behind until it hears more, and in a silent group
+    /// there is no more.
     pub(crate) fn lacks_answers(&self, reachable: impl Fn(StoreId) -> bool) -> bool {
         // Also of a group of one voter: it may have learners.
         if !self.group.is_leader() {
             return false;
         }
-        let last = self.group.last_index();
         let membership = self.group.membership();
         membership
             .voters

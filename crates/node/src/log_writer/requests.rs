@@ -169,7 +169,7 @@ impl LogWriter {
                 continue;
             };
             match connected {
-                true => member.group.ping(),
+                true => member.group.reconnected(ReplicaId(replica.id)),
                 false => member.group.unreachable(ReplicaId(replica.id)),
             }
             self.touched.insert(*shard);
