@@ -5,6 +5,7 @@
     reason = "tests with real threads; those in virtual time are in `sim`"
 )]
 
+mod moves;
 mod unfit;
 
 use crate::manager::{Addresses, Report, join};

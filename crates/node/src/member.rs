@@ -215,7 +215,18 @@ impl Member {
         if self.resigned == self.group.term() {
             return None;
         }
-        self.group.leader().and_then(|leader| self.home(leader))
+        let leader = self.group.leader()?;
+        if self.has_left(leader) {
+            return None;
+        }
+        self.home(leader)
+    }
+
+    /// Whether that replica was removed, as far as is applied here. Names are given in order and once.
+    fn has_left(&self, replica: ReplicaId) -> bool {
+        let descriptor = &self.record.descriptor;
+        let mut members = descriptor.replicas.iter();
+        replica.0 < descriptor.next_replica && members.all(|member| member.id != replica.0)
     }
 
     /// Hears from a message whether the leader leads no more: whoever asks for votes for a later term than the one
@@ -606,7 +617,7 @@ impl Member {
             .chain(&membership.learners)
             .chain(&membership.outgoing)
             .filter(|id| **id != self.record.id && self.home(**id).is_some_and(&reachable))
-            .any(|id| self.group.matched(*id).is_none_or(|matched| matched < last))
+            .any(|id| self.group.is_awaiting(*id))
     }
 }
 

@@ -11,6 +11,10 @@
 //! Whoever leaves does so in a step of its own. Were it the same step in which another one becomes a voter, the members
 //! would be joint for a moment, and the outgoing ones would have to agree to its end: among them the one that has
 //! just gone, and without it perhaps too few.
+//!
+//! Whoever leads does not leave. When the others know that it is gone, they are free to elect another one, and so it must
+//! not hold a lease by then: a leader that finds itself removed was elected with that entry in its log, and has no lease
+//! before it has applied it.
 
 use crate::inbox::{Inspection, Request};
 use crate::registry::Registry;
@@ -50,13 +54,16 @@ impl Mover {
         }
     }
 
-    /// Gives the shard a replica on `to`, in the place of that on `from` if one is named.
+    /// Gives the shard a replica on `to`, in the place of that on `from` if one is named. `planned`: the generation of
+    /// the shard by which that was decided.
     pub(crate) async fn add(
         &self,
         shard: ShardId,
+        planned: u64,
         to: StoreId,
         from: Option<StoreId>,
     ) -> Result<()> {
+        self.check_plan(shard, planned, from).await?;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -85,9 +92,22 @@ impl Mover {
             self.change(shard, vec![voter], seen.descriptor).await?;
         }
         match from {
-            Some(from) => self.remove(shard, from).await,
+            Some(from) => self.take_away(shard, from).await,
             None => Ok(()),
         }
+    }
+
+    /// Refuses what was decided before something else happened to the shard: a replica that was a learner then may be a
+    /// voter now that the shard cannot do without.
+    async fn check_plan(&self, shard: ShardId, planned: u64, from: Option<StoreId>) -> Result<()> {
+        let seen = self.inspect(shard).await?;
+        if seen.descriptor.generation != planned {
+            return Err(not_now("its replicas have changed meanwhile".to_owned()));
+        }
+        if from == Some(self.store) {
+            return Err(not_now("its leader goes last".to_owned()));
+        }
+        Ok(())
     }
 
     async fn add_learner(&self, shard: ShardId, to: StoreId, seen: &Inspection) -> Result<Replica> {
@@ -103,8 +123,13 @@ impl Mover {
         Ok(replica)
     }
 
-    /// Removes the replica on `from`.
-    pub(crate) async fn remove(&self, shard: ShardId, from: StoreId) -> Result<()> {
+    /// Removes the replica on `from`. `planned`: as of an addition.
+    pub(crate) async fn remove(&self, shard: ShardId, planned: u64, from: StoreId) -> Result<()> {
+        self.check_plan(shard, planned, Some(from)).await?;
+        self.take_away(shard, from).await
+    }
+
+    async fn take_away(&self, shard: ShardId, from: StoreId) -> Result<()> {
         let mut descriptor = self.inspect(shard).await?.descriptor;
         let Some(leaver) = descriptor.replica_on(from) else {
             return Ok(());

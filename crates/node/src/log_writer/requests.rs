@@ -115,6 +115,10 @@ impl LogWriter {
                 format!("the descriptor of shard {} has changed meanwhile", shard.0),
             ));
         }
+        if changes.contains(&Change::Remove(member.record.id)) {
+            // See `mover.rs`.
+            return Err(refused("its leader goes last"));
+        }
         let mut attached = Vec::new();
         descriptor.put(&mut attached);
         for replica in &descriptor.replicas {

@@ -341,9 +341,10 @@ impl Manager {
 
     async fn start(self: &Arc<Self>, planned: Planned, leaders: &Leaders<'_>) -> Result<()> {
         let shard = planned.step.shard();
-        let Some((leader, _)) = leaders.get(&shard).copied() else {
+        let Some((leader, led)) = leaders.get(&shard).copied() else {
             return Ok(());
         };
+        let generation = led.descriptor.generation;
         let mut row = MoveRow {
             number: self.next_move().await?,
             shard: shard.0,
@@ -363,7 +364,9 @@ impl Manager {
         self.moving.lock().insert(shard);
         let manager = Arc::clone(self);
         let task = async move {
-            let result = manager.have_carried_out(leader, planned.step).await;
+            let result = manager
+                .have_carried_out(leader, planned.step, generation)
+                .await;
             manager.moving.lock().remove(&shard);
             row.state = result.err().unwrap_or_else(|| "done".to_owned());
             row.ended = Some(manager.time.now());
@@ -387,11 +390,13 @@ impl Manager {
         &self,
         leader: StoreId,
         step: Move,
+        generation: u64,
     ) -> std::result::Result<(), String> {
         if leader == self.identity.store {
-            return self.carry_out(step).await.map_err(|e| e.to_string());
+            let carried_out = self.carry_out(step, generation).await;
+            return carried_out.map_err(|e| e.to_string());
         }
-        let call = Call::Move(step).encode();
+        let call = Call::Move { step, generation }.encode();
         match self.transport.call(leader, call).await {
             Ok(answer) => match Reply::decode(answer) {
                 Some(Reply::Done) => Ok(()),

@@ -74,7 +74,10 @@ impl Manager {
                 };
             }
             Call::Map => Ok(Reply::Shards(self.known_shards())),
-            Call::Move(step) => self.carry_out(step).await.map(|()| Reply::Done),
+            Call::Move { step, generation } => {
+                let carried_out = self.carry_out(step, generation).await;
+                carried_out.map(|()| Reply::Done)
+            }
             Call::Sum(sum) => self.sum_up(sum).await.map(Reply::Sum),
             Call::Differs { shard, replica } => {
                 self.differs(shard, replica);
@@ -153,11 +156,14 @@ impl Manager {
         self.draining.load(Ordering::Relaxed) || *self.intent.borrow() != Intent::Serve
     }
 
-    pub(super) async fn carry_out(&self, step: Move) -> Result<()> {
+    pub(super) async fn carry_out(&self, step: Move, generation: u64) -> Result<()> {
+        let mover = &self.mover;
         match step {
-            Move::AddReplica { shard, to } => self.mover.add(shard, to, None).await,
-            Move::RemoveReplica { shard, from } => self.mover.remove(shard, from).await,
-            Move::MoveReplica { shard, from, to } => self.mover.add(shard, to, Some(from)).await,
+            Move::AddReplica { shard, to } => mover.add(shard, generation, to, None).await,
+            Move::RemoveReplica { shard, from } => mover.remove(shard, generation, from).await,
+            Move::MoveReplica { shard, from, to } => {
+                mover.add(shard, generation, to, Some(from)).await
+            }
             Move::TransferLease { shard, to } => self.mover.transfer_lease(shard, to).await,
         }
     }

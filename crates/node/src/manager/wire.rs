@@ -38,8 +38,9 @@ pub(crate) enum Call {
     /// How the asked store stands, and those of its replicas that have changed since a revision; 0: all. Whoever
     /// is in charge says with it what the cluster wants of the store.
     Report { since: u64, intent: Option<Intent> },
-    /// Carry out a move of a shard that the asked store leads. Answered when it is done.
-    Move(Move),
+    /// Carry out a move of a shard that the asked store leads, if that has still the generation by which it was
+    /// decided. Answered when it is done.
+    Move { step: Move, generation: u64 },
     /// The asked node is the manager: it shall see to it that a shard begins at this key.
     Split { at: Bytes, why: String },
     /// Split a shard that the asked store leads.
@@ -148,7 +149,7 @@ impl Call {
                 put_varint(&mut out, *since);
                 out.push(intent.map_or(0, |intent| intent_number(intent) + 1));
             }
-            Call::Move(step) => {
+            Call::Move { step, generation } => {
                 out.push(MOVE);
                 let (kind, shard, from, to) = match step {
                     Move::AddReplica { shard, to } => (0, shard, None, Some(to)),
@@ -160,6 +161,7 @@ impl Call {
                 put_varint(&mut out, shard.0);
                 put_varint(&mut out, from.map_or(0, |store| store.0));
                 put_varint(&mut out, to.map_or(0, |store| store.0));
+                put_varint(&mut out, *generation);
             }
             Call::Map => out.push(MAP),
             Call::Measure {
@@ -221,13 +223,15 @@ impl Call {
                 let shard = ShardId(reader.varint()?);
                 let from = StoreId(reader.varint()?);
                 let to = StoreId(reader.varint()?);
-                Call::Move(match kind {
+                let step = match kind {
                     0 => Move::AddReplica { shard, to },
                     1 => Move::RemoveReplica { shard, from },
                     2 => Move::MoveReplica { shard, from, to },
                     3 => Move::TransferLease { shard, to },
                     _ => return None,
-                })
+                };
+                let generation = reader.varint()?;
+                Call::Move { step, generation }
             }
             MAP => Call::Map,
             MEASURE => Call::Measure {
@@ -505,6 +509,10 @@ mod tests {
             version: "0.1.0".to_owned(),
         };
         let (shard, from, to) = (ShardId(7), StoreId(1), StoreId(2));
+        let moved = |step| Call::Move {
+            step,
+            generation: 300,
+        };
         for call in [
             Call::Join {
                 cluster: Some(u128::MAX - 5),
@@ -519,10 +527,10 @@ mod tests {
                 since: 0,
                 intent: Some(Intent::Gone),
             },
-            Call::Move(Move::AddReplica { shard, to }),
-            Call::Move(Move::RemoveReplica { shard, from }),
-            Call::Move(Move::MoveReplica { shard, from, to }),
-            Call::Move(Move::TransferLease { shard, to }),
+            moved(Move::AddReplica { shard, to }),
+            moved(Move::RemoveReplica { shard, from }),
+            moved(Move::MoveReplica { shard, from, to }),
+            moved(Move::TransferLease { shard, to }),
             Call::Split {
                 at: Bytes::from_static(b"m"),
                 why: "asked for".to_owned(),

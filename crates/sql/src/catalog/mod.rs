@@ -108,22 +108,25 @@ impl Catalog {
         }
     }
 
-    /// Removes an object of any kind; unknown ids are ignored. Its names stay where they are another's by now:
-    /// changes may arrive in any order, so that a table may be gone after the next one of its name has come.
+    /// Removes an object of any kind; unknown ids are ignored.
     pub fn remove(&mut self, oid: ObjectId) {
         self.roles.remove(&oid);
         self.databases.remove(&oid);
         self.schemas.remove(&oid);
         if let Some(view) = self.views.remove(&oid) {
-            self.free_name(view.schema, &view.name, oid);
+            self.relation_names
+                .remove(&(view.schema, view.name.clone()));
         }
         if let Some(sequence) = self.sequences.remove(&oid) {
-            self.free_name(sequence.schema, &sequence.name, oid);
+            self.relation_names
+                .remove(&(sequence.schema, sequence.name.clone()));
         }
         if let Some(table) = self.tables.remove(&oid) {
-            self.free_name(table.schema, &table.name, oid);
+            self.relation_names
+                .remove(&(table.schema, table.name.clone()));
             for (name, index) in table_index_names(&table) {
-                self.free_name(table.schema, name, index);
+                self.relation_names
+                    .remove(&(table.schema, name.to_string()));
                 self.index_tables.remove(&index);
             }
             for key in &table.foreign_keys {
@@ -134,13 +137,6 @@ impl Catalog {
                     }
                 }
             }
-        }
-    }
-
-    fn free_name(&mut self, schema: ObjectId, name: &str, oid: ObjectId) {
-        let name = (schema, name.to_string());
-        if self.relation_names.get(&name) == Some(&oid) {
-            self.relation_names.remove(&name);
         }
     }
 

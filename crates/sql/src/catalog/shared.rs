@@ -234,7 +234,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::descriptor::{Schema, View};
+    use crate::catalog::descriptor::Schema;
     use txn::testing::{MapShards, still_env};
     use txn::{Limits, Shards};
 
@@ -306,47 +306,6 @@ mod tests {
         names.sort();
         assert_eq!(names, ["b", "c", "d"]);
         assert_eq!(shared.as_of(), shards.catalog_changed());
-    }
-
-    fn view(oid: ObjectId, name: &str) -> Descriptor {
-        Descriptor::View(View {
-            oid,
-            database: 5,
-            schema: 6,
-            name: name.into(),
-            owner: 10,
-            version: 1,
-            columns: Vec::new(),
-            query: "SELECT".into(),
-            depends_on: Vec::new(),
-            comment: None,
-        })
-    }
-
-    /// One look at what another gateway has done finds all of it at once, so the old bearer of a name goes after
-    /// the new one has come.
-    #[tokio::test]
-    async fn a_name_that_another_gateway_gave_anew_is_found() {
-        let shards = Arc::new(MapShards::default());
-        let coordinator = Coordinator::new(shards, still_env(0, 7), Limits::default());
-        let shared = SharedCatalog::new(Catalog::default(), Timestamp::ZERO);
-        let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
-        for (oid, name) in [(1, "dropped"), (2, "left"), (3, "right")] {
-            store::write(&mut txn, &view(oid, name)).unwrap();
-        }
-        txn.commit().await.unwrap();
-        shared.catch_up(&coordinator).await.unwrap();
-
-        let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
-        store::delete(&mut txn, 1).unwrap();
-        for (oid, name) in [(2, "right"), (3, "left"), (4, "dropped")] {
-            store::write(&mut txn, &view(oid, name)).unwrap();
-        }
-        txn.commit().await.unwrap();
-        shared.catch_up(&coordinator).await.unwrap();
-        let current = shared.current();
-        let names: Vec<_> = current.relation_names(6).collect();
-        assert_eq!(names, [("dropped", 4), ("left", 3), ("right", 2)]);
     }
 
     #[tokio::test]
