@@ -264,6 +264,8 @@ impl LogWriter {
             if outcome.blocked {
                 let error = storage::Error::DiskFull("no space to apply commits".to_owned());
                 self.refuse(&work.proposals, &error.into());
+                // Messages are sent again. What is asked or told here is not.
+                self.handle_all(work.requests, outcome);
                 return;
             }
         }
@@ -284,11 +286,9 @@ impl LogWriter {
                 self.step(from, message, false);
             }
         }
-        for request in work.requests {
-            if let Err(error) = self.handle(request) {
-                outcome.failure = Some(error);
-                return;
-            }
+        self.handle_all(work.requests, outcome);
+        if outcome.failure.is_some() {
+            return;
         }
         self.stand_for_elections();
         self.propose(work.proposals);

@@ -1,6 +1,6 @@
 //! What others ask of the loop.
 
-use super::LogWriter;
+use super::{LogWriter, Outcome};
 use crate::inbox::{Inspection, Request};
 use crate::member::Member;
 use crate::parts;
@@ -13,7 +13,16 @@ use storage::WriteBatch;
 use types::{Error, Result, SqlState, StoreId};
 
 impl LogWriter {
-    pub(super) fn handle(&mut self, request: Request) -> Result<()> {
+    pub(super) fn handle_all(&mut self, requests: Vec<Request>, outcome: &mut Outcome) {
+        for request in requests {
+            if let Err(error) = self.handle(request) {
+                outcome.failure = Some(error);
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request) -> Result<()> {
         match request {
             Request::TransferLease { shard, to } => self.transfer(shard, to),
             Request::ChangeMembers {

@@ -46,6 +46,7 @@ impl Snapshots {
                 return;
             };
             let replica = ReplicaId(message.to);
+            tracing::debug!(shard = shard.0, to = to.0, "a copy begins");
             let sent = snapshots.copy(shard, to, message).await;
             if let Err(Ends::Disk(storage::Error::Corrupt(what))) = &sent {
                 let what = what.clone();
@@ -54,6 +55,7 @@ impl Snapshots {
             if let Err(why) = &sent {
                 tracing::info!(shard = shard.0, to = to.0, %why, "a copy did not arrive");
             }
+            tracing::debug!(shard = shard.0, to = to.0, "a copy has ended");
             snapshots.with_inbox(|inbox| {
                 inbox.request(Request::SnapshotSent {
                     shard,

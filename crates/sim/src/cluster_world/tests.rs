@@ -75,6 +75,17 @@ fn whoever_was_full_catches_up() {
     }
 }
 
+/// Two copies of a shard at once, a plan that was out of date, leaders that left, followers that waited for them or
+/// for more to be committed, and what was told to a store while its disk was full: each was found by one of these.
+#[test]
+fn seeds_that_once_failed_do_not() {
+    for seed in [7129, 2265, 1946, 1389, 1016, 13402] {
+        if let Err(violation) = run(seed, &Options::default()) {
+            panic!("{violation}");
+        }
+    }
+}
+
 fn away(node: u32, at_millis: u64, millis: u64) -> (u64, Fault) {
     let fault = Fault::Crash {
         node: NodeId(node),
