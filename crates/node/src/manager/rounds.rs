@@ -313,7 +313,8 @@ impl Manager {
                     .filter(|replica| damaged.contains(&(leader.descriptor.id, replica.id)))
                     .map(|replica| replica.store)
                     .collect(),
-                lease: leader.holds_lease.then_some(*store),
+                // Also while support is late: it goes last, and nobody tells when support is back.
+                lease: Some(*store),
                 bytes: 0,
                 replication_factor: None,
                 ranked_by: None,
