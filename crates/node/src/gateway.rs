@@ -35,6 +35,9 @@ pub(crate) mod fakes;
 mod locks;
 #[cfg(test)]
 mod model_tests;
+mod opening;
+#[cfg(test)]
+mod opening_tests;
 mod roll_call;
 mod scans;
 mod search;
@@ -45,15 +48,15 @@ mod touched;
 
 use crate::node_clock::NodeClock;
 use crate::shard_server::ShardServer;
-use asking::{Asked, Shared};
+use asking::Shared;
 pub use asking::{Connect, MapSource};
 pub use search::PATIENCE;
-use sharding::{Router, ShardDescriptor, ShardMap};
+use sharding::{Route, Router, ShardDescriptor, ShardMap};
 use std::sync::Arc;
 use std::time::Duration;
 use txn::kv::{
-    Changes, CommitRequest, Committed, Key, LockMode, ReadScope, ScanPage, ScanRequest, Shards,
-    Span, TxnId, Value, Visitor, WaitPolicy,
+    Changes, CommitRequest, Committed, Key, LockMode, Opened, Opening, ReadScope, ScanPage,
+    ScanRequest, Shards, Span, TxnId, Value, Visitor, WaitPolicy,
 };
 use types::env::Env;
 use types::{MaybeReady, Result, StoreId, Timestamp};
@@ -113,12 +116,15 @@ impl Shards for Gateway {
         self.shared.read_timestamp(scope)
     }
 
-    fn is_spread(&self, span: &Span) -> bool {
+    fn asks_for_points(&self, span: &Span) -> bool {
         let router = self.shared.router.load();
-        router
-            .overlapping(&span.start, Some(&span.end))
-            .nth(1)
-            .is_some()
+        let mut routes = router.overlapping(&span.start, Some(&span.end));
+        let is_near = |route: Route<'_>| route.holder == Some(self.shared.store);
+        !routes.next().is_some_and(is_near) || routes.next().is_some()
+    }
+
+    fn open(&self, opening: &Opening<'_>) -> Option<MaybeReady<Result<Opened>>> {
+        self.shared.open(opening)
     }
 
     fn catalog_changed(&self) -> Timestamp {
@@ -126,25 +132,11 @@ impl Shards for Gateway {
     }
 
     fn get(&self, key: &[u8], at: Timestamp) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
-        self.shared.ask_holder(
-            key,
-            |server, shard| server.get(shard, key, at),
-            move |key| {
-                move |server: &dyn ShardServer, asked: &Asked| server.get(asked.shard.id, &key, at)
-            },
-        )
+        self.shared.get(key, at)
     }
 
     fn newest_version(&self, key: &[u8]) -> MaybeReady<Result<Option<Timestamp>>> {
-        self.shared.ask_holder(
-            key,
-            |server, shard| server.newest_version(shard, key),
-            |key| {
-                move |server: &dyn ShardServer, asked: &Asked| {
-                    server.newest_version(asked.shard.id, &key)
-                }
-            },
-        )
+        self.shared.newest_version(key)
     }
 
     fn scan(&self, request: ScanRequest) -> MaybeReady<Result<ScanPage>> {

@@ -7,6 +7,7 @@
 //!
 //! [`ShardServer`]: crate::shard_server::ShardServer
 
+mod opening;
 mod remote;
 mod service;
 mod staged;

@@ -7,8 +7,8 @@
 use sharding::{ShardDescriptor, ShardId};
 use std::sync::Arc;
 use txn::kv::{
-    Changes, CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, Span, TxnId, Value,
-    Visitor, WaitPolicy,
+    Changes, CommitRequest, Committed, Key, LockMode, Opened, ScanPage, ScanRequest, Span, TxnId,
+    Value, Visitor, WaitPolicy,
 };
 use types::{Error, MaybeReady, StoreId, Timestamp};
 
@@ -52,6 +52,24 @@ pub struct Granted {
     pub granted: bool,
     /// Under which lease.
     pub lease: LeaseId,
+}
+
+/// What a statement begins with, in this order: see [`txn::kv::Opening`]. Each key comes with its shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRequest {
+    pub txn: TxnId,
+    pub tables: Vec<(ShardId, Key)>,
+    /// Of which shards a snapshot is wanted: as for [`ShardServer::read_timestamp`].
+    pub snapshot: Option<Vec<(ShardId, u64)>>,
+    pub point: Option<(ShardId, Key, Option<LockMode>)>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenAnswer {
+    /// Under which leases the tables were locked, then the point, if it was.
+    pub leases: Vec<LeaseId>,
+    pub opened: Opened,
 }
 
 /// See the module. Every call names the shard; `gateway` is the store whose session asks, so that its locks
@@ -111,6 +129,12 @@ pub trait ShardServer: Send + Sync {
         txn: TxnId,
         keys: &Arc<[Key]>,
     ) -> Answer<Granted>;
+
+    /// All of it in one exchange. A failure does not mean that nothing was locked. `None`: this store is no
+    /// farther away for that; take the steps one by one.
+    fn open(&self, _request: &OpenRequest, _policy: WaitPolicy) -> Option<Answer<OpenAnswer>> {
+        None
+    }
 
     fn unlock(&self, shard: ShardId, txn: TxnId, keys: &[Key]);
 

@@ -138,15 +138,61 @@ pub struct Committed {
     pub catalog_before: Timestamp,
 }
 
+/// A row that a statement reads, known before the statement runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point<'a> {
+    pub key: &'a [u8],
+    /// `None`: it is read at the statement's snapshot.
+    pub lock: Option<LockMode>,
+}
+
+/// What a statement begins with, in this order: see [`Shards::open`].
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    pub txn: TxnId,
+    /// Keys that are locked in [`LockMode::KeyShare`]: those of tables.
+    pub tables: &'a [&'a [u8]],
+    /// Of what a snapshot is taken, if one is.
+    pub scope: Option<ReadScope<'a>>,
+    /// Needs a lock where there is no scope.
+    pub point: Option<Point<'a>>,
+    /// How all of its locks are waited for. [`WaitPolicy::SkipLocked`]: the point's.
+    pub policy: WaitPolicy,
+}
+
+/// A row: locked, as it is now; else as its statement's snapshot has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    pub value: Option<Value>,
+    /// When it was committed. Of a locked row that was deleted: when that was.
+    pub at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The snapshot; zero if none was wanted.
+    pub at: Timestamp,
+    /// `None`: there was no point, or it was skipped because another transaction holds it.
+    pub point: Option<Version>,
+}
+
 /// The shards as a coordinator sees them.
 pub trait Shards: Send + Sync + 'static {
     /// A timestamp whose snapshot holds every commit that was acknowledged before this call and wrote
     /// into the scope.
     fn read_timestamp(&self, scope: ReadScope<'_>) -> MaybeReady<Result<Timestamp>>;
 
-    /// Whether keys of the span lie in several shards, as far as known here.
-    fn is_spread(&self, _span: &Span) -> bool {
+    /// Whether it helps to say which one key of the span a statement is about, as far as is known here:
+    /// because the span lies in several shards, or on another node.
+    fn asks_for_points(&self, _span: &Span) -> bool {
         false
+    }
+
+    /// Takes locks, then a snapshot, then reads a row, in one exchange with the one other node that answers for all
+    /// of it. `None`: that is not so; take the steps one by one. As with [`Shards::lock`], an error does not mean
+    /// that nothing was locked.
+    fn open(&self, _opening: &Opening<'_>) -> Option<MaybeReady<Result<Opened>>> {
+        None
     }
 
     /// The newest commit known here that wrote the catalog. After an answer of

@@ -27,6 +27,10 @@
 //! `lock_and_get(key, Update)` and finding nothing makes `key` the transaction's own to insert: a
 //! second inserter of the same key waits, and then finds the first one's row.
 
+mod ahead;
+
+pub use ahead::LockedRow;
+
 use crate::budget::Charge;
 use crate::coordinator::Shared;
 use crate::fresh::FreshRows;
@@ -35,11 +39,11 @@ use crate::kv::{
     TxnId, Value, WaitPolicy,
 };
 use crate::merge::merge;
-use crate::newest::newest;
 use crate::read_set::ReadSet;
 use crate::savepoint::{SavepointId, WriteBuffer, cost, fresh_cost};
 use crate::snapshots::Slot;
 use crate::writes::Overlay;
+use ahead::Ahead;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use types::{Error, MaybeReady, Result, SqlState, Timestamp};
@@ -49,18 +53,6 @@ const NOTE_BYTES: usize = 96;
 /// Batches of new rows refused in a row before a transaction goes row by row for good: its rows
 /// exist already, or their order has nothing to do with their keys.
 const FRESH_REFUSALS: u32 = 3;
-
-/// What [`Transaction::lock_and_get`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LockedRow {
-    /// Another transaction holds the row and the policy was to skip.
-    Skipped,
-    /// The newest version is the one the statement's snapshot sees (or the transaction's own write).
-    Unchanged(Option<Value>),
-    /// READ COMMITTED only: the newest version was committed after the snapshot. The statement's
-    /// condition must be evaluated again on it.
-    Changed(Option<Value>),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -94,6 +86,8 @@ pub struct Transaction {
     fresh_refused: u32,
     fresh_locked: bool,
     reads: ReadSet,
+    /// A row of the present statement that is known already.
+    ahead: Option<Ahead>,
     charge: Charge,
 }
 
@@ -122,6 +116,7 @@ impl Transaction {
             fresh_refused: 0,
             fresh_locked: false,
             reads: ReadSet::default(),
+            ahead: None,
             charge: Charge::default(),
         }
     }
@@ -203,6 +198,9 @@ impl Transaction {
         self.assert_in_scope(key, key);
         if let Err(error) = self.note_key(key) {
             return MaybeReady::ready(Err(error));
+        }
+        if let Some(known) = self.take_ahead(key, None) {
+            return MaybeReady::ready(Ok(known.value));
         }
         self.shared
             .shards
@@ -308,60 +306,18 @@ impl Transaction {
             // Perhaps granted later, perhaps not; the next call for it asks the shard again.
             MaybeReady::Pending(_) => known.flatten(),
         };
-        if known.is_none() {
-            let key = Key::copy_from_slice(key);
-            self.lock_log.push(key.clone());
-            self.locks.insert(key, held);
-        } else if let Some(note) = self.locks.get_mut(key) {
-            *note = held;
-        }
+        self.note_lock(key, held);
         answer
     }
 
-    /// Locks a row, then reads its newest committed version (or the own write). Under REPEATABLE
-    /// READ and SERIALIZABLE a version newer than the snapshot is 40001. READ COMMITTED needs no
-    /// snapshot for it: before the first statement nothing counts as changed.
-    pub fn lock_and_get(
-        &mut self,
-        key: &[u8],
-        mode: LockMode,
-        policy: WaitPolicy,
-    ) -> MaybeReady<Result<LockedRow>> {
-        let at = match (self.isolation, self.read_timestamp()) {
-            (_, Ok(at)) => at,
-            (Isolation::ReadCommitted, Err(_)) => Timestamp::MAX,
-            (_, Err(error)) => return MaybeReady::ready(Err(error)),
-        };
-        let own = self.buffer.get(key).map(|value| value.cloned());
-        // While the lock is held nobody else writes the row, but a rollback to a savepoint can
-        // release it, and `KeyShare` lets others change what is not the key.
-        if own.is_none()
-            && let Err(error) = self.note_key(key)
-        {
-            return MaybeReady::ready(Err(error));
-        }
-        let locked = self.lock(key, mode, policy);
-        let fixed = self.isolation != Isolation::ReadCommitted;
-        match locked {
-            MaybeReady::Ready(Some(Ok(true))) => match own {
-                Some(own) => MaybeReady::ready(Ok(LockedRow::Unchanged(own))),
-                None => newest(&self.shared.shards, key, at, fixed),
-            },
-            MaybeReady::Ready(Some(Ok(false))) => MaybeReady::ready(Ok(LockedRow::Skipped)),
-            MaybeReady::Ready(Some(Err(error))) => MaybeReady::ready(Err(error)),
-            MaybeReady::Ready(None) => MaybeReady::Ready(None),
-            MaybeReady::Pending(locked) => {
-                let shards = Arc::clone(&self.shared.shards);
+    /// That the key is locked, or asked for. Its memory is paid for.
+    fn note_lock(&mut self, key: &[u8], held: Option<LockMode>) {
+        match self.locks.get_mut(key) {
+            Some(note) => *note = held,
+            None => {
                 let key = Key::copy_from_slice(key);
-                MaybeReady::pending(async move {
-                    if !locked.await? {
-                        return Ok(LockedRow::Skipped);
-                    }
-                    match own {
-                        Some(own) => Ok(LockedRow::Unchanged(own)),
-                        None => newest(&shards, &key, at, fixed).await,
-                    }
-                })
+                self.lock_log.push(key.clone());
+                self.locks.insert(key, held);
             }
         }
     }
@@ -449,6 +405,7 @@ impl Transaction {
     /// Undoes what was written since, and releases the locks first taken since. The savepoint
     /// stays set. A lock that was strengthened since keeps its strength.
     pub fn rollback_to(&mut self, savepoint: SavepointId) -> Result<()> {
+        self.ahead = None;
         let undone = self.buffer.rollback_to(savepoint);
         let (locks, freed) = undone.ok_or_else(no_savepoint)?;
         self.charge.remove(freed);
@@ -599,28 +556,37 @@ impl Transaction {
 
     /// Dropped while it waits, or refused: the snapshot stays what it was.
     async fn take_snapshot(&mut self, scope: ReadScope<'_>) -> Result<Timestamp> {
-        let shared = &self.shared;
-        let snapshots = &shared.snapshots;
-        let slot = match &mut self.slot {
-            Some(slot) => {
-                snapshots.begin_choice(slot);
-                slot
-            }
-            none => none.insert(snapshots.enter(self.id.0 as u64)),
+        self.begin_choice();
+        let taken = self.shared.shards.read_timestamp(scope).await;
+        self.end_choice(scope, taken)
+    }
+
+    /// A new snapshot is about to be asked for.
+    fn begin_choice(&mut self) {
+        self.ahead = None;
+        let snapshots = &self.shared.snapshots;
+        match &self.slot {
+            Some(slot) => snapshots.begin_choice(slot),
+            None => self.slot = Some(snapshots.enter(self.id.0 as u64)),
+        }
+    }
+
+    fn end_choice(&mut self, scope: ReadScope<'_>, taken: Result<Timestamp>) -> Result<Timestamp> {
+        let chosen = match &taken {
+            Ok(at) => Some(*at),
+            Err(_) => self.snapshot,
         };
-        let taken = shared.shards.read_timestamp(scope).await;
-        match (&taken, self.snapshot) {
-            (Ok(at), _) => {
-                snapshots.choose(slot, *at);
-                self.snapshot = Some(*at);
-                self.scoped = matches!(scope, ReadScope::Spans(_));
-                #[cfg(debug_assertions)]
-                if let ReadScope::Spans(spans) = scope {
-                    self.scope = spans.to_vec();
-                }
+        match (&self.slot, chosen) {
+            (Some(slot), Some(at)) => self.shared.snapshots.choose(slot, at),
+            _ => self.leave_snapshot(),
+        }
+        if let Ok(at) = taken {
+            self.snapshot = Some(at);
+            self.scoped = matches!(scope, ReadScope::Spans(_));
+            #[cfg(debug_assertions)]
+            if let ReadScope::Spans(spans) = scope {
+                self.scope = spans.to_vec();
             }
-            (Err(_), Some(before)) => snapshots.choose(slot, before),
-            (Err(_), None) => self.leave_snapshot(),
         }
         taken
     }

@@ -132,6 +132,8 @@ pub(crate) struct State {
     pub(crate) deaf: BTreeSet<StoreId>,
     /// Whether refusals name the lease holder.
     pub(crate) hints: bool,
+    /// Calls that travelled as bytes.
+    pub(crate) exchanges: usize,
     /// Who was asked what.
     pub(crate) log: Vec<(StoreId, &'static str)>,
 }
@@ -175,6 +177,7 @@ impl Cluster {
                 mute: BTreeSet::new(),
                 deaf: BTreeSet::new(),
                 hints: true,
+                exchanges: 0,
                 log: Vec::new(),
             }),
             world: Arc::default(),
@@ -683,8 +686,12 @@ impl Transport for Wire {
     }
 
     fn call(&self, to: StoreId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
-        if self.cluster.state.lock().down.contains(&to) {
-            return Box::pin(async { Err(CallError::Unsent("down".to_owned())) });
+        {
+            let mut state = self.cluster.state.lock();
+            state.exchanges += 1;
+            if state.down.contains(&to) {
+                return Box::pin(async { Err(CallError::Unsent("down".to_owned())) });
+            }
         }
         let service = self.cluster.services.lock()[&to].clone();
         let answer = service.call(Some(self.from), request);

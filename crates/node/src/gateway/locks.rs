@@ -2,13 +2,14 @@
 
 use super::asking::{Asked, Shared, Target};
 use super::commit::locks_lost;
+use super::opening::ended;
 use super::touched::{LeaseMoved, Touch, stores};
 use crate::shard_server::{Answer, Failure, Granted, LeaseId, ShardServer};
 use sharding::ShardId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use txn::kv::{Key, LockMode, TxnId, WaitPolicy};
-use types::{Error, MaybeReady, Result, SqlState, StoreId};
+use types::{MaybeReady, Result, StoreId};
 
 /// A lock request, of one key or of fresh ones.
 #[derive(Clone)]
@@ -146,16 +147,13 @@ impl Shared {
             Some(noted) => noted_as(noted, true),
             None => {
                 self.server(asked.store).unlock_all(txn);
-                Err(Error::new(
-                    SqlState::QUERY_CANCELED,
-                    "the transaction ended while it waited for a lock",
-                ))
+                Err(ended())
             }
         }
     }
 
     /// Whatever becomes of the request, the store must hear of the transaction's end.
-    fn note_asked(&self, txn: TxnId, touch: Touch) {
+    pub(super) fn note_asked(&self, txn: TxnId, touch: Touch) {
         if touch.store != self.store {
             self.debts.owe(touch.store);
         }

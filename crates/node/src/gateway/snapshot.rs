@@ -37,10 +37,7 @@ impl Shared {
     ) -> MaybeReady<Result<Timestamp>> {
         let router = self.router.load();
         let routes = routes_in(&router, scope);
-        let named: Few<(ShardId, u64)> = routes
-            .iter()
-            .map(|route| (route.shard.id, route.shard.generation))
-            .collect();
+        let named = named(&routes);
         let local = |route: &Route<'_>| route.holder == Some(self.store);
         if !routes.iter().all(local) {
             return MaybeReady::pending(Arc::clone(self).ask_stores(groups(self, &routes)));
@@ -113,10 +110,7 @@ fn groups(shared: &Shared, routes: &[Route<'_>]) -> Vec<Group> {
     }
     let group = |(holder, routes): (Option<StoreId>, Vec<&Route<'_>>)| {
         let store = holder.unwrap_or(shared.store);
-        let named: Few<(ShardId, u64)> = routes
-            .iter()
-            .map(|route| (route.shard.id, route.shard.generation))
-            .collect();
+        let named: Few<(ShardId, u64)> = routes.iter().copied().map(name).collect();
         Group {
             answer: match holder {
                 Some(store) => shared.server(store).read_timestamp(&named),
@@ -129,7 +123,7 @@ fn groups(shared: &Shared, routes: &[Route<'_>]) -> Vec<Group> {
 }
 
 /// The shards of the scope, each once. The catalog's is always one of them.
-fn routes_in<'r>(router: &'r Router, scope: ReadScope<'_>) -> Few<Route<'r>> {
+pub(super) fn routes_in<'r>(router: &'r Router, scope: ReadScope<'_>) -> Few<Route<'r>> {
     let ReadScope::Spans(spans) = scope else {
         return router.overlapping(&[], None).collect();
     };
@@ -148,6 +142,11 @@ fn routes_in<'r>(router: &'r Router, scope: ReadScope<'_>) -> Few<Route<'r>> {
         routes.dedup_by_key(|route| name(route));
     }
     routes
+}
+
+/// The shards as their stores are asked for them.
+pub(super) fn named(routes: &[Route<'_>]) -> Few<(ShardId, u64)> {
+    routes.iter().map(name).collect()
 }
 
 /// Of a shard that was split the map may hold two parts, of different age: see [`sharding::ShardMap::learn`].

@@ -22,7 +22,7 @@ const PARTS: usize = 64;
 pub(super) struct Touch {
     pub(super) store: StoreId,
     pub(super) shard: ShardId,
-    /// See [`sharding::Route::span_since`], when the first lock was asked for.
+    /// See [`sharding::Route::span_since`], of the oldest lock that was granted.
     pub(super) span_since: u64,
     /// Nothing was granted yet, as far as is known, if `None`.
     pub(super) lease: Option<LeaseId>,
@@ -106,7 +106,12 @@ fn note(touches: &mut Touches, touch: Touch) -> Result<(), LeaseMoved> {
     }
     let same = |known: &&mut Touch| known.store == touch.store && known.shard == touch.shard;
     match touches.iter_mut().find(same) {
-        Some(known) => known.lease = known.lease.or(touch.lease),
+        Some(known) => match (known.lease, touch.lease) {
+            // Of what was refused the span says nothing.
+            (None, Some(_)) => *known = touch,
+            (Some(_), Some(_)) => known.span_since = known.span_since.min(touch.span_since),
+            (_, None) => {}
+        },
         None => touches.push(touch),
     }
     Ok(())
@@ -158,6 +163,32 @@ mod tests {
         assert_eq!(touched.note_if_live(txn, touch(1, 1, Some(3))), None);
         touched.take(TxnId(6));
         assert!(touched.is_empty());
+    }
+
+    #[test]
+    fn the_span_is_that_of_the_oldest_lock_that_was_granted() {
+        let touched = Touched::default();
+        let txn = TxnId(5);
+        let note = |span_since, term| {
+            let noted = touched.note(
+                txn,
+                Touch {
+                    span_since,
+                    ..touch(1, 1, term)
+                },
+            );
+            noted.expect("one lease");
+            touched.of(txn)[0].span_since
+        };
+        let spans = [
+            (1, None),
+            (2, Some(3)),
+            (3, None),
+            (3, Some(3)),
+            (1, Some(3)),
+        ];
+        let known = spans.map(|(span_since, term)| note(span_since, term));
+        assert_eq!(known, [1, 2, 2, 2, 1]);
     }
 
     #[test]

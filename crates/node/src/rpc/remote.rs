@@ -6,7 +6,9 @@ use super::wire::{
     Notice, Patience, Request, Response, decode_answer, encode_notice, encode_request,
 };
 use crate::node_clock::NodeClock;
-use crate::shard_server::{Answer, Failure, Granted, LeaseId, ShardServer};
+use crate::shard_server::{
+    Answer, Failure, Granted, LeaseId, OpenAnswer, OpenRequest, ShardServer,
+};
 use bytes::Bytes;
 use sharding::ShardId;
 use std::sync::Arc;
@@ -77,6 +79,15 @@ impl RemoteShards {
             }
             link.take(answer?, take)
         })
+    }
+
+    /// For a request that may wait.
+    fn place(&self) -> Place {
+        Place {
+            link: Arc::clone(&self.link),
+            call: self.calls.fetch_add(1, Ordering::Relaxed),
+            waiting: true,
+        }
     }
 
     fn tell(&self, notice: &Notice) {
@@ -242,19 +253,14 @@ impl ShardServer for RemoteShards {
         mode: LockMode,
         policy: WaitPolicy,
     ) -> Answer<Granted> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let place = self.place();
         let request = Request::Lock {
-            call,
+            call: place.call,
             shard,
             txn,
             key: Key::copy_from_slice(key),
             mode,
             patience: Patience::of(policy, self.clock.monotonic_nanos()),
-        };
-        let place = Place {
-            link: Arc::clone(&self.link),
-            call,
-            waiting: true,
         };
         self.ask_in_place(&request, granted, Some(place))
     }
@@ -268,6 +274,20 @@ impl ShardServer for RemoteShards {
     ) -> Answer<Granted> {
         let keys = Arc::clone(keys);
         self.ask(&Request::LockFresh { shard, txn, keys }, granted)
+    }
+
+    fn open(&self, request: &OpenRequest, policy: WaitPolicy) -> Option<Answer<OpenAnswer>> {
+        let place = self.place();
+        let request = Request::Open {
+            call: place.call,
+            request: request.clone(),
+            patience: Patience::of(policy, self.clock.monotonic_nanos()),
+        };
+        let take = |response| match response {
+            Response::Opened(answer) => Some(answer),
+            _ => None,
+        };
+        Some(self.ask_in_place(&request, take, Some(place)))
     }
 
     fn unlock(&self, shard: ShardId, txn: TxnId, keys: &[Key]) {

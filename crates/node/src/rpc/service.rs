@@ -1,7 +1,7 @@
 //! The answering end: requests of other nodes' gateways, carried out on this node's store.
 //!
 //! # Gateways that go away
-//! A lock request may wait for long. It ends early when its gateway says that nobody waits for it any more
+//! A request for locks may wait for long. It ends early when its gateway says that nobody waits for it any more
 //! ([`Notice::Leave`]), or when the connection to the gateway breaks ([`Service::connected`]).
 //!
 //! A release that is lost on the way would leave a lock behind for ever. So the service remembers which
@@ -15,6 +15,7 @@
 //! transaction ends, and when a piece finds that the lease has gone: see `staged`.
 
 use super::ANSWER_BYTES;
+use super::opening;
 use super::staged::{Staging, out_of_order};
 use super::wire::{
     Notice, Outcome, Request, Response, Stamp, decode_notice, decode_request, encode_answer,
@@ -72,15 +73,15 @@ impl Service {
         })
     }
 
-    /// Answers a call of [`super::Part::Kv`], for [`types::env::Peer::call`]. Lock requests have their place in the
-    /// queue when this returns.
+    /// Answers a call of [`super::Part::Kv`], for [`types::env::Peer::call`]. Who may wait has
+    /// its place when this returns, so that it can be left.
     pub fn call(self: &Arc<Self>, from: Option<StoreId>, frame: Bytes) -> BoxFuture<Bytes> {
         let (Some(from), Some((now, request))) = (from, decode_request(frame)) else {
             return Box::pin(std::future::ready(self.answer(&Err(malformed()))));
         };
         self.node.observe(now);
         let service = Arc::clone(self);
-        if matches!(request, Request::Lock { .. }) {
+        if matches!(request, Request::Lock { .. } | Request::Open { .. }) {
             let outcome = service.carry_out(from, request);
             return Box::pin(async move { service.answer(&outcome.await) });
         }
@@ -222,6 +223,19 @@ impl Service {
                 number,
                 writes,
             } => self.stage(from, shard, txn, number, writes),
+            Request::Open {
+                call,
+                request,
+                patience,
+            } => {
+                let locks_row = matches!(request.point, Some((_, _, Some(_))));
+                if locks_row || !request.tables.is_empty() {
+                    self.remember(from, request.txn);
+                }
+                let policy = patience.policy(self.clock.monotonic_nanos());
+                let opening = opening::open(Arc::clone(&self.shards), from, request, policy);
+                self.wait(from, call, MaybeReady::pending(opening))
+            }
             Request::RollCall { live } => {
                 self.roll_call(from, live);
                 MaybeReady::ready(Ok(Response::Done))

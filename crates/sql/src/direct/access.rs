@@ -226,6 +226,18 @@ impl AccessPath {
         Some(Ok(Some(self.codec.row_key_of(&values))))
     }
 
+    /// The same before the statement begins. `None` also on errors, which come again when it runs, and where looking
+    /// twice would do something twice.
+    pub fn point_ahead(&self, params: &[Datum], ctx: &StatementContext) -> Option<Vec<u8>> {
+        let Locator::Range { equal, .. } = &self.locator else {
+            return None;
+        };
+        if equal.iter().any(Scalar::is_volatile) {
+            return None;
+        }
+        self.primary_point(params, ctx)?.ok()?
+    }
+
     /// Evaluates the bounds for one execution. `rows` is how many rows will be asked for, if known.
     pub fn open(
         &self,

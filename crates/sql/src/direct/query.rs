@@ -54,12 +54,22 @@ impl DirectQuery {
         self.lock.is_some()
     }
 
-    /// The key of the one row that it reads. `None`: there is no such key, or none can be made of these parameters.
-    pub fn point(&self, params: &[Datum], ctx: &StatementContext) -> Option<Vec<u8>> {
+    /// The key of the one row that it reads, and how it locks that. `None`: there is no such key, or none can be made of
+    /// these parameters, or it does not wait for its lock.
+    pub fn point(
+        &self,
+        params: &[Datum],
+        ctx: &StatementContext,
+    ) -> Option<(Vec<u8>, Option<LockMode>)> {
         let Source::Table { path, .. } = &self.source else {
             return None;
         };
-        path.primary_point(params, ctx)?.ok()?
+        let waits = |lock: &RowLock| matches!(lock.wait, LockWait::Block);
+        if !self.lock.as_ref().is_none_or(waits) {
+            return None;
+        }
+        let mode = self.lock.as_ref().map(|lock| lock.mode);
+        Some((path.point_ahead(params, ctx)?, mode))
     }
 
     /// Runs at a snapshot. `None`: more rows than this road is for; run the plan by DataFusion.

@@ -55,7 +55,7 @@ pub struct Change {
     pub(super) find: Find,
     /// Empty: the rows are deleted.
     sets: Vec<(usize, SetValue)>,
-    mode: LockMode,
+    pub(super) mode: LockMode,
 }
 
 /// What UPDATE and DELETE have in common.

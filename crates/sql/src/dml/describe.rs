@@ -3,6 +3,9 @@
 use super::change::Find;
 use super::insert::Source;
 use super::{DmlPlan, Work};
+use crate::context::StatementContext;
+use txn::kv::LockMode;
+use types::Datum;
 
 impl DmlPlan {
     /// The keys that are locked in KeyShare while rows are written: those of the target and, if rows that
@@ -14,6 +17,21 @@ impl DmlPlan {
         tables
             .filter(move |prepared| !adds_only || prepared.table.oid == target)
             .map(|prepared| &prepared.lock_key[..])
+    }
+
+    /// The key of the one row that it changes, and how it locks that. `None`: that is not known before it runs.
+    pub fn point(
+        &self,
+        params: &[Datum],
+        ctx: &StatementContext,
+    ) -> Option<(Vec<u8>, Option<LockMode>)> {
+        let Work::Change(change) = &self.work else {
+            return None;
+        };
+        let Find::Direct { path, .. } = &change.find else {
+            return None;
+        };
+        Some((path.point_ahead(params, ctx)?, Some(change.mode)))
     }
 
     /// Rows are found without DataFusion.

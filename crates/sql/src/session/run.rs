@@ -15,11 +15,35 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
-use txn::kv::{LockMode, ReadScope, Span, WaitPolicy};
+use txn::kv::{Key, LockMode, Point, ReadScope, Span, WaitPolicy};
 use types::{Datum, Error, Result, SqlState, Timestamp};
 
 /// Times a statement is planned again because the catalog changed before it had its tables locked.
 const MAX_REPLANS: usize = 10;
+
+/// The one row that a statement is about.
+struct PointKey {
+    key: Key,
+    lock: Option<LockMode>,
+}
+
+impl PointKey {
+    fn point(&self) -> Point<'_> {
+        Point {
+            key: &self.key,
+            lock: self.lock,
+        }
+    }
+
+    fn span(&self) -> Span {
+        let mut end = self.key.to_vec();
+        end.push(0);
+        Span {
+            start: self.key.clone(),
+            end: end.into(),
+        }
+    }
+}
 
 impl Session {
     /// One try of [`Session::execute_prepared`]. After an error the transaction may be open still.
@@ -181,17 +205,25 @@ impl Session {
             // Definitions wait for writers: once the lock is held, the catalog cannot change
             // under the plan, but it may have before.
             let policy = self.wait_policy();
-            let active = self.active_mut()?;
-            for key in lock_keys {
-                active.txn.lock(key, LockMode::KeyShare, policy).await?;
-            }
-            match attempt {
-                0 => self.begin_in(ReadScope::Spans(prepared.spans())).await?,
-                // The plan may be another one by now, and its tables, too.
-                _ if self.active_mut()?.txn.is_scoped() => {
-                    self.restart_statement().await?;
+            if attempt == 0 {
+                let row = self.point_of(&prepared, &params);
+                let scope = ReadScope::Spans(prepared.spans());
+                let row = row.as_ref().map(PointKey::point);
+                let txn = &mut self.active_mut()?.txn;
+                txn.begin_with(&lock_keys, policy, scope, row).await?;
+                self.catch_up().await?;
+            } else {
+                let txn = &mut self.active_mut()?.txn;
+                for key in lock_keys {
+                    txn.lock(key, LockMode::KeyShare, policy).await?;
                 }
-                _ => self.catch_up().await?,
+                match txn.is_scoped() {
+                    // The plan may be another one by now, and its tables, too.
+                    true => {
+                        self.restart_statement().await?;
+                    }
+                    false => self.catch_up().await?,
+                }
             }
             if !self.is_current(&prepared) || !self.fits_snapshot(&prepared).await? {
                 continue;
@@ -220,7 +252,15 @@ impl Session {
     ) -> Result<(Arc<Prepared>, Cow<'p, [Datum]>)> {
         let mut params = Cow::Borrowed(params);
         match self.point_of(&prepared, &params) {
-            Some(point) => self.begin_in(ReadScope::Spans(&[point])).await?,
+            Some(row) => {
+                let policy = self.wait_policy();
+                let scope = [row.span()];
+                let scope = ReadScope::Spans(&scope);
+                let txn = &mut self.active_mut()?.txn;
+                txn.begin_with(&[], policy, scope, Some(row.point()))
+                    .await?;
+                self.catch_up().await?;
+            }
             None => self.begin_in(ReadScope::Spans(prepared.spans())).await?,
         }
         for _ in 0..MAX_REPLANS {
@@ -346,13 +386,14 @@ impl Session {
         self.catch_up().await
     }
 
-    /// The one key that a query reads, where that spares asking about other shards of its table.
-    fn point_of(&mut self, prepared: &Prepared, params: &[Datum]) -> Option<Span> {
-        let Plan::Query { direct, .. } = &prepared.plan else {
+    /// The one row that a statement is about, where it helps to know.
+    fn point_of(&mut self, prepared: &Prepared, params: &[Datum]) -> Option<PointKey> {
+        if !prepared.is_direct() {
             return None;
-        };
+        }
         let shards = self.instance.coordinator.shards();
-        if direct.is_none() || !prepared.spans().iter().any(|span| shards.is_spread(span)) {
+        let asks = |span: &Span| shards.asks_for_points(span);
+        if !prepared.spans().iter().any(asks) {
             return None;
         }
         // Nothing is read, so it does not matter when.
@@ -364,14 +405,13 @@ impl Session {
             guard: None,
         };
         let ctx = self.context(view);
-        // Without such a key, and on errors: they come again when the query runs.
-        let key = direct.as_ref()?.point(params, &ctx)?;
-        let mut end = key.clone();
-        end.push(0);
-        Some(Span {
-            start: key.into(),
-            end: end.into(),
-        })
+        let (key, lock) = match &prepared.plan {
+            Plan::Query { direct, .. } => direct.as_ref()?.point(params, &ctx)?,
+            Plan::Change(plan) => plan.point(params, &ctx)?,
+            Plan::With(_) | Plan::Other => return None,
+        };
+        let key = key.into();
+        Some(PointKey { key, lock })
     }
 
     /// The same for the statement's next attempt. `false`: earlier statements have used the snapshot, so

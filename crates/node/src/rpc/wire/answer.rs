@@ -3,9 +3,9 @@
 use super::failure::{failure, put_failure};
 use super::fields::*;
 use super::request::{lease, put_lease};
-use crate::shard_server::{Failure, Granted};
+use crate::shard_server::{Failure, Granted, OpenAnswer};
 use bytes::Bytes;
-use txn::kv::{Committed, ScanPage, Value};
+use txn::kv::{Committed, Opened, ScanPage, Value, Version};
 use types::Timestamp;
 use types::codec::{Reader, put_bytes, put_varint};
 
@@ -19,6 +19,7 @@ const GRANTED: u8 = 5;
 const CONFIRMED: u8 = 6;
 const COMMITTED: u8 = 7;
 const DONE: u8 = 8;
+const OPENED: u8 = 9;
 
 /// Bytes that a row of a page takes at least: two lengths and a timestamp.
 const LEAST_ROW: usize = 10;
@@ -40,6 +41,7 @@ pub enum Response {
     Confirmed(bool),
     Committed(Committed),
     Done,
+    Opened(OpenAnswer),
 }
 
 pub type Outcome = Result<Response, Failure>;
@@ -80,6 +82,7 @@ fn room(outcome: &Outcome) -> usize {
             .map(|(key, value, _)| key.len() + value.len() + LEAST_ROW + 4)
             .sum(),
         Ok(Response::Version(Some((value, _)))) => value.len(),
+        Ok(Response::Opened(answer)) => value_bytes(answer),
         _ => 0,
     };
     variable + 64
@@ -121,6 +124,10 @@ fn put_response(out: &mut Vec<u8>, response: &Response) {
             put_timestamp(out, committed.catalog_before);
         }
         Response::Done => out.push(DONE),
+        Response::Opened(answer) => {
+            out.push(OPENED);
+            put_opened(out, answer);
+        }
     }
 }
 
@@ -142,7 +149,42 @@ fn response(reader: &mut Reader) -> Option<Response> {
             catalog_before: timestamp(reader)?,
         }),
         DONE => Response::Done,
+        OPENED => Response::Opened(opened(reader)?),
         _ => return None,
+    })
+}
+
+fn value_bytes(answer: &OpenAnswer) -> usize {
+    let point = answer.opened.point.as_ref();
+    point
+        .and_then(|row| row.value.as_ref())
+        .map_or(0, Value::len)
+}
+
+fn put_opened(out: &mut Vec<u8>, answer: &OpenAnswer) {
+    put_varint(out, answer.leases.len() as u64);
+    for lease in &answer.leases {
+        put_lease(out, *lease);
+    }
+    put_timestamp(out, answer.opened.at);
+    put_option(out, answer.opened.point.as_ref(), |out, row| {
+        put_option(out, row.value.as_deref(), put_bytes);
+        put_option(out, row.at, put_timestamp);
+    });
+}
+
+fn opened(reader: &mut Reader) -> Option<OpenAnswer> {
+    Some(OpenAnswer {
+        leases: list(reader, 2, lease)?,
+        opened: Opened {
+            at: timestamp(reader)?,
+            point: option(reader, |reader| {
+                Some(Version {
+                    value: option(reader, Reader::bytes)?,
+                    at: option(reader, timestamp)?,
+                })
+            })?,
+        },
     })
 }
 

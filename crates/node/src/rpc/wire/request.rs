@@ -1,7 +1,7 @@
 //! What is asked.
 
 use super::fields::*;
-use crate::shard_server::LeaseId;
+use crate::shard_server::{LeaseId, OpenRequest};
 use bytes::Bytes;
 use sharding::ShardId;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ const COMMIT: u8 = 0x37;
 const ROLL_CALL: u8 = 0x38;
 const STAGE: u8 = 0x39;
 const COMMIT_STAGED: u8 = 0x3a;
+const OPEN: u8 = 0x3b;
 const UNLOCK: u8 = 0x3c;
 const UNLOCK_ALL: u8 = 0x3d;
 const LEAVE: u8 = 0x3e;
@@ -118,6 +119,12 @@ pub enum Request {
     RollCall {
         live: Vec<TxnId>,
     },
+    Open {
+        /// As in [`Request::Lock`].
+        call: u64,
+        request: OpenRequest,
+        patience: Patience,
+    },
 }
 
 /// What needs no answer.
@@ -131,7 +138,7 @@ pub enum Notice {
     UnlockAll {
         txn: TxnId,
     },
-    /// Nobody waits for the lock any more that was asked for by this [`Request::Lock`].
+    /// Nobody waits any more for what this [`Request::Lock`] or [`Request::Open`] asked for.
     Leave {
         call: u64,
     },
@@ -168,6 +175,7 @@ fn kind(request: &Request) -> u8 {
         Request::Commit { .. } => COMMIT_STAGED,
         Request::Stage { .. } => STAGE,
         Request::RollCall { .. } => ROLL_CALL,
+        Request::Open { .. } => OPEN,
     }
 }
 
@@ -193,13 +201,7 @@ fn room(request: &Request) -> usize {
 
 fn put_request(out: &mut Vec<u8>, request: &Request) {
     match request {
-        Request::ReadTimestamp { shards } => {
-            put_varint(out, shards.len() as u64);
-            for (shard, generation) in shards {
-                put_varint(out, shard.0);
-                put_varint(out, *generation);
-            }
-        }
+        Request::ReadTimestamp { shards } => put_named(out, shards),
         Request::Get { shard, key, at } => {
             put_varint(out, shard.0);
             put_bytes(out, key);
@@ -268,13 +270,22 @@ fn put_request(out: &mut Vec<u8>, request: &Request) {
                 put_txn(out, *txn);
             }
         }
+        Request::Open {
+            call,
+            request,
+            patience,
+        } => {
+            put_varint(out, *call);
+            put_open(out, request);
+            put_patience(out, *patience);
+        }
     }
 }
 
 fn read_request(reader: &mut Reader, kind: u8) -> Option<Request> {
     Some(match kind {
         READ_TIMESTAMP => Request::ReadTimestamp {
-            shards: list(reader, 2, |reader| Some((shard(reader)?, reader.varint()?)))?,
+            shards: named(reader)?,
         },
         GET => Request::Get {
             shard: shard(reader)?,
@@ -325,6 +336,11 @@ fn read_request(reader: &mut Reader, kind: u8) -> Option<Request> {
         ROLL_CALL => Request::RollCall {
             live: list(reader, 16, txn)?,
         },
+        OPEN => Request::Open {
+            call: reader.varint()?,
+            request: open(reader)?,
+            patience: patience(reader)?,
+        },
         _ => return None,
     })
 }
@@ -368,6 +384,44 @@ pub fn decode_notice(frame: Bytes) -> Option<Notice> {
         _ => return None,
     };
     (reader.left() == 0).then_some(notice)
+}
+
+fn put_named(out: &mut Vec<u8>, shards: &[(ShardId, u64)]) {
+    put_varint(out, shards.len() as u64);
+    for (shard, generation) in shards {
+        put_varint(out, shard.0);
+        put_varint(out, *generation);
+    }
+}
+
+fn named(reader: &mut Reader) -> Option<Vec<(ShardId, u64)>> {
+    list(reader, 2, |reader| Some((shard(reader)?, reader.varint()?)))
+}
+
+fn put_open(out: &mut Vec<u8>, request: &OpenRequest) {
+    put_txn(out, request.txn);
+    put_varint(out, request.tables.len() as u64);
+    for (shard, key) in &request.tables {
+        put_varint(out, shard.0);
+        put_bytes(out, key);
+    }
+    put_option(out, request.snapshot.as_deref(), put_named);
+    put_option(out, request.point.as_ref(), |out, (shard, key, lock)| {
+        put_varint(out, shard.0);
+        put_bytes(out, key);
+        put_option(out, *lock, put_mode);
+    });
+}
+
+fn open(reader: &mut Reader) -> Option<OpenRequest> {
+    Some(OpenRequest {
+        txn: txn(reader)?,
+        tables: list(reader, 2, |reader| Some((shard(reader)?, reader.bytes()?)))?,
+        snapshot: option(reader, named)?,
+        point: option(reader, |reader| {
+            Some((shard(reader)?, reader.bytes()?, option(reader, mode)?))
+        })?,
+    })
 }
 
 fn put_scan(out: &mut Vec<u8>, request: &ScanRequest) {

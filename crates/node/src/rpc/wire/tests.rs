@@ -1,13 +1,15 @@
 //! What is encoded comes back as it was, and no bytes whatever make a panic.
 
 use super::*;
-use crate::shard_server::{Failure, Granted, LeaseId, Refusal};
+use crate::shard_server::{Failure, Granted, LeaseId, OpenAnswer, OpenRequest, Refusal};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use sharding::{Replica, ShardDescriptor, ShardId};
-use txn::kv::{CommitRequest, Committed, LockMode, ScanPage, ScanRequest, Span, TxnId};
+use txn::kv::{
+    CommitRequest, Committed, LockMode, Opened, ScanPage, ScanRequest, Span, TxnId, Version,
+};
 use types::error::ErrorFields;
 use types::{Error, SqlState, StoreId, Timestamp};
 
@@ -126,7 +128,34 @@ fn request() -> impl Strategy<Value = Request> {
             }
         }),
         vec(txn(), 0..4).prop_map(|live| Request::RollCall { live }),
+        (any::<u64>(), open(), patience()).prop_map(|(call, request, patience)| Request::Open {
+            call,
+            request,
+            patience
+        }),
     ]
+}
+
+prop_compose! {
+    fn open()(
+        txn in txn(),
+        tables in vec((shard(), bytes()), 0..3),
+        snapshot in option::of(vec((shard(), any::<u64>()), 0..3)),
+        point in option::of((shard(), bytes(), option::of(mode()))),
+    ) -> OpenRequest {
+        OpenRequest { txn, tables, snapshot, point }
+    }
+}
+
+prop_compose! {
+    fn opened()(
+        leases in vec(lease(), 0..3),
+        at in timestamp(),
+        point in option::of((option::of(bytes()), option::of(timestamp()))),
+    ) -> OpenAnswer {
+        let point = point.map(|(value, at)| Version { value, at });
+        OpenAnswer { leases, opened: Opened { at, point } }
+    }
 }
 
 fn notice() -> impl Strategy<Value = Notice> {
@@ -211,6 +240,7 @@ fn response() -> impl Strategy<Value = Response> {
         (timestamp(), timestamp())
             .prop_map(|(at, catalog_before)| Response::Committed(Committed { at, catalog_before })),
         Just(()).prop_map(|()| Response::Done),
+        opened().prop_map(Response::Opened),
     ]
 }
 
