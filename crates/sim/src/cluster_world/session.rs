@@ -6,12 +6,14 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
+use txn::kv::{Isolation, LockMode, Point, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, LockedRow, Transaction};
 use types::env::Clock;
 use types::{Error, Result};
 
 const COUNTER: &str = "counter";
+/// Locked by some who change rows, as a table is.
+const TABLE: &[u8] = b"table";
 
 /// See the module.
 pub(super) struct Session {
@@ -60,16 +62,44 @@ impl Session {
             true => LockMode::NoKeyUpdate,
             false => LockMode::Update,
         };
+        if self.dice.percent(50) {
+            self.open(txn, &[TABLE], key, Some(mode), policy).await?;
+        }
         match txn.lock_and_get(key.as_bytes(), mode, policy).await? {
             LockedRow::Skipped => Err(Error::internal("nothing was to be skipped")),
             LockedRow::Unchanged(value) | LockedRow::Changed(value) => number(value),
         }
     }
 
+    /// Begins a statement that says which row it is about.
+    async fn open(
+        &mut self,
+        txn: &mut Transaction,
+        tables: &[&[u8]],
+        key: &str,
+        lock: Option<LockMode>,
+        policy: WaitPolicy,
+    ) -> Result<()> {
+        let span = Span {
+            start: Bytes::copy_from_slice(key.as_bytes()),
+            end: format!("{key}\0").into(),
+        };
+        let key = key.as_bytes();
+        let point = Some(Point { key, lock });
+        let scope = ReadScope::Spans(&[span]);
+        txn.begin_with(tables, policy, scope, point).await?;
+        Ok(())
+    }
+
     pub(super) async fn read_register(&mut self, key: u64) -> Result<Option<u64>> {
         let read_only = self.dice.percent(50);
         let mut txn = self.begin(read_only).await?;
-        let value = number(txn.get(register_key(key).as_bytes()).await?)?;
+        let key = register_key(key);
+        if self.dice.percent(50) {
+            let policy = WaitPolicy::NoWait;
+            self.open(&mut txn, &[], &key, None, policy).await?;
+        }
+        let value = number(txn.get(key.as_bytes()).await?)?;
         // Some reads are made sure by a commit, as SERIALIZABLE wants it.
         if !read_only {
             txn.commit().await?;
