@@ -203,7 +203,6 @@ impl Transaction {
     }
 
     /// `None` also if the lock is held: then there is nothing to be spared.
-    #[expect(clippy::type_complexity, reason = "each layer says another thing")]
     fn lock_with_row(
         &mut self,
         key: &[u8],
