@@ -121,11 +121,13 @@ proptest! {
         let many = placed(&with_one_more);
         // The last count is the new store's. What the others exchange among each other is correction.
         let share = counts(&with_one_more, &many)[stores];
+        // An eighth, and as far as counts are whole numbers one for each store.
+        let correction = few.len() / 8 + stores + 1;
         for (after, before, at_least) in [(&many, &few, share), (&few, &many, share)] {
             let moved = after.difference(before).count();
             prop_assert!(moved >= at_least);
             prop_assert!(
-                moved <= at_least + few.len() / 8,
+                moved <= at_least + correction,
                 "{} of {} moved, the share is {}", moved, few.len(), at_least
             );
         }
