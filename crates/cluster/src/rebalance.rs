@@ -79,6 +79,32 @@ pub enum Move {
     },
 }
 
+impl ShardView {
+    /// A move of it is under way. It counts as done, or the next plan would share out once more what this one does.
+    pub fn undergoes(&mut self, step: Move) {
+        self.changing = true;
+        match step {
+            Move::AddReplica { to, .. } => self.gains(to),
+            Move::RemoveReplica { from, .. } => self.loses(from),
+            Move::MoveReplica { from, to, .. } => {
+                self.gains(to);
+                self.loses(from);
+            }
+            Move::TransferLease { to, .. } => self.lease = Some(to),
+        }
+    }
+
+    fn gains(&mut self, to: StoreId) {
+        if !self.replicas.contains(&to) {
+            self.replicas.push(to);
+        }
+    }
+
+    fn loses(&mut self, from: StoreId) {
+        self.replicas.retain(|store| *store != from);
+    }
+}
+
 impl Move {
     pub fn shard(&self) -> ShardId {
         match self {

@@ -2,6 +2,7 @@ use super::*;
 use crate::view::StoreState;
 use bytes::Bytes;
 use proptest::prelude::*;
+use std::collections::VecDeque;
 use types::Locality;
 
 fn store(id: u64, zone: &str) -> StoreView {
@@ -102,6 +103,36 @@ fn run(view: &mut ClusterView, policy: &Policy) -> Vec<Planned> {
         "no rest after {most_rounds} rounds: {:?}",
         &all[all.len() - 5..]
     );
+}
+
+/// Moves end one by one, and each end is a reason to plan anew.
+#[test]
+fn moves_under_way_count_as_done() {
+    let stores = (1..=4).map(|id| store(id, "")).collect();
+    let shards = (1..=16).map(|id| shard(id, &[1, 2, 3])).collect();
+    let (mut view, policy) = (view(stores, shards), Policy::default());
+    let mut under_way: VecDeque<Planned> = VecDeque::new();
+    let mut all = Vec::new();
+    loop {
+        let mut seen = view.clone();
+        for planned in &under_way {
+            let shard = seen.shards.iter_mut();
+            let shard = shard.filter(|shard| shard.id == planned.step.shard());
+            shard.for_each(|shard| shard.undergoes(planned.step));
+        }
+        under_way.extend(plan_moves(&seen, &policy));
+        let Some(ended) = under_way.pop_front() else {
+            break;
+        };
+        apply(&mut view, std::slice::from_ref(&ended), &policy);
+        all.push(ended);
+        // One of the replicas of each shard, and its lease.
+        assert!(all.len() <= 16 + 16, "{all:#?}");
+    }
+    for store in (1..=4).map(StoreId) {
+        let replicas = view.shards.iter().filter(|s| s.replicas.contains(&store));
+        assert!((11..=13).contains(&replicas.count()), "{store}");
+    }
 }
 
 #[test]

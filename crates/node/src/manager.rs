@@ -37,6 +37,7 @@ use crate::metrics::ManagerMetrics;
 use crate::mover::Mover;
 use crate::node_clock::NodeClock;
 use crate::registry::Registry;
+use cluster::rebalance::Move;
 use events::EventLog;
 use membership::service::{Event, Intent, MembershipService};
 use parking_lot::Mutex;
@@ -107,7 +108,7 @@ pub(crate) struct Manager {
     /// Shards are being split for tables.
     splitting: AtomicBool,
     /// Shards that are being moved by this manager.
-    moving: Mutex<BTreeSet<ShardId>>,
+    moving: Mutex<BTreeMap<ShardId, Move>>,
     /// Up to which generation the rows of shards are written, while this store is in charge; `None` until read.
     noted: Mutex<Option<BTreeMap<ShardId, u64>>>,
     /// The number of the last move; `None` until it was read.

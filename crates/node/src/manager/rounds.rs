@@ -29,6 +29,8 @@ const REFRESH_ROUNDS: u32 = 5;
 type Reports = BTreeMap<StoreId, Arc<Report>>;
 /// Replicas that say that they are damaged.
 type Damaged = BTreeSet<(ShardId, u64)>;
+/// The moves that are under way.
+type Moving = BTreeMap<ShardId, Move>;
 /// The replica that leads each shard, and the store it is on.
 pub(super) type Leaders<'a> = BTreeMap<ShardId, (StoreId, &'a ReplicaReport)>;
 
@@ -110,7 +112,10 @@ impl Manager {
         self.meet(&nodes);
         self.hear_of_own_intent(&nodes);
         self.recall(&nodes).await?;
+        // What ends while the stores are asked counts as under way: not all answers tell of it.
+        let mut moving = self.moving.lock().clone();
         let (reports, news) = self.hear(&nodes).await;
+        moving.extend(self.moving.lock().iter());
         let states = self.judge(&nodes, &reports);
         self.write_events().await;
         let stores = self.stores(&nodes, &reports, &states);
@@ -121,7 +126,7 @@ impl Manager {
             stores,
         };
         let is_settled = self.settled.lock().as_ref() == Some(&settled);
-        if is_settled && !news && self.moving.lock().is_empty() {
+        if is_settled && !news && moving.is_empty() {
             return Ok(());
         }
         *self.settled.lock() = None;
@@ -131,7 +136,7 @@ impl Manager {
         self.note_drained(&nodes, &holders.map(|(store, _)| *store).collect());
         self.note_conditions(reports.iter().map(|(store, report)| (*store, &**report)));
         self.write_events().await;
-        let mut view = self.view(&settled.stores, &leaders, &damaged(&reports));
+        let mut view = view(&settled.stores, &leaders, &damaged(&reports), &moving);
         let live = view.stores.values();
         let live = live.filter(|store| store.state.takes_replicas()).count();
         for shard in &mut view.shards {
@@ -153,7 +158,7 @@ impl Manager {
             self.start(planned, &leaders).await?;
         }
         none &= !self.follow_rules(&settled.rules, &leaders);
-        for planned in self.left_over(&leaders) {
+        for planned in left_over(&leaders, &moving) {
             none = false;
             self.start(planned, &leaders).await?;
         }
@@ -162,27 +167,6 @@ impl Manager {
             *self.settled.lock() = Some(settled);
         }
         Ok(())
-    }
-
-    /// Replicas that do not vote although nobody is about to make them: of moves that were broken off.
-    fn left_over(&self, leaders: &Leaders<'_>) -> Vec<Planned> {
-        let moving = self.moving.lock();
-        let quiet = leaders.values().filter(|(_, leader)| {
-            leader.holds_lease && !leader.changing && !moving.contains(&leader.descriptor.id)
-        });
-        let left = quiet.flat_map(|(_, leader)| {
-            let learners = leader.descriptor.replicas.iter();
-            learners
-                .filter(|replica| !leader.voters.contains(&replica.id))
-                .map(|replica| Planned {
-                    step: Move::RemoveReplica {
-                        shard: leader.descriptor.id,
-                        from: replica.store,
-                    },
-                    reason: "it was left over by a move that did not end".to_owned(),
-                })
-        });
-        left.collect()
     }
 
     /// How all stores that answer stand, and whether any of their replicas stands otherwise than before.
@@ -290,43 +274,6 @@ impl Manager {
         stores.collect()
     }
 
-    fn view(
-        &self,
-        stores: &BTreeMap<StoreId, StoreView>,
-        leaders: &Leaders<'_>,
-        damaged: &Damaged,
-    ) -> ClusterView {
-        let moving = self.moving.lock();
-        let shards = leaders.values().map(|(store, leader)| {
-            let voters = &leader.voters;
-            let replicas = leader.descriptor.replicas.iter();
-            ShardView {
-                id: leader.descriptor.id,
-                replicas: replicas
-                    .filter(|replica| voters.contains(&replica.id))
-                    .map(|replica| replica.store)
-                    .collect(),
-                damaged: leader
-                    .descriptor
-                    .replicas
-                    .iter()
-                    .filter(|replica| damaged.contains(&(leader.descriptor.id, replica.id)))
-                    .map(|replica| replica.store)
-                    .collect(),
-                // Also while support is late: it goes last, and nobody tells when support is back.
-                lease: Some(*store),
-                bytes: 0,
-                replication_factor: None,
-                ranked_by: None,
-                changing: leader.changing || moving.contains(&leader.descriptor.id),
-            }
-        });
-        ClusterView {
-            stores: stores.clone(),
-            shards: shards.collect(),
-        }
-    }
-
     /// It grows by itself once there are as many nodes, and is never lowered because some are missing.
     async fn factor(&self, stores: &BTreeMap<StoreId, StoreView>) -> Result<usize> {
         let reached = self.rows.replication_factor().await?;
@@ -362,7 +309,7 @@ impl Manager {
             "a move begins"
         );
         self.rows.put_move(&row).await?;
-        self.moving.lock().insert(shard);
+        self.moving.lock().insert(shard, planned.step);
         let manager = Arc::clone(self);
         let task = async move {
             let result = manager
@@ -454,6 +401,66 @@ impl Manager {
             self.wake.notify_one();
         }
         Ok(())
+    }
+}
+
+/// Replicas that do not vote although nobody is about to make them: of moves that were broken off.
+fn left_over(leaders: &Leaders<'_>, moving: &Moving) -> Vec<Planned> {
+    let quiet = leaders.values().filter(|(_, leader)| {
+        leader.holds_lease && !leader.changing && !moving.contains_key(&leader.descriptor.id)
+    });
+    let left = quiet.flat_map(|(_, leader)| {
+        let learners = leader.descriptor.replicas.iter();
+        learners
+            .filter(|replica| !leader.voters.contains(&replica.id))
+            .map(|replica| Planned {
+                step: Move::RemoveReplica {
+                    shard: leader.descriptor.id,
+                    from: replica.store,
+                },
+                reason: "it was left over by a move that did not end".to_owned(),
+            })
+    });
+    left.collect()
+}
+
+fn view(
+    stores: &BTreeMap<StoreId, StoreView>,
+    leaders: &Leaders<'_>,
+    damaged: &Damaged,
+    moving: &Moving,
+) -> ClusterView {
+    let shards = leaders.values().map(|(store, leader)| {
+        let voters = &leader.voters;
+        let replicas = leader.descriptor.replicas.iter();
+        let mut shard = ShardView {
+            id: leader.descriptor.id,
+            replicas: replicas
+                .filter(|replica| voters.contains(&replica.id))
+                .map(|replica| replica.store)
+                .collect(),
+            damaged: leader
+                .descriptor
+                .replicas
+                .iter()
+                .filter(|replica| damaged.contains(&(leader.descriptor.id, replica.id)))
+                .map(|replica| replica.store)
+                .collect(),
+            // Also while support is late: it goes last, and nobody tells when support is back.
+            lease: Some(*store),
+            bytes: 0,
+            replication_factor: None,
+            ranked_by: None,
+            changing: leader.changing,
+        };
+        if let Some(step) = moving.get(&shard.id) {
+            shard.undergoes(*step);
+        }
+        shard
+    });
+    ClusterView {
+        stores: stores.clone(),
+        shards: shards.collect(),
     }
 }
 
