@@ -158,6 +158,7 @@ impl Manager {
             self.start(planned, &leaders).await?;
         }
         none &= !self.follow_rules(&settled.rules, &leaders);
+        moving.extend(self.moving.lock().iter());
         for planned in left_over(&leaders, &moving) {
             none = false;
             self.start(planned, &leaders).await?;
@@ -318,7 +319,8 @@ impl Manager {
             manager.moving.lock().remove(&shard);
             row.state = result.err().unwrap_or_else(|| "done".to_owned());
             row.ended = Some(manager.time.now());
-            manager.metrics.move_ended(row.state == "done");
+            let done = row.state == "done";
+            manager.metrics.move_ended(done);
             tracing::info!(
                 shard = shard.0,
                 what = row.what,
@@ -328,7 +330,10 @@ impl Manager {
             if let Err(error) = manager.rows.put_move(&row).await {
                 tracing::warn!(%error, "the end of a move cannot be noted");
             }
-            manager.wake.notify_one();
+            // What failed is tried again in the next round, not at once.
+            if done {
+                manager.wake.notify_one();
+            }
         };
         self.env.spawn.spawn("move", Box::pin(task));
         Ok(())
