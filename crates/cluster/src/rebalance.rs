@@ -11,7 +11,7 @@
 //! | repair          | a shard has fewer good replicas than it should            | add one; the shard with the fewest first |
 //! | damaged         | a replica is damaged, and there is no other store for a new one | remove it, so that it is copied again |
 //! | remove          | more replicas than it should, or one that is no good while enough others are | remove one |
-//! | ranked          | the shard ranks another store higher ([`crate::ranked`])  | move one, or first its lease |
+//! | ranked          | the shard ranks another store higher (`ranked.rs`)  | move one, or first its lease |
 //! | spread          | another store would put the replicas farther apart        | move one                   |
 //! | balance         | one store has clearly more replicas than another          | move one                   |
 //! | lease balance   | one store has clearly more leases than another            | lease to another replica   |
