@@ -7,10 +7,13 @@
 //! | part      | 3    | name (16), number, count, writes as in a commit                        |
 //! | finish    | 4    | name (16), term, parts, commit_ts (8)                                  |
 //! | abandon   | 5    | name (16)                                                              |
+//! | read lease| 6    | since (8), at (8), until (8), catalog (8), count, holders              |
 //!
 //! A large commit is a part after the other, numbered from 0, and a finish, all in one term. Parts change nothing that
 //! anybody can read; the finish makes all of them visible at once. What is unfinished is void after an abandon, after
 //! another part 0 of the same name, and in later terms: a finish counts only in the term it names.
+//!
+//! A read lease changes no data: it says which replicas may answer reads, until when, or until the next entry.
 //!
 //! Numbers of fixed width are little-endian, all others and all lengths are varints. A CRC-32 of all before
 //! ends every command. A new shape of a kind gets a new byte.
@@ -29,6 +32,7 @@ const SPLIT: u8 = 2;
 const PART: u8 = 3;
 const FINISH: u8 = 4;
 const ABANDON: u8 = 5;
+const READ_LEASE: u8 = 6;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,21 @@ pub enum Command {
     Part(Part),
     Finish(Finish),
     Abandon(CommitName),
+    ReadLease(ReadLease),
+}
+
+/// Replicas that do not lead, and may answer what is newest: see [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadLease {
+    /// Nothing was committed above this, up to `at`.
+    pub since: Timestamp,
+    /// Whatever is committed later is above this.
+    pub at: Timestamp,
+    /// When the lease ends by itself, by the clock of whoever leads then.
+    pub until: Timestamp,
+    /// What was committed up to `at` and wrote the catalog is not above this. ZERO: the shard is not the catalog's.
+    pub catalog: Timestamp,
+    pub holders: Vec<ReplicaId>,
 }
 
 /// Tells the large commits of a shard apart that are under way: their transaction's name.
@@ -97,6 +116,7 @@ impl Command {
                 name.put(&mut out);
                 out
             }
+            Command::ReadLease(lease) => lease.encode(),
         };
         seal(&mut out, 0);
         out
@@ -113,6 +133,7 @@ impl Command {
             Some(PART) => Part::read(&mut reader).map(Command::Part),
             Some(FINISH) => Finish::read(&mut reader).map(Command::Finish),
             Some(ABANDON) => CommitName::read(&mut reader).map(Command::Abandon),
+            Some(READ_LEASE) => ReadLease::read(&mut reader).map(Command::ReadLease),
             Some(kind) => {
                 return Err(Error::corrupt(format!(
                     "a command is of kind {kind}, which this program does not know"
@@ -173,6 +194,34 @@ impl Finish {
             term: reader.varint()?,
             parts: reader.varint()?,
             commit_ts: Timestamp(reader.u64()?),
+        })
+    }
+}
+
+impl ReadLease {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![READ_LEASE];
+        for timestamp in [self.since, self.at, self.until, self.catalog] {
+            out.extend_from_slice(&timestamp.0.to_le_bytes());
+        }
+        put_varint(&mut out, self.holders.len() as u64);
+        for holder in &self.holders {
+            put_varint(&mut out, holder.0);
+        }
+        out
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let [since, at, until, catalog] = [(); 4].map(|()| reader.u64().map(Timestamp));
+        let count = usize::try_from(reader.varint()?).ok()?;
+        let holders = (0..count).map(|_| reader.varint().map(ReplicaId));
+        Some(ReadLease {
+            since: since?,
+            at: at?,
+            until: until?,
+            catalog: catalog?,
+            // Of a wrong count the first one that is missing ends it.
+            holders: holders.collect::<Option<_>>()?,
         })
     }
 }
@@ -325,6 +374,20 @@ mod tests {
         })
     }
 
+    fn read_lease() -> impl Strategy<Value = Command> {
+        let holders = proptest::collection::vec(any::<u64>(), 0..4);
+        (any::<[u64; 4]>(), holders).prop_map(|(times, holders)| {
+            let [since, at, until, catalog] = times.map(Timestamp);
+            Command::ReadLease(ReadLease {
+                since,
+                at,
+                until,
+                catalog,
+                holders: holders.into_iter().map(ReplicaId).collect(),
+            })
+        })
+    }
+
     fn command() -> impl Strategy<Value = Command> {
         prop_oneof![
             commit(20, 300),
@@ -332,6 +395,7 @@ mod tests {
             part(),
             finish(),
             name().prop_map(Command::Abandon),
+            read_lease(),
         ]
     }
 
@@ -344,7 +408,7 @@ mod tests {
 
         #[test]
         fn any_change_of_a_byte_is_noticed(
-            command in prop_oneof![commit(5, 10), split(), finish()],
+            command in prop_oneof![commit(5, 10), split(), finish(), read_lease()],
             at in any::<prop::sample::Index>(),
             change in 1..=255u8,
         ) {
@@ -356,7 +420,7 @@ mod tests {
 
         #[test]
         fn random_bytes_never_panic(
-            kind in 0..7u8,
+            kind in 0..8u8,
             mut raw in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let _ = Command::decode(&Bytes::from(raw.clone()));

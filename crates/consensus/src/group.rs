@@ -200,6 +200,12 @@ impl Group {
         self.node.raft.raft_log.committed
     }
 
+    /// An earlier life of this replica knew that entries up to `index` are committed, as far as they are here.
+    pub fn knows_committed(&mut self, index: u64) {
+        let known = index.min(self.last_index());
+        self.node.raft.raft_log.commit_to(known);
+    }
+
     /// How far the leader knows that a follower's log matches its own. `None`: not a leader, or nobody
     /// of that name.
     pub fn matched(&self, replica: ReplicaId) -> Option<u64> {
@@ -531,6 +537,10 @@ pub struct AppliedRecord {
 }
 
 impl AppliedRecord {
+    pub fn position(&self) -> Position {
+        self.applied.position
+    }
+
     /// The newest commit timestamp that is applied with it.
     pub fn commit_ts(&self) -> Timestamp {
         self.applied.commit_ts

@@ -18,9 +18,9 @@ pub mod wire;
 #[cfg(test)]
 mod cluster_tests;
 
-pub use command::{Command, Commit, CommitName, Finish, Part, Split};
+pub use command::{Command, Commit, CommitName, Finish, Part, ReadLease, Split};
 pub use group::{Effects, Group, GroupOptions};
-pub use log_store::{GroupId, HardState, LogEntry, LogStore, Position, ReplicaId};
+pub use log_store::{GroupId, HardState, LogEntry, LogStore, ORIGIN, Position, ReplicaId};
 pub use membership::{Change, Membership};
 pub use snapshot::Snapshot;
 

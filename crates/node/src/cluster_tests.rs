@@ -6,6 +6,7 @@
 )]
 
 mod moves;
+mod reading;
 mod unfit;
 
 use crate::manager::{Addresses, Report, join};

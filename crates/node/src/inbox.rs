@@ -292,7 +292,10 @@ impl State {
             let size = match &proposal.command {
                 Command::Commit(commit) => written_bytes(&commit.writes),
                 Command::Part(part) => written_bytes(&part.writes),
-                Command::Split(_) | Command::Finish(_) | Command::Abandon(_) => 0,
+                Command::Split(_)
+                | Command::Finish(_)
+                | Command::Abandon(_)
+                | Command::ReadLease(_) => 0,
             };
             if commits == BATCH_COMMITS || (commits > 0 && bytes + size > BATCH_BYTES) {
                 break;

@@ -6,6 +6,7 @@
 //! - [`local_shards`]: reads, locks and commits of the shards whose lease is here.
 //! - [`log_writer`]: the one loop that orders, syncs, applies and acknowledges commits.
 //! - [`manager`]: who belongs to the cluster, and where replicas and leases should be.
+//! - [`read_leases`]: how stores without the lease answer what is newest.
 //! - [`snapshots`]: copies of replicas for stores that lack them.
 //! - [`observe`]: what a store shows of its replicas to whoever checks it.
 //! - [`scrub`]: reads all that is on the disk, so that damage is found early.
@@ -34,6 +35,7 @@ pub mod observe;
 mod outbox;
 pub mod parts;
 mod peer;
+pub mod read_leases;
 mod registry;
 mod replica;
 mod replica_record;

@@ -9,6 +9,7 @@ mod large;
 use crate::lock_manager::LockManager;
 use crate::node_clock::NodeClock;
 use crate::parts::PartOptions;
+use crate::read_leases;
 use crate::registry::Registry;
 use crate::replica::{
     Body, Replica, Reply, Request, Submit, lease_moved, not_serializable, unknown_outcome,
@@ -57,6 +58,7 @@ pub struct LocalShards {
     pub(crate) gc_threshold: Arc<AtomicU64>,
     pub(crate) spawn: Arc<dyn Spawn>,
     pub(crate) parts: PartOptions,
+    pub(crate) read_leases: read_leases::Options,
 }
 
 /// Ready with what failed, or the value.
@@ -96,13 +98,14 @@ impl LocalShards {
             .ok_or(Failure::Refused(Refusal::NotLeaseHolder { hint: None }))
     }
 
-    /// The replica, if its lease reaches to `at`. What it then answers as of `at` stays true for ever.
+    /// The replica, if its lease reaches to `at`, or nothing will be committed up to there. What it then answers as of
+    /// `at` stays true for ever.
     fn holder(&self, shard: ShardId, at: Timestamp) -> std::result::Result<Arc<Replica>, Failure> {
         let replica = self.replica(shard)?;
-        if at > replica.lease_end() {
-            return Err(replica.not_holder());
+        match answers(&replica, at) {
+            true => Ok(replica),
+            false => Err(replica.not_holder()),
         }
-        Ok(replica)
     }
 
     /// Whether the lease holds now: to be asked after the answer was made.
@@ -129,7 +132,8 @@ impl LocalShards {
         match replica.raise(at) {
             None => {
                 let found = ready!(self.registry.checked(&replica, read(&*self.engine)));
-                MaybeReady::ready(self.if_held(&replica, holds(&replica), found))
+                let held = answers(&replica, at) && holds(&replica);
+                MaybeReady::ready(self.if_held(&replica, held, found))
             }
             Some(settled) => {
                 let shards = self.clone();
@@ -340,6 +344,12 @@ impl LocalShards {
     }
 }
 
+/// Whether this replica can say what is there as of `at`. Asked again after the answer was made: a copy that goes
+/// takes its rows along.
+fn answers(replica: &Replica, at: Timestamp) -> bool {
+    at <= replica.lease_end() || at <= replica.closed_at()
+}
+
 /// Before anything is proposed: what is in the log must be applicable.
 fn check_writes(writes: &[(Key, Option<Value>)]) -> std::result::Result<(), Failure> {
     let unfit = |key: &Key| key.is_empty() || key.len() > mvcc::MAX_KEY_BYTES;
@@ -391,20 +401,59 @@ async fn outcome(reply: Reply) -> std::result::Result<Committed, Failure> {
 impl ShardServer for LocalShards {
     fn read_timestamp(&self, shards: &[(ShardId, u64)]) -> Answer<Timestamp> {
         let mut at = Timestamp::ZERO;
+        // By read leases: of something above that, nobody here can say that it is the newest.
+        let mut most = Timestamp::MAX;
         for (shard, generation) in shards {
             let replica = ready!(self.replica(*shard));
-            at = match shards {
-                [_] => replica.safe_timestamp(),
-                // Above all commits of all of them; those in flight are waited for by whoever reads.
-                _ => at.max(self.time.now()),
-            };
-            ready!(self.holds_now(&replica));
+            if let Some((since, upto)) = replica.newest_by_read_lease(|| self.time.peek()) {
+                at = at.max(since);
+                most = most.min(upto);
+            } else {
+                at = match shards {
+                    [_] => replica.safe_timestamp(),
+                    // Above all commits of all of them; those in flight are waited for by whoever reads.
+                    _ => at.max(self.time.now()),
+                };
+                ready!(self.holds_now(&replica));
+            }
             let descriptor = replica.descriptor();
             if descriptor.generation != *generation {
                 return MaybeReady::ready(Err(self.mismatch(&replica)));
             }
         }
-        MaybeReady::ready(Ok(at))
+        if most == Timestamp::MAX {
+            return MaybeReady::ready(Ok(at));
+        }
+        match at <= most && self.readable(most).is_ok() {
+            true => {
+                let shared = &self.registry.shared;
+                shared.metrics.read_lease_snapshots.increment(1);
+                shared.read_lease_snapshots.fetch_add(1, Ordering::Relaxed);
+                MaybeReady::ready(Ok(most))
+            }
+            // The lease holders know a newer one.
+            false => MaybeReady::ready(Err(Failure::Refused(Refusal::NotLeaseHolder {
+                hint: None,
+            }))),
+        }
+    }
+
+    fn reads_here(&self, shard: ShardId) -> bool {
+        let replica = self.registry.get(shard);
+        replica.is_some_and(|replica| replica.has_read_lease(self.time.peek()))
+    }
+
+    fn closed_at(&self, shard: ShardId) -> Timestamp {
+        let replica = self.registry.get(shard);
+        replica.map_or(Timestamp::ZERO, |replica| replica.closed_at())
+    }
+
+    fn asked_by(&self, gateway: StoreId, shards: &[(ShardId, u64)]) {
+        for (shard, _) in shards {
+            if let Some(replica) = self.registry.get(*shard) {
+                replica.asked_by(gateway, &self.read_leases, || self.time.now());
+            }
+        }
     }
 
     fn get(&self, shard: ShardId, key: &[u8], at: Timestamp) -> Answer<Option<(Value, Timestamp)>> {
@@ -416,13 +465,14 @@ impl ShardServer for LocalShards {
             ready!(self.check_key(&replica, key));
             return MaybeReady::ready(newest);
         }
-        if at > replica.lease_end() {
+        if !answers(&replica, at) {
             return MaybeReady::ready(Err(replica.not_holder()));
         }
-        if at <= replica.safe_timestamp() {
+        if at <= replica.settled_at() {
             ready!(self.readable(at).map_err(Failure::from));
             let read = mvcc::get(&*self.engine, key, at);
-            ready!(self.check_key(&replica, key));
+            let held = answers(&replica, at) && replica.holds_key(key);
+            ready!(self.if_held(&replica, held, ()));
             return MaybeReady::ready(self.registry.checked(&replica, read));
         }
         let key = Key::copy_from_slice(key);
@@ -500,7 +550,7 @@ impl ShardServer for LocalShards {
         }
         let snapshot = self.engine.snapshot();
         // After the snapshot was taken: what another shard commits there is not in it.
-        if !replica.holds_span(&span.start, &span.end) {
+        if !answers(&replica, request.at) || !replica.holds_span(&span.start, &span.end) {
             return Some(Err(self.mismatch(&replica)));
         }
         let mut failed = None;
@@ -525,14 +575,17 @@ impl ShardServer for LocalShards {
 
     fn changes(&self, shard: ShardId, span: &Span, after: Timestamp, upto: Timestamp) -> Changes {
         match self.registry.get(shard) {
-            Some(replica) if upto <= replica.lease_end() => {
-                let changes = replica.changes(span, after, upto);
+            Some(replica) => {
+                let changes = match upto <= replica.lease_end() {
+                    true => replica.changes(span, after, upto),
+                    false => replica.changes_by_read_lease(after, upto),
+                };
                 match replica.holds_span(&span.start, &span.end) {
                     true => changes,
                     false => Changes::Unknown,
                 }
             }
-            _ => Changes::Unknown,
+            None => Changes::Unknown,
         }
     }
 

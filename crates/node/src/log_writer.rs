@@ -129,10 +129,14 @@ pub(crate) struct WriterOptions {
     pub(crate) batch_writes: usize,
     /// By how much clocks may differ, in milliseconds.
     pub(crate) offset_millis: u64,
+    /// How long read leases live, in milliseconds.
+    pub(crate) read_lease_millis: u64,
     /// Commits whose fate is not known for so long are answered as of unknown outcome.
     pub(crate) patience: Duration,
     /// A known bug, to prove that the simulator finds it.
     pub(crate) skip_sync: bool,
+    /// Another one.
+    pub(crate) skip_readers: bool,
 }
 
 /// What the loop works with.
@@ -202,7 +206,19 @@ impl LogWriter {
                 }
             }
         }
+        let until = writer.read_leases_end();
+        for member in writer.members.values_mut() {
+            member.assume_readers(until);
+        }
         Ok(writer)
+    }
+
+    /// When the last read lease is over that was offered until now.
+    fn read_leases_end(&self) -> Timestamp {
+        let now = self.clock.peek().max(self.wakes_at).millis();
+        // Whoever offered one may have been ahead of this clock, and whoever holds it may be behind.
+        let options = &self.options;
+        Timestamp::from_millis(now + 2 * options.offset_millis + options.read_lease_millis)
     }
 
     fn open_member(&mut self, record: ReplicaRecord) -> Result<()> {
@@ -297,11 +313,12 @@ impl LogWriter {
         }
     }
 
-    fn is_behind(&self) -> bool {
+    fn is_behind(&mut self) -> bool {
+        let now = self.clock.peek();
         let mut touched = self.touched.iter();
         touched.any(|shard| {
-            let member = self.members.get(shard);
-            member.is_some_and(|member| member.committed_to.is_some())
+            let member = self.members.get_mut(shard);
+            member.is_some_and(|member| member.has_to_apply(now))
         })
     }
 
@@ -391,6 +408,12 @@ impl LogWriter {
                 member.replica.split_failed(&error);
                 continue;
             }
+            if matches!(proposal.command, Command::ReadLease(_))
+                && member.group.is_changing_members()
+            {
+                member.replica.read_lease_lost();
+                continue;
+            }
             let commands = by_shard.entry(proposal.shard).or_default();
             commands.push(proposal.command);
         }
@@ -445,6 +468,7 @@ impl LogWriter {
 
     /// One batch and its sync. `false`: there was nothing to write or send.
     fn write_round(&mut self) -> std::result::Result<bool, WriteError> {
+        let readers_until = self.read_leases_end();
         let mut batch = WriteBatch::default();
         let mut must_sync = false;
         let mut busy = Vec::new();
@@ -456,6 +480,8 @@ impl LogWriter {
             if !member.group.has_effects() {
                 continue;
             }
+            // Before any entry after it is acknowledged.
+            member.replica.end_read_lease(member.group.last_index());
             let effects = member.group.effects(&mut batch);
             must_sync |= effects.must_sync;
             if effects.snapshot.is_some() {
@@ -468,6 +494,8 @@ impl LogWriter {
                 member.record.put(&mut batch);
                 let descriptor = member.record.descriptor.clone();
                 member.replica.set_descriptor(descriptor);
+                // Those that it was not sent the entries of.
+                member.assume_readers(readers_until);
             }
             early.push((*shard, effects.messages));
             busy.push(*shard);
@@ -612,11 +640,13 @@ impl LogWriter {
             if !member.group.has_pending() {
                 continue;
             }
-            let group = self.load_group(&member.record)?;
+            let mut group = self.load_group(&member.record)?;
             let Some(member) = self.members.get_mut(&shard) else {
                 continue;
             };
             let written = group.last_index();
+            // It need not be told again.
+            group.knows_committed(member.group.committed());
             member.group = group;
             member.ground = None;
             if !member.is_alone() {
@@ -652,6 +682,7 @@ fn refuse<'c>(
         match command {
             Command::Part(part) => replica.part_lost(part.name, part.number),
             Command::Split(_) => replica.split_failed(error),
+            Command::ReadLease(_) => replica.read_lease_lost(),
             _ => {}
         }
     }

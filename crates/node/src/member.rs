@@ -3,19 +3,21 @@
 
 use crate::lease_ends::{Basis, LeaseEnds, Voters};
 use crate::manager::ReplicaReport;
+use crate::read_leases::Granted;
 use crate::replica::{Replica, lease_moved, not_split};
 use crate::replica_record::{Presence, ReplicaRecord};
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
 use consensus::{
-    Command, Commit, CommitName, Finish, Group, LogEntry, Membership, Position, ReplicaId, Split,
-    wire,
+    Command, Commit, CommitName, Finish, Group, LogEntry, Membership, Position, ReadLease,
+    ReplicaId, Split, wire,
 };
 use membership::liveness::{Liveness, Spell};
 use sharding::ShardDescriptor;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use types::codec::Reader;
 use types::{Error, Result, StoreId, Timestamp};
 
@@ -56,6 +58,8 @@ pub(crate) enum WakeFor {
     Answers,
     Orphans,
     Handover,
+    /// Entries wait for holders of read leases.
+    Readers,
 }
 
 /// What a committed entry asks for.
@@ -72,6 +76,7 @@ pub(crate) enum Effect {
     },
     Finish(Finish),
     Abandon(CommitName),
+    ReadLease(ReadLease),
     /// A term begins: unfinished commits are void.
     Term,
 }
@@ -83,6 +88,8 @@ impl Effect {
             Effect::Write(_) | Effect::Members(_) | Effect::Split(_) => false,
             // The first one takes the place of earlier ones of the name.
             Effect::Part { number, .. } => *number == 0,
+            // What follows it may have to wait.
+            Effect::ReadLease(_) => true,
             Effect::Finish(_) | Effect::Abandon(_) | Effect::Term => true,
         }
     }
@@ -135,6 +142,8 @@ pub(crate) struct Member {
     pub(crate) finished_parts: u64,
     /// There may be parts of unfinished commits on the disk.
     pub(crate) has_parts: bool,
+    /// Who may hold read leases.
+    pub(crate) readers: Granted,
     pub(crate) ground: Option<Ground>,
     /// How often a majority's support was interrupted: see [`LeaseId::confirmed`].
     pub(crate) confirmed: u64,
@@ -182,6 +191,7 @@ impl Member {
             commit_ts,
             finished_parts: 0,
             has_parts: false,
+            readers: Granted::default(),
             ground: None,
             confirmed: 0,
             resigned: 0,
@@ -549,7 +559,49 @@ impl Member {
             }
             Command::Finish(finish) => Effect::Finish(finish),
             Command::Abandon(name) => Effect::Abandon(name),
+            Command::ReadLease(lease) => Effect::ReadLease(lease),
         }))
+    }
+
+    /// Nobody knows which read leases were granted until now: they may be anybody's, until `until`.
+    pub(crate) fn assume_readers(&mut self, until: Timestamp) {
+        let others = self.record.descriptor.replicas.iter();
+        let others = others.map(|replica| ReplicaId(replica.id));
+        let others: Vec<ReplicaId> = others.filter(|id| *id != self.record.id).collect();
+        self.readers = Granted::to_all(&others, self.group.last_index(), until);
+    }
+
+    /// Whether there is something to apply that may be applied now.
+    pub(crate) fn has_to_apply(&mut self, now: Timestamp) -> bool {
+        self.committed_to.is_some() && !self.readers.hold_back(&self.group, now)
+    }
+
+    /// How much longer committed entries may have to wait for holders of read leases.
+    pub(crate) fn waits_for_readers(&mut self, now: Timestamp) -> Option<Duration> {
+        self.committed_to?;
+        if !self.readers.hold_back(&self.group, now) {
+            return None;
+        }
+        let millis = self.readers.until()?.millis().saturating_sub(now.millis());
+        // One more: at that very moment it is not over.
+        Some(Duration::from_millis(millis + 1))
+    }
+
+    /// Whether a read lease is on its way through the log, or may be held by somebody. If so, and nothing follows it, an
+    /// entry without effect is proposed, so that it ends.
+    pub(crate) fn ends_read_leases(&mut self, now: Timestamp, pause: Duration) -> bool {
+        let again = Timestamp::from_millis(now.millis() + pause.as_millis() as u64);
+        let unapplied =
+            |(_, command): &(Position, Command)| matches!(command, Command::ReadLease(_));
+        let unseen = |(_, effect): &(Position, Effect)| matches!(effect, Effect::ReadLease(_));
+        let on_its_way = !self.replica.withhold_read_leases(again)
+            || self.proposed.iter().any(unapplied)
+            || self.committed.iter().any(unseen);
+        let held = self.readers.hold_back(&self.group, now);
+        if held && self.readers.last_index() == Some(self.group.last_index()) {
+            self.group.propose([Bytes::new()]);
+        }
+        on_its_way || held
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -626,6 +678,6 @@ pub(crate) fn commit_of(command: &Command) -> Option<Timestamp> {
     match command {
         Command::Commit(commit) => Some(commit.commit_ts),
         Command::Finish(finish) => Some(finish.commit_ts),
-        Command::Split(_) | Command::Part(_) | Command::Abandon(_) => None,
+        Command::Split(_) | Command::Part(_) | Command::Abandon(_) | Command::ReadLease(_) => None,
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) applied_index: Gauge,
     pub(crate) log_bytes: Gauge,
     pub(crate) validation_failures: Counter,
+    /// Snapshots of shards whose lease is elsewhere.
+    pub(crate) read_lease_snapshots: Counter,
     pub(crate) locks_waiting: Gauge,
     pub(crate) lock_waits: Counter,
     pub(crate) deadlocks: Counter,
@@ -42,6 +44,7 @@ impl Metrics {
             applied_index: gauge!("phantomdb_applied_index"),
             log_bytes: gauge!("phantomdb_log_bytes"),
             validation_failures: counter!("phantomdb_serialization_failures_total"),
+            read_lease_snapshots: counter!("phantomdb_read_lease_snapshots_total"),
             locks_waiting: gauge!("phantomdb_locks_waiting"),
             lock_waits: counter!("phantomdb_lock_waits_total"),
             deadlocks: counter!("phantomdb_deadlocks_total"),

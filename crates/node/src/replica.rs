@@ -10,6 +10,7 @@
 //! holds the lease meanwhile. Only the question "what is the newest?" needs the lease to be valid at the
 //! moment: it looks at the clock after it has looked at the data.
 
+mod reading;
 mod splitting;
 
 pub(crate) use splitting::not_split;
@@ -20,13 +21,15 @@ use crate::lease_ends::LeaseEnd;
 use crate::lock_manager::LockManager;
 use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
+use crate::read_leases::Demand;
 use crate::shard_server::{Failure, LeaseId, Refusal};
 use crate::sizes::Size;
 use crate::table_changes::TableChanges;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use consensus::{Command, Commit, CommitName, Finish, Part};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
+use reading::{Holding, Offers};
 use sharding::{ShardDescriptor, ShardId};
 use splitting::Splitting;
 use std::collections::BTreeMap;
@@ -58,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     /// Syncs of the log so far: how busy the store is.
     pub(crate) syncs: AtomicU64,
+    /// Snapshots given so far of shards whose lease is elsewhere.
+    pub(crate) read_lease_snapshots: AtomicU64,
     /// By how much clocks may differ, in milliseconds.
     pub(crate) offset_millis: u64,
 }
@@ -78,6 +83,7 @@ struct State {
     /// Who waits for the lease of a shard that has just begun.
     waiting: Vec<oneshot::Sender<()>>,
     closed: Option<Closed>,
+    offers: Offers,
     /// Who waits for parts of large commits to be applied, and is told in which term they stand.
     parts: BTreeMap<(CommitName, u64), oneshot::Sender<u64>>,
 }
@@ -126,6 +132,12 @@ pub(crate) struct Replica {
     peers: AtomicBool,
     /// A read has met damage here: that has been told.
     given_up: AtomicBool,
+    /// The newest commit of this lease, or where the lease began.
+    newest: AtomicU64,
+    demand: Mutex<Demand>,
+    /// See [`Replica::closed_at`].
+    closed_at: AtomicU64,
+    holding: ArcSwapOption<Holding>,
 }
 
 /// How a SERIALIZABLE transaction stands before it has asked the disk.
@@ -177,6 +189,7 @@ impl Replica {
                 is_new: true,
                 waiting: Vec::new(),
                 closed: None,
+                offers: Offers::default(),
                 parts: BTreeMap::new(),
             }),
             shared,
@@ -186,6 +199,10 @@ impl Replica {
             size: Size::default(),
             peers: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            newest: AtomicU64::new(0),
+            demand: Mutex::default(),
+            closed_at: AtomicU64::new(0),
+            holding: ArcSwapOption::empty(),
         }
     }
 
@@ -236,6 +253,11 @@ impl Replica {
         Timestamp(self.safe.load(Ordering::SeqCst))
     }
 
+    /// Up to where no commit is in flight, nor will be.
+    pub(crate) fn settled_at(&self) -> Timestamp {
+        self.safe_timestamp().max(self.closed_at())
+    }
+
     /// The lease that is held here, whether or not its time is over.
     pub(crate) fn lease(&self) -> Option<LeaseId> {
         self.state.lock().lease
@@ -257,6 +279,8 @@ impl Replica {
         state.sequencer = Sequencer::new(start);
         state.table_changes = TableChanges::new(start);
         state.catalog_at = Timestamp::ZERO;
+        state.offers = Offers::default();
+        self.newest.store(start.0, Ordering::Relaxed);
         if self.descriptor.read().start.is_empty() {
             // What was committed before may have changed the catalog; readers find out once.
             state.catalog_at = start;
@@ -276,8 +300,10 @@ impl Replica {
     /// The lease is over before its time. Commits in flight stay open until their fate is known.
     pub(crate) fn revoke(&self) {
         self.lease_end.store(Arc::default());
+        self.stop_reading();
         let mut state = self.state.lock();
         state.end_waits();
+        state.offers = Offers::default();
         if state.lease.take().is_some() {
             state.is_new = false;
             state.put_aside();
@@ -289,7 +315,7 @@ impl Replica {
 
     /// Moves all later commits above `at`, and waits for those in flight below it. `None`: no need to.
     pub(crate) fn raise(&self, at: Timestamp) -> Option<oneshot::Receiver<()>> {
-        if at <= self.safe_timestamp() {
+        if at <= self.settled_at() {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
@@ -441,6 +467,7 @@ impl Replica {
             Body::Whole(_) => whole,
         };
         let footprint = footprint.unwrap_or_default();
+        self.newest.store(at.0, Ordering::Relaxed);
         state.sequencer.begin(at, footprint, committer);
         // Before the commit can be visible: a reader that sees it must find it here.
         let command = match request.body {
@@ -574,6 +601,7 @@ impl Replica {
 
     /// The loop is gone: what it leaves open is unknown.
     pub(crate) fn loop_ended(&self) {
+        self.stop_reading();
         let open = {
             let mut state = self.state.lock();
             state.closed.get_or_insert(Closed::Closing);

@@ -81,6 +81,20 @@ pub trait ShardServer: Send + Sync {
     /// nobody would ask for.
     fn read_timestamp(&self, shards: &[(ShardId, u64)]) -> Answer<Timestamp>;
 
+    /// Whether this store answers now for the shard, though its lease is elsewhere, as of a timestamp that it gives
+    /// ([`crate::read_leases`]). Others know by their calls only.
+    fn reads_here(&self, _shard: ShardId) -> bool {
+        false
+    }
+
+    /// Up to where this store answers for the shard, whoever holds its lease.
+    fn closed_at(&self, _shard: ShardId) -> Timestamp {
+        Timestamp::ZERO
+    }
+
+    /// Sessions of another store have asked here for a snapshot of these shards.
+    fn asked_by(&self, _gateway: StoreId, _shards: &[(ShardId, u64)]) {}
+
     fn get(&self, shard: ShardId, key: &[u8], at: Timestamp) -> Answer<Option<(Value, Timestamp)>>;
 
     fn newest_version(&self, shard: ShardId, key: &[u8]) -> Answer<Option<Timestamp>>;

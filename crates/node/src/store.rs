@@ -22,6 +22,7 @@ use crate::node_clock::NodeClock;
 use crate::observe::{LeaseView, Observer};
 use crate::parts::PartOptions;
 use crate::peer::StorePeer;
+use crate::read_leases;
 use crate::registry::Registry;
 use crate::replica::Shared;
 use crate::replica_record::{Presence, ReplicaRecord};
@@ -67,6 +68,7 @@ pub struct Options {
     pub liveness: liveness::Options,
     pub manager: ManagerOptions,
     pub scrub: ScrubOptions,
+    pub read_leases: read_leases::Options,
     /// How long a shard may go without a quorum before calls fail that need it.
     pub unavailable_after: Duration,
     /// By how much the clocks of two nodes may differ.
@@ -77,6 +79,8 @@ pub struct Options {
     pub parts: PartOptions,
     /// A known bug, acknowledging what is not on disk, to prove that the simulator finds it.
     pub broken_skip_sync: bool,
+    /// A known bug, commits that do not wait for holders of read leases, to prove that the simulator finds it.
+    pub broken_skip_readers: bool,
     /// A known bug, leases that do not end earlier for the sake of clocks, to prove that the simulator finds it.
     pub broken_skip_offset: bool,
 }
@@ -90,11 +94,13 @@ impl Default for Options {
             liveness: liveness::Options::default(),
             manager: ManagerOptions::default(),
             scrub: ScrubOptions::default(),
+            read_leases: read_leases::Options::default(),
             unavailable_after: PATIENCE,
             max_clock_offset: Duration::from_millis(500),
             batch_writes: BATCH_WRITES,
             parts: PartOptions::default(),
             broken_skip_sync: false,
+            broken_skip_readers: false,
             broken_skip_offset: false,
         }
     }
@@ -179,6 +185,7 @@ impl Store {
             newest_commit: AtomicU64::new(0),
             health: Health::new(offset_millis),
             syncs: AtomicU64::new(0),
+            read_lease_snapshots: AtomicU64::new(0),
             offset_millis,
         })));
         let snapshots = Snapshots::new(
@@ -205,7 +212,9 @@ impl Store {
                     true => 0,
                     false => offset_millis,
                 },
+                read_lease_millis: options.read_leases.life.as_millis() as u64,
                 skip_sync: options.broken_skip_sync,
+                skip_readers: options.broken_skip_readers,
             },
             metrics: Arc::clone(&metrics),
         })?;
@@ -221,6 +230,7 @@ impl Store {
             gc_threshold: Arc::default(),
             spawn: Arc::clone(&env.spawn),
             parts: options.parts,
+            read_leases: options.read_leases,
         });
         let scrub_paused = Arc::new(AtomicBool::new(false));
         let scrub = Scrub {
@@ -310,6 +320,12 @@ impl Store {
     /// Hands all leases to other stores, where there are any, so that a stop is not noticed.
     pub async fn give_up_leases(&self) {
         self.manager.give_up_leases().await;
+    }
+
+    /// How many snapshots this store has given of shards whose lease is elsewhere.
+    pub fn read_lease_snapshots(&self) -> u64 {
+        let shared = &self.shards.registry.shared;
+        shared.read_lease_snapshots.load(Ordering::Relaxed)
     }
 
     pub fn identity(&self) -> Identity {

@@ -53,6 +53,8 @@ const SECOND: u64 = 1000 * MILLI;
 const LIVENESS_NANOS: u64 = 30 * SECOND;
 /// And then the replicas must be equal within this.
 const CONVERGENCE_NANOS: u64 = 30 * SECOND;
+/// A map that is not told within this is asked for again.
+const MAP_NANOS: u64 = 5 * SECOND;
 /// Between two looks at whether something has come true.
 const LOOK_NANOS: u64 = 50 * MILLI;
 
@@ -77,11 +79,13 @@ pub enum Bug {
     SkipSync,
     /// Leases end when support ends by the holder's own clock, as if all clocks showed the same.
     SkipOffset,
+    /// Commits are acknowledged before other stores have stopped to answer what was newest before them.
+    SkipReaders,
 }
 
 impl Bug {
     /// Those that are bugs.
-    pub const ALL: [Bug; 2] = [Bug::SkipSync, Bug::SkipOffset];
+    pub const ALL: [Bug; 3] = [Bug::SkipSync, Bug::SkipOffset, Bug::SkipReaders];
 }
 
 impl Default for Options {
@@ -167,6 +171,7 @@ fn store_options(dice: &mut Dice, nodes: u32, bug: Bug) -> node::Options {
     let mut options = node::Options {
         broken_skip_sync: bug == Bug::SkipSync,
         broken_skip_offset: bug == Bug::SkipOffset,
+        broken_skip_readers: bug == Bug::SkipReaders,
         ..node::Options::default()
     };
     options.manager.round = Duration::from_millis(200);
@@ -176,6 +181,12 @@ fn store_options(dice: &mut Dice, nodes: u32, bug: Bug) -> node::Options {
     options.manager.replication_factor = nodes as usize;
     options.log.log_entries = 8 + dice.below(100) as usize;
     options.parts = small_parts(options.log.log_entries);
+    // Clients pause so long that there are moments without a commit.
+    options.read_leases = node::read_leases::Options {
+        reads: 1 + dice.below(3) as u32,
+        quiet: Duration::from_millis(dice.below(10)),
+        life: Duration::from_millis(50 + dice.below(1000)),
+    };
     options
 }
 
@@ -253,6 +264,7 @@ impl World {
         }
         let manners = Manners {
             pause_nanos: [20, 100, 500][self.dice.below(3) as usize] * MILLI,
+            reads_percent: [0, 0, 80][self.dice.below(3) as usize],
             patience_nanos: 5 * SECOND,
         };
         // Sometimes faults strike while the cluster is being made.
@@ -478,10 +490,19 @@ impl World {
         loop {
             operator::look_at_map(&self.board);
             let nodes = self.hosts.len();
-            let told = |world: &mut World| world.board.lock().maps.len() == nodes;
+            let told = |world: &mut World| world.board.lock().maps.len() >= nodes;
             let left = end.saturating_sub(self.now());
-            if !self.run_until_done(left, told)? {
-                return Err("the map is not told".to_owned());
+            if !self.run_until_done(left.min(MAP_NANOS), told)? {
+                if self.now() < end {
+                    // A node that was asked has ended since: it was about to start again when the faults ended.
+                    continue;
+                }
+                let told = self.board.lock().maps.len();
+                return Err(format!(
+                    "the map is told by {told} nodes:\n{}\n{}",
+                    self.watch.describe(),
+                    host::troubles(&self.hosts)
+                ));
             }
             match self.compare_maps() {
                 Err(_) if self.now() < end => self.run_until(self.now() + LOOK_NANOS)?,
@@ -516,6 +537,9 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         effects.insert("messages that arrived twice", stats.messages_twice);
         effects.insert("shards that were split", board.splits);
+        let stores = board.gateways.values();
+        let by_read_lease = stores.map(|gateway| gateway.store.read_lease_snapshots());
+        effects.insert("snapshots by read lease", by_read_lease.sum());
         effects.insert("messages that arrived out of order", stats.messages_late);
         Ok(Report {
             seed: self.seed,

@@ -25,6 +25,15 @@ impl Shared {
         key: &[u8],
         at: Timestamp,
     ) -> MaybeReady<Result<Option<(Value, Timestamp)>>> {
+        let router = self.router.load();
+        let route = router.route(key);
+        let elsewhere = route.holder != Some(self.store);
+        if elsewhere
+            && self.answers_here(&route, at)
+            && let MaybeReady::Ready(Some(Ok(found))) = self.local.get(route.shard.id, key, at)
+        {
+            return MaybeReady::ready(Ok(found));
+        }
         self.ask_holder(
             key,
             |server, shard| server.get(shard, key, at),
@@ -69,9 +78,13 @@ impl Shared {
             touches.push(touch(store, &route));
             tables.push((route.shard.id, Key::copy_from_slice(key)));
         }
+        let only_reads = touches.is_empty() && opening.point.is_none_or(|it| it.lock.is_none());
         let snapshot = match opening.scope {
             Some(scope) => {
                 let routes = routes_in(&router, scope);
+                if only_reads && routes.iter().all(|route| self.reads_here(route)) {
+                    return None;
+                }
                 if !routes.iter().all(is_there) {
                     return None;
                 }

@@ -18,7 +18,7 @@ impl Shared {
         while request.span.start < request.span.end {
             let router = self.router.load();
             let route = target(&request).route(&router);
-            if route.holder != Some(self.store) {
+            if !self.answers_here(&route, request.at) {
                 break;
             }
             let (part, border) = cut(&request, route.shard);
@@ -65,7 +65,7 @@ impl Shared {
         }
     }
 
-    /// Only of shards whose lease is believed to be here.
+    /// Only of shards that are believed to be answered for here.
     pub(super) fn visit(
         &self,
         request: &ScanRequest,
@@ -76,7 +76,7 @@ impl Shared {
         }
         let router = self.router.load();
         let route = target(request).route(&router);
-        if route.holder != Some(self.store) {
+        if !self.answers_here(&route, request.at) {
             return None;
         }
         let (part, border) = cut(request, route.shard);
@@ -93,9 +93,6 @@ impl Shared {
         let mut shards = 0;
         let mut keys = Vec::new();
         for route in router.overlapping(&span.start, Some(&span.end)) {
-            if route.holder != Some(self.store) {
-                return Changes::Unknown;
-            }
             let part = within(span, route.shard);
             match self.local.changes(route.shard.id, &part, after, upto) {
                 Changes::Keys(more) if keys.is_empty() => keys = more,

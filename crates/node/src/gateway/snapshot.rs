@@ -38,7 +38,7 @@ impl Shared {
         let router = self.router.load();
         let routes = routes_in(&router, scope);
         let named = named(&routes);
-        let local = |route: &Route<'_>| route.holder == Some(self.store);
+        let local = |route: &Route<'_>| self.reads_here(route);
         if !routes.iter().all(local) {
             return MaybeReady::pending(Arc::clone(self).ask_stores(groups(self, &routes)));
         }
@@ -50,6 +50,16 @@ impl Shared {
                 MaybeReady::pending(Arc::clone(self).ask_stores(vec![Group { shards, answer }]))
             }
         }
+    }
+
+    /// Whether this store is believed to say what is newest.
+    pub(super) fn reads_here(&self, route: &Route<'_>) -> bool {
+        route.holder == Some(self.store) || self.local.reads_here(route.shard.id)
+    }
+
+    /// Whether this store is believed to answer as of `at`.
+    pub(super) fn answers_here(&self, route: &Route<'_>, at: Timestamp) -> bool {
+        route.holder == Some(self.store) || at <= self.local.closed_at(route.shard.id)
     }
 
     /// All at once; the highest answer.

@@ -9,6 +9,7 @@ use super::{LogWriter, Outcome};
 use crate::member::{Effect, Member};
 use crate::metrics::seconds;
 use crate::parts;
+use crate::read_leases::Granted;
 use crate::replica::not_split;
 use crate::replica_record::{Presence, ReplicaRecord};
 use consensus::group::AppliedRecord;
@@ -84,18 +85,22 @@ impl LogWriter {
         let mut damaged = Vec::new();
         let mut found = false;
         let mut bytes = 0;
+        let now = self.clock.peek();
         for shard in self.touched.clone() {
             let Some(member) = self.members.get_mut(&shard) else {
                 continue;
             };
-            let Some(position) = member.committed_to else {
+            let Some(position) = member.committed_to.filter(|_| member.has_to_apply(now)) else {
                 continue;
             };
             found = true;
             let writes = self.options.batch_writes;
             let all = member.committed.len();
+            let mut effects = member.committed.iter();
+            // Of a damaged replica nothing is applied, but what follows a read lease has to wait as well.
+            let lease = effects.position(|(_, effect)| matches!(effect, Effect::ReadLease(_)));
             let mut step = Step {
-                done: all,
+                done: lease.map_or(all, |at| at + 1),
                 bytes: 0,
             };
             if member.record.presence != Presence::Damaged {
@@ -116,6 +121,8 @@ impl LogWriter {
                 member.record.put(&mut batch);
             }
             let position = match member.committed.get(step.done.wrapping_sub(1)) {
+                // What follows it may have to wait, also what has no effect.
+                Some((position, Effect::ReadLease(_))) => *position,
                 _ if step.done == all => position,
                 Some((position, _)) => *position,
                 // Nothing yet.
@@ -184,7 +191,10 @@ impl LogWriter {
                 newest.fetch_max(member.commit_ts.0, Ordering::SeqCst);
                 member.group.applied(record);
                 let done = finish(member, count, changed);
-                if member.committed.is_empty() {
+                if self.options.skip_readers {
+                    member.readers = Granted::default();
+                }
+                if member.committed_to == Some(record.position()) {
                     member.committed_to = None;
                 }
                 member.replica.complete(&done, now);
@@ -201,6 +211,7 @@ impl LogWriter {
             let concerned = self.members.iter().filter(|(_, member)| !member.is_alone());
             self.touched.extend(concerned.map(|(shard, _)| *shard));
         }
+        let now = self.clock.peek();
         for shard in std::mem::take(&mut self.touched) {
             let Some(member) = self.members.get_mut(&shard) else {
                 continue;
@@ -219,7 +230,7 @@ impl LogWriter {
                 member.standing_reported = Some(standing);
                 member.revision = self.revisions.next();
             }
-            if proposed || member.group.has_effects() || member.committed_to.is_some() {
+            if proposed || member.group.has_effects() || member.has_to_apply(now) {
                 // The next turn goes on; the driver asks `is_busy`.
                 self.touched.insert(shard);
             }
@@ -270,6 +281,17 @@ fn finish(member: &mut Member, count: usize, changed: Option<Changed>) -> Vec<Ti
                 done.push(finish.commit_ts);
             }
             Effect::Split(_) => splits += 1,
+            Effect::ReadLease(lease) => {
+                let holds = lease.holders.contains(&member.record.id)
+                    && member.record.presence == Presence::Whole
+                    && member.group.last_index() == position.index;
+                let others = lease.holders.iter().copied();
+                let others: Vec<_> = others.filter(|id| *id != member.record.id).collect();
+                member.readers.grant(&others, position.index, lease.until);
+                member
+                    .replica
+                    .read_lease_applied(&lease, position.index, holds);
+            }
             Effect::Members(_) | Effect::Abandon(_) | Effect::Term => {}
         }
     }
@@ -348,6 +370,7 @@ fn apply_effects(
             parts::remove(shard, Some(*name), engine, batch)?;
             Ok(done)
         }
+        Effect::ReadLease(_) => Ok(done),
         _ => {
             parts::remove(shard, None, engine, batch)?;
             Ok(done)

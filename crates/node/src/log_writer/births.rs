@@ -50,6 +50,7 @@ pub(super) fn changed<'e>(
             | Effect::Part { .. }
             | Effect::Finish(_)
             | Effect::Abandon(_)
+            | Effect::ReadLease(_)
             | Effect::Term => {}
         }
     }
@@ -158,6 +159,12 @@ impl LogWriter {
                 && record.presence == Presence::Whole
         });
         let confirmed = self.members.get(&parent).map(|parent| parent.confirmed);
+        let readers = self.members.get(&parent).map(|parent| {
+            let home = |id: ReplicaId| parent.home(id);
+            let named = |store| birth.right.replica_on(store).map(|it| ReplicaId(it.id));
+            let index = consensus::ORIGIN.index;
+            parent.readers.renamed(index, |id| named(home(id)?))
+        });
         let half = self.members.get(&parent).and_then(|parent| {
             // A guess, until one of them is written so much that it is measured.
             let half = parent.replica.size.estimate()? / 2;
@@ -171,6 +178,7 @@ impl LogWriter {
             if let Some(half) = half {
                 member.replica.size.set(half);
             }
+            member.readers = readers.unwrap_or_default();
             if leads {
                 member.group.lead_from_birth();
                 // Locks that were taken under the left lease hold under the right one.

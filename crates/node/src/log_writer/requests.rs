@@ -9,8 +9,12 @@ use bytes::Bytes;
 use consensus::{Change, GroupId, LogStore, ReplicaId};
 use futures::channel::oneshot;
 use sharding::{ShardDescriptor, ShardId};
+use std::time::Duration;
 use storage::WriteBatch;
 use types::{Error, Result, SqlState, StoreId};
+
+/// How long no read lease is offered after its group's members were to change.
+const READERS_PAUSE: Duration = Duration::from_secs(2);
 
 impl LogWriter {
     pub(super) fn handle_all(&mut self, requests: Vec<Request>, outcome: &mut Outcome) {
@@ -114,6 +118,7 @@ impl LogWriter {
                 format!("the members of shard {} cannot be changed: {why}", shard.0),
             )
         };
+        let now = self.clock.peek();
         let Some(member) = self.members.get_mut(&shard) else {
             return Err(refused("it is not on this store"));
         };
@@ -127,6 +132,13 @@ impl LogWriter {
         if changes.contains(&Change::Remove(member.record.id)) {
             // See `mover.rs`.
             return Err(refused("its leader goes last"));
+        }
+        if member.ends_read_leases(now, READERS_PAUSE) {
+            self.touched.insert(shard);
+            return Err(Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                format!("read leases of shard {} have to end first", shard.0),
+            ));
         }
         let mut attached = Vec::new();
         descriptor.put(&mut attached);

@@ -73,7 +73,9 @@ impl LogWriter {
             }
         } else {
             member.attempts = 0;
-            if member.group.is_transferring() {
+            if let Some(wait) = member.waits_for_readers(self.clock.peek()) {
+                Some((WakeFor::Readers, wait.min(ANSWER_PATIENCE)))
+            } else if member.group.is_transferring() {
                 Some((WakeFor::Transfer, TRANSFER_PATIENCE))
             } else if member.lacks_answers(|store| connected.contains(&store)) {
                 Some((WakeFor::Answers, ANSWER_PATIENCE))

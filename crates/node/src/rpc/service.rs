@@ -159,6 +159,7 @@ impl Service {
         let shards = &*self.shards;
         match request {
             Request::ReadTimestamp { shards: of } => {
+                shards.asked_by(from, &of);
                 respond(shards.read_timestamp(&of), Response::Timestamp)
             }
             Request::Get { shard, key, at } => {
@@ -231,6 +232,8 @@ impl Service {
                 let locks_row = matches!(request.point, Some((_, _, Some(_))));
                 if locks_row || !request.tables.is_empty() {
                     self.remember(from, request.txn);
+                } else if let Some(of) = &request.snapshot {
+                    shards.asked_by(from, of);
                 }
                 let policy = patience.policy(self.clock.monotonic_nanos());
                 let opening = opening::open(Arc::clone(&self.shards), from, request, policy);

@@ -224,6 +224,7 @@ mod tests {
             newest_commit: AtomicU64::new(0),
             health: Health::new(500),
             syncs: AtomicU64::new(0),
+            read_lease_snapshots: AtomicU64::new(0),
             offset_millis: 500,
         })))
     }

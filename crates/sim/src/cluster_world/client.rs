@@ -64,6 +64,8 @@ impl Board {
 pub(super) struct Manners {
     /// Longest pause between two operations, in nanoseconds.
     pub(super) pause_nanos: u64,
+    /// How many of their operations are reads, beside those among the others.
+    pub(super) reads_percent: u64,
     /// How long they wait for an answer, in nanoseconds.
     pub(super) patience_nanos: u64,
 }

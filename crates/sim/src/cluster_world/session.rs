@@ -29,12 +29,16 @@ pub(super) struct Compared {
 
 impl Session {
     async fn begin(&mut self, read_only: bool) -> Result<Transaction> {
-        let isolation = match self.dice.below(3) {
+        let isolation = self.isolation();
+        self.begin_at(isolation, read_only).await
+    }
+
+    fn isolation(&mut self) -> Isolation {
+        match self.dice.below(3) {
             0 => Isolation::ReadCommitted,
             1 => Isolation::RepeatableRead,
             _ => Isolation::Serializable,
-        };
-        self.begin_at(isolation, read_only).await
+        }
     }
 
     async fn begin_at(&mut self, isolation: Isolation, read_only: bool) -> Result<Transaction> {
@@ -93,9 +97,15 @@ impl Session {
 
     pub(super) async fn read_register(&mut self, key: u64) -> Result<Option<u64>> {
         let read_only = self.dice.percent(50);
-        let mut txn = self.begin(read_only).await?;
+        let isolation = self.isolation();
+        let mut txn = self.coordinator.begin(isolation, read_only);
         let key = register_key(key);
-        if self.dice.percent(50) {
+        // Of all shards, of one row's, or one after the other.
+        let manner = self.dice.below(4);
+        if manner < 2 {
+            txn.begin_statement(ReadScope::All).await?;
+        }
+        if manner > 0 {
             let policy = WaitPolicy::NoWait;
             self.open(&mut txn, &[], &key, None, policy).await?;
         }

@@ -10,6 +10,9 @@ const REGISTERS: u64 = 4;
 
 impl Client {
     pub(super) async fn operate(&mut self) {
+        if self.dice.percent(self.manners.reads_percent) {
+            return self.read_register().await;
+        }
         match self.dice.below(20) {
             0..3 => self.read_register().await,
             3..5 => self.write_register().await,
