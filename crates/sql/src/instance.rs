@@ -23,10 +23,6 @@ use txn::{Coordinator, Isolation, Limits, ReadScope};
 use types::env::Env;
 use types::{Error, Result, SqlState};
 
-/// Rest between two batches of the deletion of dropped rows, which is nobody's hurry: a batch takes
-/// some ten milliseconds, so that it uses a quarter of a core at most.
-const CLEANUP_PAUSE: Duration = Duration::from_millis(30);
-
 #[derive(Clone, Debug)]
 pub struct InstanceOptions {
     /// Memory of queries: hash tables, sorts. Bytes.
@@ -253,11 +249,16 @@ impl Instance {
         let clock = Arc::clone(&self.env.clock);
         let cleanups = Arc::clone(&self.cleanups);
         let task = async move {
+            let began_nanos = clock.monotonic_nanos();
             let mut position = cleanup::Position::default();
             let mut seen = cleanups.load(Ordering::Acquire);
             loop {
                 match cleanup::delete_dropped(&coordinator, &mut position).await {
-                    Ok(true) => clock.sleep(CLEANUP_PAUSE).await,
+                    Ok(Some(rows)) => {
+                        let since = clock.monotonic_nanos().saturating_sub(began_nanos);
+                        let since = Duration::from_nanos(since);
+                        clock.sleep(cleanup::pause_after(rows, since)).await;
+                    }
                     done => {
                         if let Err(error) = done {
                             tracing::warn!("rows of dropped tables are left for later: {error}");

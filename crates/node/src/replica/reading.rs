@@ -98,6 +98,14 @@ impl Replica {
     /// entry in its log.
     pub(crate) fn read_lease_applied(&self, lease: &ReadLease, index: u64, holds: bool) {
         self.state.lock().offers.under_way = false;
+        tracing::debug!(
+            shard = self.shard.0,
+            index,
+            holds,
+            holders = ?lease.holders,
+            at = %lease.at,
+            "a read lease begins"
+        );
         self.shared.time.observe(lease.at);
         self.shared.time.catalog_changes_at(lease.catalog);
         self.closed_at.store(lease.at.0, Ordering::SeqCst);

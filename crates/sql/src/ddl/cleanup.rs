@@ -5,10 +5,15 @@
 //! knowledge that a span is to be deleted. [`delete_dropped`] is run in the background by the
 //! instance, after a commit that marked something and at start.
 //!
+//! Nobody waits for it, since the space is free again only once the old versions are collected, hours later; but who
+//! has just loaded a table (a primary key that is added to it rewrites it) is about to use it. So it begins slowly:
+//! [`pause_after`].
+//!
 //! Readers on older snapshots are not disturbed: the deletions are ordinary versions, and the store's
 //! garbage collection reclaims the space once nobody can see the rows.
 
 use crate::catalog::store::{dropped_data_id, dropped_span_key, dropped_spans, span_of};
+use std::time::Duration;
 use txn::kv::{Key, LockMode, ReadScope, WaitPolicy};
 use txn::{Coordinator, Isolation, Transaction};
 use types::{Error, Result, key};
@@ -30,13 +35,30 @@ pub struct Position {
     next: Option<Key>,
 }
 
-/// Deletes one batch of rows that wait for deletion. `false` when nothing waits any more.
-pub async fn delete_dropped(coordinator: &Coordinator, position: &mut Position) -> Result<bool> {
+/// A cleaner is slow for so long, and thorough afterwards.
+const SLOW_TIME: Duration = Duration::from_secs(600);
+/// For each row, which costs about 20 microseconds on each replica.
+const SLOW_PAUSE: Duration = Duration::from_micros(1000);
+const PAUSE: Duration = Duration::from_micros(30);
+
+/// How long to rest after a batch of so many rows, `since` after the cleaner's begin.
+pub fn pause_after(rows: u32, since: Duration) -> Duration {
+    match since < SLOW_TIME {
+        true => SLOW_PAUSE * rows,
+        false => PAUSE * rows,
+    }
+}
+
+/// Deletes one batch of rows that wait for deletion. Returns how many; `None` when nothing waits any more.
+pub async fn delete_dropped(
+    coordinator: &Coordinator,
+    position: &mut Position,
+) -> Result<Option<u32>> {
     let mut txn = coordinator.begin(Isolation::ReadCommitted, false);
     txn.begin_statement(ReadScope::All).await?;
     let page = txn.scan(dropped_spans(), false, 1, DELETE_BYTES).await?;
     let Some((mark, _, _)) = page.rows.into_iter().next() else {
-        return Ok(false);
+        return Ok(None);
     };
     let data_id = dropped_data_id(&mark)
         .ok_or_else(|| Error::corrupt("a row that marks a dropped table is not readable"))?;
@@ -59,12 +81,14 @@ pub async fn delete_dropped(coordinator: &Coordinator, position: &mut Position) 
         data_id,
         next: Some(rows.resume.unwrap_or(end)),
     };
+    let mut deleted = 0;
     for (key, _, _) in rows.rows {
         txn.delete(key)?;
+        deleted += 1;
     }
     if finished {
         txn.delete(mark)?;
     }
     txn.commit().await?;
-    Ok(true)
+    Ok(Some(deleted))
 }

@@ -441,6 +441,7 @@ async fn rows_of_dropped_tables_are_deleted_in_batches() {
     while cleanup::delete_dropped(&w.coordinator, &mut position)
         .await
         .unwrap()
+        .is_some()
     {}
     assert_eq!(w.keys(old.whole_span()).await, 0);
     assert_eq!(w.keys(store::dropped_spans()).await, 0);
