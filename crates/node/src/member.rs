@@ -576,6 +576,15 @@ impl Member {
         self.committed_to.is_some() && !self.readers.hold_back(&self.group, now)
     }
 
+    /// Whether a commit is known to be committed here, and not applied yet: of a large one that takes some time.
+    pub(crate) fn is_committed(&self, at: Timestamp) -> bool {
+        self.committed.iter().any(|(_, effect)| match effect {
+            Effect::Write(commit) => commit.commit_ts == at,
+            Effect::Finish(finish) => finish.commit_ts == at,
+            _ => false,
+        })
+    }
+
     /// How much longer committed entries may have to wait for holders of read leases.
     pub(crate) fn waits_for_readers(&mut self, now: Timestamp) -> Option<Duration> {
         self.committed_to?;

@@ -547,10 +547,12 @@ impl Replica {
     }
 
     /// Commits of earlier leases that were proposed before `before_nanos` are answered: nobody knows how
-    /// they end. `missing`: the stores that cannot be reached.
+    /// they end, but of those that are committed and only have to be applied. `missing`: the stores that cannot be
+    /// reached.
     pub(crate) fn give_up_orphans(
         &self,
         before_nanos: u64,
+        committed: impl Fn(Timestamp) -> bool,
         missing: impl FnOnce() -> Vec<StoreId>,
     ) {
         let mut given_up = Vec::new();
@@ -559,7 +561,7 @@ impl Replica {
             let old: Vec<Timestamp> = state
                 .orphans
                 .iter()
-                .filter(|(_, committer)| committer.since_nanos < before_nanos)
+                .filter(|(at, committer)| committer.since_nanos < before_nanos && !committed(**at))
                 .map(|(at, _)| *at)
                 .collect();
             for at in old {

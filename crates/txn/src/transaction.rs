@@ -582,13 +582,17 @@ impl Transaction {
         }
         if let Ok(at) = taken {
             self.snapshot = Some(at);
-            self.scoped = matches!(scope, ReadScope::Spans(_));
-            #[cfg(debug_assertions)]
-            if let ReadScope::Spans(spans) = scope {
-                self.scope = spans.to_vec();
-            }
+            self.note_scope(scope);
         }
         taken
+    }
+
+    fn note_scope(&mut self, scope: ReadScope<'_>) {
+        self.scoped = matches!(scope, ReadScope::Spans(_));
+        #[cfg(debug_assertions)]
+        if let ReadScope::Spans(spans) = scope {
+            self.scope = spans.to_vec();
+        }
     }
 
     fn leave_snapshot(&mut self) {

@@ -138,6 +138,33 @@ fn locks_snapshot_and_row_come_in_one_exchange() {
 }
 
 #[test]
+fn a_statement_about_an_own_write_asks_nobody() {
+    let far = Far::at(Cluster::new(3), 2);
+    let mut txn = far.coordinator().begin(Isolation::ReadCommitted, false);
+    let lock = Some(LockMode::Update);
+    let at = far.begin(&mut txn, lock).expect("free");
+    txn.put("row", "own").expect("writable");
+    far.exchanges();
+    let row = [Span {
+        start: Key::from_static(b"row"),
+        end: Key::from_static(b"row\0"),
+    }];
+    let read = |txn: &mut Transaction, scope: &[Span]| {
+        let key = b"row";
+        let point = Some(Point { key, lock: None });
+        far.run(txn.begin_with(&[], FOREVER, ReadScope::Spans(scope), point))
+    };
+    assert_eq!(read(&mut txn, &row), Ok(at));
+    assert_eq!(far.wait(txn.get(b"row")), Ok(Some("own".into())));
+    assert_eq!(far.exchanges(), 0);
+    // One that may read more takes a snapshot of that.
+    read(&mut txn, &far.rows).expect("a snapshot");
+    assert_eq!(far.exchanges(), 1);
+    txn.rollback();
+    assert!(far.is_unlocked());
+}
+
+#[test]
 fn a_row_that_changed_while_its_lock_was_waited_for_is_changed() {
     let far = Far::at(Cluster::new(3), 2);
     far.put("old");

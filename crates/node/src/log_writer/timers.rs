@@ -133,7 +133,8 @@ impl LogWriter {
             let before = now.saturating_sub(patience);
             let connected = &self.connected;
             let missing = || member.missing(self.store, |store| connected.contains(&store));
-            member.replica.give_up_orphans(before, missing);
+            let committed = |at| member.is_committed(at);
+            member.replica.give_up_orphans(before, committed, missing);
             if member.should_campaign(self.store, &self.liveness) {
                 member.attempts += 1;
                 // It fails only for a replica that has no vote.

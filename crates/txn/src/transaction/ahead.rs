@@ -7,7 +7,9 @@
 //! until the next snapshot.
 
 use super::{NOTE_BYTES, Transaction};
-use crate::kv::{Isolation, Key, LockMode, Opening, Point, ReadScope, Value, Version, WaitPolicy};
+use crate::kv::{
+    Isolation, Key, LockMode, Opening, Point, ReadScope, Span, Value, Version, WaitPolicy,
+};
 use crate::newest::{judge, newest};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -31,6 +33,12 @@ pub(super) struct Ahead {
     /// As its newest version; `None`: as of the snapshot.
     lock: Option<LockMode>,
     version: Version,
+}
+
+/// Whether the span is that of this key alone.
+fn is_row(span: &Span, key: &[u8]) -> bool {
+    let (first, end) = (&span.start[..], &span.end[..]);
+    first == key && end.split_last() == Some((&0, key))
 }
 
 impl Transaction {
@@ -80,6 +88,17 @@ impl Transaction {
             let locked = point.lock.is_some_and(|mode| self.holds(point.key, mode));
             locked || self.buffer.get(point.key).is_some()
         };
+        if let (Some(at), Some(Point { key, lock: None }), [span]) = (self.snapshot, point, spans)
+            && tables.is_empty()
+            && self.buffer.get(key).is_some()
+            && is_row(span, key)
+        {
+            // All that it reads is its own. Any snapshot will do.
+            self.statements = self.statements.saturating_add(1);
+            self.ahead = None;
+            self.note_scope(scope);
+            return Ok(Some(at));
+        }
         let point = point.filter(|point| !is_own(point));
         let row = point.and_then(|point| Some((point.key, point.lock?)));
         let locks: SmallVec<[(&[u8], LockMode); 5]> = tables
