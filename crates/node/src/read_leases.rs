@@ -16,13 +16,13 @@
 //! commits before it. None was in flight when it was proposed, so all of them are at or below its `since`, and
 //! everything committed later is above its `at`. Whatever comes after it in the log ends the lease of a replica
 //! before that replica acknowledges the entry. A leader makes no entry visible after a read lease before each holder
-//! has acknowledged one that follows the lease, or the lease's time is over ([`Granted::hold_back`]). So as long as
+//! has acknowledged one that follows the lease, or the lease's time is over (`Granted::hold_back`). So as long as
 //! a holder answers, nothing newer was shown to anybody.
 //!
 //! **Any later leader knows.** It has every committed entry, and so each read lease that somebody may hold. Before it
 //! has a lease of its own, the entry that opens its term must be applied, which waits for the holders like any other.
 //! What it may have forgotten by a restart, or never saw because it began with a copy, it takes to be granted to all
-//! ([`Granted::to_all`]). A shard that is split off inherits the leases of the one it was part of.
+//! (`Granted::to_all`). A shard that is split off inherits the leases of the one it was part of.
 //!
 //! **Holders are members.** Members change only while nobody holds a read lease, so those that a replica knows are all
 //! that there can be.
