@@ -98,11 +98,11 @@ impl Search {
     }
 
     /// The answer to another node's question, which is here without the byte of its kind. `None` if it is
-    /// damaged.
+    /// damaged, or if there is none yet.
     pub fn answer(&self, question: &bytes::Bytes) -> Option<bytes::Bytes> {
         let question = Question::decode(question)?;
         let now = self.now_millis();
-        let answer = self.discovery.lock().asked(&question, now);
+        let answer = self.discovery.lock().asked(&question, now)?;
         self.heard.notify_one();
         Some(answer.encode())
     }
@@ -172,6 +172,9 @@ impl Search {
                 answer = answer => answer,
                 () = too_late => return Event::Failed(address, "it does not answer".to_owned()),
             };
+            if answer.as_ref().is_ok_and(bytes::Bytes::is_empty) {
+                return Event::Failed(address, "it is about to enter its cluster".to_owned());
+            }
             match answer.map(|answer| Answer::decode(&answer)) {
                 Ok(Some(answer)) => Event::Answered(address, answer),
                 Ok(None) => Event::Failed(address, "its answer is not understood".to_owned()),

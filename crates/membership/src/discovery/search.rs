@@ -192,13 +192,18 @@ impl Discovery {
         }
     }
 
-    /// Another node asks. It is one more that may know something.
-    pub fn asked(&mut self, question: &Question, now_millis: u64) -> Answer {
+    /// Another node asks. It is one more that may know something. `None`: this node has found its cluster, or founds
+    /// one, and cannot say more yet. It does not search any more, and whoever took it for a searching node might found
+    /// another cluster.
+    pub fn asked(&mut self, question: &Question, now_millis: u64) -> Option<Answer> {
         if question.cluster_name != self.options.cluster_name {
-            return Answer::Refused(format!(
+            return Some(Answer::Refused(format!(
                 "this node searches for the cluster `{}`, not `{}`",
                 self.options.cluster_name, question.cluster_name
-            ));
+            )));
+        }
+        if self.end.is_some() {
+            return None;
         }
         if question.node != self.options.node {
             match question.bootstrap {
@@ -212,12 +217,12 @@ impl Discovery {
         }
         // Only those that this node itself has heard of: else two nodes would keep a dead one alive.
         let others = self.candidates.values().filter(|other| other.first_hand);
-        Answer::Searching {
+        Some(Answer::Searching {
             node: self.options.node,
             address: self.options.address.clone(),
             bootstrap: self.question().bootstrap,
             founders: others.filter_map(|other| other.founder.clone()).collect(),
-        }
+        })
     }
 
     /// The local network tells of a node.

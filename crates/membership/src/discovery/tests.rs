@@ -342,12 +342,20 @@ fn another_name_is_refused() {
     let mut discovery = Discovery::new(options("a:5451", "b"), 0);
     let mut question = options("b:5451", "a").question();
     question.cluster_name = "bank".to_owned();
-    assert!(matches!(discovery.asked(&question, 0), Answer::Refused(_)));
+    assert!(matches!(
+        discovery.asked(&question, 0),
+        Some(Answer::Refused(_))
+    ));
 }
+
+/// How long a node takes to open its store.
+const ENTER_MILLIS: u64 = 300;
 
 /// Nodes that ask each other; each is up from some time on.
 struct World {
     nodes: BTreeMap<String, (u64, Options, Discovery)>,
+    /// Those that know their cluster, and when they can tell others of it.
+    entering: BTreeMap<String, (u64, u128)>,
     members: BTreeMap<String, Member>,
     founded: u128,
 }
@@ -360,6 +368,7 @@ impl World {
         });
         World {
             nodes: nodes.collect(),
+            entering: BTreeMap::new(),
             members: BTreeMap::new(),
             founded: 0,
         }
@@ -376,7 +385,12 @@ impl World {
 
     /// One node asks everybody whom it wants to ask now.
     fn step(&mut self, name: &str, now: u64) {
-        while !self.members.contains_key(name) {
+        if let Some((at, cluster)) = self.entering.get(name)
+            && *at <= now
+        {
+            self.enter(name, *cluster);
+        }
+        while !self.entering.contains_key(name) {
             let (up, options, discovery) = self.nodes.get_mut(name).expect("a node");
             if *up > now {
                 return;
@@ -394,9 +408,13 @@ impl World {
                 Action::WaitUntil(_) => return,
                 Action::Found => {
                     self.founded += 1;
-                    self.enter(name, self.founded);
+                    let entered = (now + ENTER_MILLIS, self.founded);
+                    self.entering.insert(name.to_owned(), entered);
                 }
-                Action::Join(found) => self.enter(name, found.cluster),
+                Action::Join(found) => {
+                    let entered = (now + ENTER_MILLIS, found.cluster);
+                    self.entering.insert(name.to_owned(), entered);
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -407,7 +425,7 @@ impl World {
             return Some(member.answer(question));
         }
         let (up, _, discovery) = self.nodes.get_mut(address)?;
-        (*up <= now).then(|| discovery.asked(question, now))
+        (*up <= now).then(|| discovery.asked(question, now))?
     }
 
     fn enter(&mut self, name: &str, cluster: u128) {
@@ -433,6 +451,18 @@ fn the_same_command_line_on_all_nodes_makes_one_cluster() {
     world.run(10_000);
     assert_eq!(world.members.len(), 3);
     assert_eq!(world.founded, 1);
+}
+
+/// The one that begins does not wait for the other, of which it has not heard, and the other has the smaller address.
+#[test]
+fn a_founder_that_has_begun_is_waited_for() {
+    for late in [0, 100, 200, 300, 400] {
+        let first = (0, founder("b:5451", "b"));
+        let second = (late, founder("a:5451", "b"));
+        let mut world = World::new(vec![first, second]);
+        world.run(20_000);
+        assert_eq!((world.members.len(), world.clusters().len()), (2, 1));
+    }
 }
 
 #[test]
