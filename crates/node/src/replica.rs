@@ -10,9 +10,11 @@
 //! holds the lease meanwhile. Only the question "what is the newest?" needs the lease to be valid at the
 //! moment: it looks at the clock after it has looked at the data.
 
+mod errors;
 mod reading;
 mod splitting;
 
+pub(crate) use errors::{lease_moved, not_serializable, unknown_outcome};
 pub(crate) use splitting::not_split;
 
 use crate::health::Health;
@@ -27,6 +29,7 @@ use crate::sizes::Size;
 use crate::table_changes::TableChanges;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use consensus::{Command, Commit, CommitName, Finish, Part};
+use errors::{no_quorum, refused, shutting_down};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, RwLock};
 use reading::{Holding, Offers};
@@ -37,7 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use txn::kv::{Changes, Committed, Key, Span, TxnId, Value};
 use txn::{Footprint, Sequencer};
-use types::{Error, SqlState, StoreId, Timestamp};
+use types::{Error, StoreId, Timestamp};
 
 /// What a committer waits for.
 pub(crate) type Reply = oneshot::Receiver<Result<Committed, Error>>;
@@ -676,51 +679,4 @@ impl State {
             }
         }
     }
-}
-
-pub(crate) fn not_serializable() -> Error {
-    Error::new(
-        SqlState::SERIALIZATION_FAILURE,
-        "could not serialize access due to read/write dependencies among transactions",
-    )
-    .hint("The transaction might succeed if retried.")
-}
-
-pub(crate) fn lease_moved() -> Error {
-    Error::new(
-        SqlState::SERIALIZATION_FAILURE,
-        "could not serialize access because the shard's lease has moved",
-    )
-    .detail("The locks of this transaction were in the memory of the node that held the lease.")
-    .hint("The transaction might succeed if retried.")
-}
-
-pub(crate) fn unknown_outcome(cause: &Error) -> Error {
-    Error::new(
-        SqlState::STATEMENT_COMPLETION_UNKNOWN,
-        "it is unknown whether the transaction is committed",
-    )
-    .detail(cause.message.clone())
-}
-
-fn no_quorum(shard: ShardId, missing: &[StoreId]) -> Error {
-    let mut message = format!("shard {} has no quorum", shard.0);
-    if !missing.is_empty() {
-        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        message += &format!("; nodes that cannot be reached: {}", names.join(", "));
-    }
-    Error::new(SqlState::CANNOT_CONNECT_NOW, message)
-}
-
-fn shutting_down() -> Error {
-    Error::new(SqlState::CANNOT_CONNECT_NOW, "the store is shutting down")
-}
-
-fn refused(failure: &Error) -> Error {
-    Error::new(
-        SqlState::IO_ERROR,
-        "the store refuses writes after a failure of its disk",
-    )
-    .detail(failure.message.clone())
-    .hint("Restart the node once the disk is sound again.")
 }

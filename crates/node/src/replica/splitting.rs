@@ -35,7 +35,8 @@
 //! guarded these keys all the time. If another store leads the right shard, the lease is another one, and the
 //! commit is refused (40001).
 
-use super::{Replica, Request, State, shutting_down};
+use super::errors::shutting_down;
+use super::{Replica, Request, State};
 use crate::inbox::Proposal;
 use crate::shard_server::{Failure, Refusal};
 use consensus::{Command, Membership, ReplicaId, Split};
