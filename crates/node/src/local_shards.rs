@@ -38,7 +38,7 @@ const VALIDATION_ATTEMPTS: usize = 8;
 /// Neighbours that a refusal names at most. A map that lacks more is to be read anew.
 const NEIGHBOURS: usize = 64;
 
-/// How long a commit waits for a split of its shard: for a round of the log, or two. It is an error afterwards, not
+/// How long a commit waits for a split of its shard, or for a lease that was interrupted: for a round of the log, or two. It is an error afterwards, not
 /// a hang, because the shard may have lost its quorum just then.
 const SPLIT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -175,7 +175,7 @@ impl LocalShards {
 
     fn is_late(&self, replica: &Replica) -> bool {
         let now = self.time.peek();
-        now > replica.lease_end() && replica.lease_may_go_on(now)
+        now > replica.lease_end() && (replica.lease_may_go_on(now) || replica.has_lapsed(now))
     }
 
     /// Returns once the lease holds again, or will not.
@@ -192,7 +192,9 @@ impl LocalShards {
         txn: TxnId,
         lease: LeaseId,
     ) -> std::result::Result<bool, Failure> {
-        let locked = replica.lease() == Some(lease) && self.locks.is_known(txn);
+        let held = replica.lease();
+        let stands = held.is_some_and(|held| held.keeps_locks_of(lease));
+        let locked = stands && self.locks.is_known(txn);
         self.holds_now(replica)?;
         Ok(locked)
     }

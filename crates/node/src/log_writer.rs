@@ -397,7 +397,7 @@ impl LogWriter {
         let mut late = Vec::new();
         for mut proposal in proposals {
             let member = self.members.get(&proposal.shard);
-            let member = member.filter(|member| member.takes_proposals_of(proposal.lease));
+            let member = member.filter(|member| member.takes(&proposal));
             let Some(member) = member else {
                 late.push(proposal);
                 continue;

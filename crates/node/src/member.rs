@@ -1,8 +1,10 @@
 //! A replica as the store's loop drives it: its Raft group, what is proposed and committed, and on what its
 //! lease stands.
 
+use crate::inbox::Proposal;
 use crate::lease_ends::{Basis, LeaseEnds, Voters};
 use crate::manager::ReplicaReport;
+use crate::node_clock::NodeClock;
 use crate::read_leases::Granted;
 use crate::replica::{Replica, lease_moved, not_split};
 use crate::replica_record::{Presence, ReplicaRecord};
@@ -20,6 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::codec::Reader;
 use types::{Error, Result, StoreId, Timestamp};
+
+/// How long a lease that was interrupted is waited for: some heartbeats.
+const LAPSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a leader's lease stands on.
 ///
@@ -305,7 +310,7 @@ impl Member {
         &mut self,
         liveness: &Liveness,
         ends: &mut LeaseEnds,
-        start: impl FnOnce() -> Timestamp,
+        clock: &NodeClock,
     ) -> bool {
         if !self.group.is_leader() || self.record.presence == Presence::Damaged {
             if self.ground.take().is_some() {
@@ -346,10 +351,13 @@ impl Member {
         ground.bound.retain(|store, bound| still(store, bound));
         let lost_some = ground.bound.len() < known;
         if lost_some && !alone && !self.basis(&ground).iter().all(Voters::is_majority) {
-            // Between the one who withdrew and the others, somebody else may have been elected.
-            self.replica.revoke();
+            // Between the one who withdrew and the others, somebody else may have been elected. If not, a majority
+            // will be bound once more, in this term.
+            self.replica.lapse(after(clock.peek(), LAPSE_PATIENCE));
             self.confirmed += 1;
             ground.granted = false;
+            // What is in flight is below the timestamps that are given then.
+            ground.index = last;
         }
         let mut proposed = false;
         if !alone {
@@ -380,7 +388,7 @@ impl Member {
             self.replica.extend(end);
             ground.granted = true;
         } else if self.group.log().applied().position.index >= ground.index {
-            self.replica.grant(lease, start(), end);
+            self.replica.grant(lease, clock.now(), end);
             ground.granted = true;
         }
         self.ground = Some(ground);
@@ -389,16 +397,19 @@ impl Member {
 
     /// Whether what was sequenced under this lease may go into the log now. After another replica has led, it
     /// would be below what that one committed.
-    pub(crate) fn takes_proposals_of(&self, lease: LeaseId) -> bool {
+    pub(crate) fn takes(&self, proposal: &Proposal) -> bool {
         if !self.group.is_leader() || self.group.is_transferring() {
             return false;
         }
+        let lease = proposal.lease;
+        // Parts have no timestamp.
+        let is_part = matches!(proposal.command, Command::Part(_) | Command::Abandon(_));
         let stands = self.ground.as_ref().is_some_and(|ground| {
-            ground.granted
-                && !ground.given_away
+            let is_held = ground.granted && self.confirmed == lease.confirmed;
+            !ground.given_away
                 && ground.term == self.group.term()
                 && ground.term == lease.term
-                && self.confirmed == lease.confirmed
+                && (is_held || is_part)
         });
         stands || self.is_alone()
     }
@@ -599,7 +610,7 @@ impl Member {
     /// Whether a read lease is on its way through the log, or may be held by somebody. If so, and nothing follows it, an
     /// entry without effect is proposed, so that it ends.
     pub(crate) fn ends_read_leases(&mut self, now: Timestamp, pause: Duration) -> bool {
-        let again = Timestamp::from_millis(now.millis() + pause.as_millis() as u64);
+        let again = after(now, pause);
         let unapplied =
             |(_, command): &(Position, Command)| matches!(command, Command::ReadLease(_));
         let unseen = |(_, effect): &(Position, Effect)| matches!(effect, Effect::ReadLease(_));
@@ -680,6 +691,10 @@ impl Member {
             .filter(|id| **id != self.record.id && self.home(**id).is_some_and(&reachable))
             .any(|id| self.group.is_awaiting(*id))
     }
+}
+
+fn after(now: Timestamp, pause: Duration) -> Timestamp {
+    Timestamp::from_millis(now.millis() + pause.as_millis() as u64)
 }
 
 /// The timestamp under which whoever waits for this command is known, if it is a commit.

@@ -11,6 +11,8 @@
 //! moment: it looks at the clock after it has looked at the data.
 
 mod errors;
+#[cfg(test)]
+mod lapse_tests;
 mod reading;
 mod splitting;
 
@@ -31,7 +33,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use consensus::{Command, Commit, CommitName, Finish, Part};
 use errors::{no_quorum, refused, shutting_down};
 use futures::channel::oneshot;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use reading::{Holding, Offers};
 use sharding::{ShardDescriptor, ShardId};
 use splitting::Splitting;
@@ -70,6 +72,30 @@ pub(crate) struct Shared {
     pub(crate) offset_millis: u64,
 }
 
+impl Shared {
+    /// Of a store that has just been opened.
+    pub(crate) fn new(
+        store: StoreId,
+        locks: Arc<LockManager>,
+        metrics: Arc<Metrics>,
+        time: Arc<NodeClock>,
+        offset_millis: u64,
+    ) -> Self {
+        Shared {
+            store,
+            inbox: Inbox::new(),
+            locks,
+            metrics,
+            time,
+            newest_commit: AtomicU64::new(0),
+            health: Health::new(offset_millis),
+            syncs: AtomicU64::new(0),
+            read_lease_snapshots: AtomicU64::new(0),
+            offset_millis,
+        }
+    }
+}
+
 struct State {
     lease: Option<LeaseId>,
     sequencer: Sequencer<Committer>,
@@ -87,6 +113,8 @@ struct State {
     waiting: Vec<oneshot::Sender<()>>,
     closed: Option<Closed>,
     offers: Offers,
+    /// The lease was interrupted in this term, and until when it is waited for that it is confirmed.
+    lapsed: Option<(LeaseId, Timestamp)>,
     /// Who waits for parts of large commits to be applied, and is told in which term they stand.
     parts: BTreeMap<(CommitName, u64), oneshot::Sender<u64>>,
 }
@@ -152,7 +180,7 @@ pub(crate) enum Submit {
     /// It writes keys that are about to become another shard's, or those of a shard that has just begun. To be
     /// submitted again once this is told or dropped.
     Wait(oneshot::Receiver<()>, Request),
-    /// The time of the lease under which its locks were taken is over, and may go on yet: submit again soon.
+    /// The lease under which its locks were taken is over or interrupted, and may go on yet: submit again soon.
     Late(Request),
     /// Not all of its keys are this shard's.
     Elsewhere(Request),
@@ -193,6 +221,7 @@ impl Replica {
                 waiting: Vec::new(),
                 closed: None,
                 offers: Offers::default(),
+                lapsed: None,
                 parts: BTreeMap::new(),
             }),
             shared,
@@ -302,6 +331,22 @@ impl Replica {
 
     /// The lease is over before its time. Commits in flight stay open until their fate is known.
     pub(crate) fn revoke(&self) {
+        let mut state = self.end_lease();
+        state.lapsed = None;
+        state.parts.clear();
+    }
+
+    /// The same for the moment: the leader leads on, and may be confirmed in its term before `until`. Locks stand then,
+    /// and so do parts of large commits.
+    pub(crate) fn lapse(&self, until: Timestamp) {
+        let lease = self.lease();
+        let mut state = self.end_lease();
+        if let Some(lease) = lease {
+            state.lapsed = Some((lease, until));
+        }
+    }
+
+    fn end_lease(&self) -> MutexGuard<'_, State> {
         self.lease_end.store(Arc::default());
         self.stop_reading();
         let mut state = self.state.lock();
@@ -312,8 +357,13 @@ impl Replica {
             state.put_aside();
             // Who waits for the commits below asks somebody else.
             state.readers.clear();
-            state.parts.clear();
         }
+        state
+    }
+
+    /// Whether the lease was interrupted not long ago, and may be confirmed yet.
+    pub(crate) fn has_lapsed(&self, now: Timestamp) -> bool {
+        self.state.lock().has_lapsed(now)
     }
 
     /// Moves all later commits above `at`, and waits for those in flight below it. `None`: no need to.
@@ -370,7 +420,7 @@ impl Replica {
         let (sender, applied) = oneshot::channel();
         let mut state = self.state.lock();
         state.check_open()?;
-        if state.lease != Some(lease) {
+        if !state.leads_on(lease) {
             return Err(lease_moved().into());
         }
         state.parts.insert((part.name, part.number), sender);
@@ -386,7 +436,7 @@ impl Replica {
     pub(crate) fn abandon_parts(&self, name: CommitName) {
         let mut state = self.state.lock();
         state.parts.retain(|(of, _), _| *of != name);
-        if let (Some(lease), None) = (state.lease, &state.closed) {
+        if let (Some(lease), None) = (state.last_lease(), &state.closed) {
             self.shared.inbox.propose(Proposal {
                 shard: self.shard,
                 lease,
@@ -426,6 +476,9 @@ impl Replica {
             return Ok(Submit::Elsewhere(request));
         }
         let Some(lease) = state.lease else {
+            if locked_under.is_some_and(|under| state.leads_on(under)) {
+                return Ok(Submit::Late(request));
+            }
             return match self.wait_for_lease(&mut state) {
                 Some(wait) => Ok(Submit::Wait(wait, request)),
                 None => Err(self.not_holder()),
@@ -434,7 +487,7 @@ impl Replica {
         if let Some(wait) = state.must_wait(&request) {
             return Ok(Submit::Wait(wait, request));
         }
-        if locked_under.is_some_and(|under| under != lease) {
+        if locked_under.is_some_and(|under| !lease.keeps_locks_of(under)) {
             return Err(lease_moved().into());
         }
         if !request.read_spans.is_empty() {
@@ -450,7 +503,8 @@ impl Replica {
         let at = now();
         if at > self.lease_end() {
             // Whoever has no locks here may as well ask elsewhere.
-            return match locked_under.is_some() && self.lease_may_go_on(at) {
+            let may_go_on = self.lease_may_go_on(at) || state.has_lapsed(at);
+            return match locked_under.is_some() && may_go_on {
                 true => Ok(Submit::Late(request)),
                 false => Err(self.not_holder()),
             };
@@ -655,6 +709,21 @@ impl State {
             Some(Closed::Closing) => Err(shutting_down().into()),
             None => Ok(()),
         }
+    }
+
+    /// The lease that is held, or was interrupted.
+    fn last_lease(&self) -> Option<LeaseId> {
+        self.lease.or(self.lapsed.map(|(lease, _)| lease))
+    }
+
+    fn has_lapsed(&self, now: Timestamp) -> bool {
+        self.lapsed.is_some_and(|(_, until)| now <= until)
+    }
+
+    /// Whether what was begun under this lease can go on, or may once the lease is confirmed.
+    fn leads_on(&self, lease: LeaseId) -> bool {
+        let last = self.last_lease();
+        last.is_some_and(|last| last.keeps_locks_of(lease))
     }
 
     /// Keeps the open commits of a lease that ends.

@@ -13,11 +13,20 @@ use txn::kv::{
 use types::{Error, MaybeReady, StoreId, Timestamp};
 
 /// A lease: the term in which its holder leads the shard's group, and how often that leader had to confirm
-/// it. Locks live in the holder's memory, so they are worth nothing under another lease.
+/// it after its support was interrupted. Locks live in the holder's memory, so they are worth nothing under the lease of
+/// another term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId {
     pub term: u64,
     pub confirmed: u64,
+}
+
+impl LeaseId {
+    /// Whether locks of `earlier` stand under this lease. Nobody else has held one in between: who had been elected
+    /// would have led a later term, in which a majority would not have confirmed this one.
+    pub fn keeps_locks_of(self, earlier: LeaseId) -> bool {
+        self.term == earlier.term
+    }
 }
 
 /// Why a store does not answer for a shard. Nothing was done.

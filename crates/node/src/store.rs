@@ -7,7 +7,6 @@
 
 use crate::gateway::{Gateway, PATIENCE};
 use crate::gc::Collector;
-use crate::health::Health;
 use crate::identity::Identity;
 use crate::inbox::{Ended, Inbox, Work};
 use crate::liveness_record;
@@ -38,7 +37,7 @@ use parking_lot::Mutex;
 use sharding::{Replica, ShardDescriptor, ShardMap};
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use storage::{Engine, WriteBatch};
@@ -176,18 +175,13 @@ impl Store {
             Arc::clone(&env.clock),
             Arc::clone(&metrics),
         ));
-        let registry = Arc::new(Registry::new(Arc::new(Shared {
-            store: identity.store,
-            inbox: Inbox::new(),
-            locks: Arc::clone(&locks),
-            metrics: Arc::clone(&metrics),
-            time: Arc::clone(&time),
-            newest_commit: AtomicU64::new(0),
-            health: Health::new(offset_millis),
-            syncs: AtomicU64::new(0),
-            read_lease_snapshots: AtomicU64::new(0),
+        let registry = Arc::new(Registry::new(Arc::new(Shared::new(
+            identity.store,
+            Arc::clone(&locks),
+            Arc::clone(&metrics),
+            Arc::clone(&time),
             offset_millis,
-        })));
+        ))));
         let snapshots = Snapshots::new(
             Arc::clone(&engine),
             env.clone(),

@@ -7,12 +7,13 @@
 //! ([`WriteBatch::keeps_promise`]): what is committed cannot be refused any more.
 
 use crate::engine::{Error, Result, WriteBatch};
-use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Free space is asked for again after so many bytes of batches. A `statvfs` costs a microsecond.
-const CHECK_EVERY_BYTES: u64 = 1 << 20;
+// Free space is asked for before each batch, since others write to the disk, too: a `statvfs` costs a microsecond, a
+// journal that meets the full disk the store.
+
 /// The default reserve is a sixteenth of the disk, but not more than this: room for one compaction,
 /// which writes its inputs (up to some 64 MiB tables of two levels) anew before it drops them.
 const RESERVE_MAX_BYTES: u64 = 512 << 20;
@@ -25,15 +26,8 @@ pub struct DiskSpace {
     folder: PathBuf,
     reserve_bytes: u64,
     injected: Option<FreeBytes>,
-    sampled: Mutex<Sampled>,
-}
-
-#[derive(Default)]
-struct Sampled {
-    free: u64,
-    written_since: u64,
     /// A batch was refused since the store was opened.
-    refused: bool,
+    refused: AtomicBool,
 }
 
 impl DiskSpace {
@@ -46,10 +40,9 @@ impl DiskSpace {
             folder: folder.to_owned(),
             reserve_bytes: 0,
             injected,
-            sampled: Mutex::default(),
+            refused: AtomicBool::new(false),
         };
-        let (free, total) = space.measure()?;
-        space.sampled.lock().free = free;
+        let (_, total) = space.measure()?;
         let reserve_bytes =
             reserve_bytes.unwrap_or_else(|| (total / RESERVE_FRACTION).min(RESERVE_MAX_BYTES));
         Ok(DiskSpace {
@@ -68,18 +61,10 @@ impl DiskSpace {
         } else {
             self.reserve_bytes
         };
-        let mut sampled = self.sampled.lock();
-        sampled.written_since += bytes;
-        let fits =
-            |sampled: &Sampled| sampled.free >= reserve.saturating_add(sampled.written_since);
-        if sampled.written_since >= CHECK_EVERY_BYTES || !fits(&sampled) {
-            sampled.free = self.measure()?.0;
-            sampled.written_since = bytes;
-            if !fits(&sampled) {
-                sampled.written_since = 0;
-                sampled.refused = true;
-                return Err(self.full(sampled.free));
-            }
+        let free = self.measure()?.0;
+        if free < reserve.saturating_add(bytes) {
+            self.refused.store(true, Ordering::Relaxed);
+            return Err(self.full(free));
         }
         Ok(())
     }
@@ -93,12 +78,12 @@ impl DiskSpace {
     /// Whether space is short, or was since the store was opened: then a failed background write is
     /// put down to that.
     pub fn was_short(&self) -> bool {
-        self.sampled.lock().refused || !self.has_reserve()
+        self.refused.load(Ordering::Relaxed) || !self.has_reserve()
     }
 
     /// The store was opened again.
     pub fn forget(&self) {
-        self.sampled.lock().refused = false;
+        self.refused.store(false, Ordering::Relaxed);
     }
 
     fn full(&self, free: u64) -> Error {

@@ -323,11 +323,11 @@ impl Plan<'_> {
             self.elsewhere.push((touch, lease));
             return Ok(());
         }
-        let held = (touch.store, lease);
-        if *self.locked.get_or_insert(held) != held {
-            return Err(final_error(lease_moved(), touch.shard));
+        let (store, known) = *self.locked.get_or_insert((touch.store, lease));
+        match store == touch.store && known.keeps_locks_of(lease) {
+            true => Ok(()),
+            false => Err(final_error(lease_moved(), touch.shard)),
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the transactions of this gateway have locks, and under which leases.
 //!
-//! Locks live in the memory of a lease holder: under another lease they are gone. So for each transaction the
+//! Locks live in the memory of a lease holder: under the lease of another term they are gone. So for each transaction the
 //! stores are remembered that were asked for locks (all must be told of its end), and the lease of each
 //! shard that granted some (a commit is only as good as all of them).
 
@@ -99,7 +99,7 @@ fn note(touches: &mut Touches, touch: Touch) -> Result<(), LeaseMoved> {
         let granted = touches.iter().filter(|known| known.shard == touch.shard);
         if granted
             .filter_map(|known| known.lease)
-            .any(|known| known != lease)
+            .any(|known| !lease.keeps_locks_of(known))
         {
             return Err(LeaseMoved);
         }

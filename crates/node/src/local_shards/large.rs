@@ -32,6 +32,10 @@ impl LocalShards {
         let task = async move {
             let txn = request.txn;
             let name = CommitName(txn.0);
+            if shards.is_late(&replica) {
+                let again = shards.clone().until_lease_goes_on(Arc::clone(&replica));
+                again.await;
+            }
             let submitted = shards.put_parts(&replica, request, locked_under).await;
             if submitted.is_err() {
                 replica.abandon_parts(name);
@@ -58,7 +62,7 @@ impl LocalShards {
         let Some(lease) = replica.lease() else {
             return Err(replica.not_holder());
         };
-        if locked_under.is_some_and(|under| under != lease) {
+        if locked_under.is_some_and(|under| !lease.keeps_locks_of(under)) {
             return Err(lease_moved().into());
         }
         let ends = request.writes.first().zip(request.writes.last());
@@ -112,7 +116,7 @@ impl LocalShards {
             read_spans: request.read_spans,
             body: Body::Parts(Box::new(body)),
         };
-        // What was put into the log under another lease may be void.
+        // What was put into the log in another term is void.
         self.submit_to_heir(replica.shard, request, Some(lease))
     }
 }

@@ -222,7 +222,7 @@ impl LogWriter {
             }
             let clock = &self.clock;
             let (liveness, ends) = (&self.liveness, &mut self.lease_ends);
-            let proposed = member.update_lease(liveness, ends, || clock.now());
+            let proposed = member.update_lease(liveness, ends, clock);
             member.replica.set_leader(member.leader_store());
             member.replica.set_peers(!member.is_alone());
             let standing = member.standing();

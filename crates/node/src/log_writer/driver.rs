@@ -17,11 +17,14 @@ pub(crate) async fn run(mut writer: LogWriter, registry: Arc<Registry>) {
     let end = End(Arc::clone(&registry));
     writer.recovering = false;
     while let Some(work) = next_work(&writer, &registry).await {
-        let mut blocked = turn(&mut writer, work, &registry).await;
-        while blocked && !registry.shared.inbox.is_closing() {
+        let mut turned = turn(&mut writer, work, &registry).await;
+        while turned == Turned::Blocked && !registry.shared.inbox.is_closing() {
             writer.env.clock.sleep(FULL_DISK_PAUSE).await;
             let work = registry.shared.inbox.take_work();
-            blocked = turn(&mut writer, work, &registry).await;
+            turned = turn(&mut writer, work, &registry).await;
+        }
+        if turned == Turned::Failed {
+            break;
         }
     }
     // Nothing new was acknowledged since the last sync, but a clean stop saves the replay.
@@ -58,8 +61,17 @@ impl Drop for End {
     }
 }
 
-/// One turn. Returns whether the loop is blocked.
-async fn turn(writer: &mut LogWriter, work: Work, registry: &Registry) -> bool {
+/// What a turn came to.
+#[derive(PartialEq)]
+enum Turned {
+    Done,
+    /// See [`Outcome::blocked`].
+    Blocked,
+    /// There must not be another one: what is on the disk of what was in hand is unknown.
+    Failed,
+}
+
+async fn turn(writer: &mut LogWriter, work: Work, registry: &Registry) -> Turned {
     let mut outcome = Outcome::default();
     writer.write(work, &mut outcome);
     writer.show();
@@ -67,10 +79,14 @@ async fn turn(writer: &mut LogWriter, work: Work, registry: &Registry) -> bool {
     writer.apply(&mut outcome);
     writer.show();
     breathe().await;
-    if let Some(error) = outcome.failure {
-        registry.fail(&error);
+    match (outcome.failure, outcome.blocked) {
+        (Some(error), _) => {
+            registry.fail(&error);
+            Turned::Failed
+        }
+        (None, true) => Turned::Blocked,
+        (None, false) => Turned::Done,
     }
-    outcome.blocked
 }
 
 /// Lets others run between the parts of a turn, where there is one thread for all; on a thread of its

@@ -5,7 +5,7 @@ use super::system::Addresses;
 use super::wire::{Call, Reply};
 use crate::identity::Identity;
 use bytes::Bytes;
-use futures::future::{Either, join_all, select};
+use futures::future::{self, Either, join_all, select};
 use membership::service::Intent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use storage::{Engine, Keyspace, WriteBatch};
 use thiserror::Error;
 use types::codec::{Reader, put_bytes, put_varint, seal, unseal};
-use types::env::{Env, Transport};
+use types::env::{BoxFuture, CallError, Env, Transport};
 use types::{Result, StoreId};
 
 const PEERS_KEY: &[u8] = b"speers";
@@ -96,22 +96,44 @@ impl Manager {
         Ok(())
     }
 
-    /// Asks at all addresses at which others were, or may be.
+    /// Asks at all addresses at which others were, or may be, and the stores that have replicas of shards as this one:
+    /// they may have moved since, and have found this one.
     async fn ask_around(&self) {
         let targets = self.targets.lock().clone();
-        let asked = targets.iter().map(|address| async {
-            let call = self
-                .transport
-                .call_address(address, Call::Directory.encode());
-            let patience = self.env.clock.sleep(ANSWER_PATIENCE);
-            if let Either::Left((Ok(answer), _)) = select(call, patience).await {
-                self.take_directory(address, answer);
-            }
-        });
-        join_all(asked).await;
+        let ask = |address| {
+            self.transport
+                .call_address(address, Call::Directory.encode())
+        };
+        let by_address = targets
+            .iter()
+            .map(|address| self.ask_one(Some(address), ask(address)));
+        let replicas = self.registry.all();
+        let stores: BTreeSet<StoreId> = replicas
+            .iter()
+            .flat_map(|replica| replica.descriptor().replicas.clone())
+            .map(|replica| replica.store)
+            .filter(|store| *store != self.identity.store)
+            .collect();
+        let ask = |store| self.transport.call(store, Call::Directory.encode());
+        let by_store = stores
+            .into_iter()
+            .map(|store| self.ask_one(None, ask(store)));
+        future::join(join_all(by_address), join_all(by_store)).await;
     }
 
-    fn take_directory(&self, address: &str, answer: Bytes) {
+    async fn ask_one(
+        &self,
+        address: Option<&str>,
+        call: BoxFuture<std::result::Result<Bytes, CallError>>,
+    ) {
+        let patience = self.env.clock.sleep(ANSWER_PATIENCE);
+        if let Either::Left((Ok(answer), _)) = select(call, patience).await {
+            self.take_directory(address, answer);
+        }
+    }
+
+    /// `address`: where the answer came from, if that is news.
+    fn take_directory(&self, address: Option<&str>, answer: Bytes) {
         let Some(Reply::Directory {
             cluster,
             store,
@@ -126,7 +148,9 @@ impl Manager {
         }
         // The answer may be of a time before some have moved; that this one answers here is true now.
         self.meet(&nodes);
-        if store != self.identity.store {
+        if let Some(address) = address
+            && store != self.identity.store
+        {
             self.transport.learn(store, address);
         }
         self.gateway.learn(&shards);

@@ -194,8 +194,6 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Health;
-    use crate::inbox::Inbox;
     use crate::lock_manager::LockManager;
     use crate::metrics::Metrics;
     use crate::node_clock::NodeClock;
@@ -206,7 +204,6 @@ mod tests {
     use sharding::{Replica, ShardMap};
     use std::future::poll_fn;
     use std::pin::pin;
-    use std::sync::atomic::AtomicU64;
     use storage::{Engine, Keyspace, SimDisk};
     use types::Timestamp;
     use types::env::NoTransport;
@@ -215,18 +212,9 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let clock = Arc::clone(&env.clock);
         let locks = LockManager::new(Default::default(), Arc::clone(&clock), Arc::clone(&metrics));
-        Arc::new(Registry::new(Arc::new(Shared {
-            store: StoreId(3),
-            inbox: Inbox::new(),
-            locks: Arc::new(locks),
-            metrics,
-            time: Arc::new(NodeClock::new(clock, Timestamp::ZERO)),
-            newest_commit: AtomicU64::new(0),
-            health: Health::new(500),
-            syncs: AtomicU64::new(0),
-            read_lease_snapshots: AtomicU64::new(0),
-            offset_millis: 500,
-        })))
+        let time = Arc::new(NodeClock::new(clock, Timestamp::ZERO));
+        let shared = Shared::new(StoreId(3), Arc::new(locks), metrics, time, 500);
+        Arc::new(Registry::new(Arc::new(shared)))
     }
 
     /// A loop that wants every copy.
