@@ -157,6 +157,23 @@ impl Node {
         assert!(sent.expect("kill is there").success());
     }
 
+    /// Pauses it, and returns once it does nothing any more: on a busy machine that takes a moment.
+    pub async fn pause(&self) {
+        self.signal("STOP");
+        let stat = format!("/proc/{}/stat", self.pid());
+        let is_paused = || {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            stat.rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        let began = Instant::now();
+        while !is_paused() {
+            assert!(began.elapsed() < DEADLINE, "it goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits for the end.
     pub fn ended(mut self) -> Ended {
         ended(&mut self.child, &self.stdout, &self.stderr)

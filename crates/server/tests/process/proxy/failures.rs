@@ -42,7 +42,7 @@ async fn a_node_that_hangs_is_noticed_and_comes_back() {
     let proxy = Proxy::joining(&list);
     proxy.wait_for_nodes(2);
     let [(_lost, lost_connection), (kept, _)] = one_on_each(&proxy, &nodes).await;
-    nodes.nodes[0].signal("STOP");
+    nodes.nodes[0].pause().await;
     let began = Instant::now();
     // Its kernel still accepts: only the missing answers tell.
     let client = proxy.node.connect().await;
