@@ -165,7 +165,7 @@ pub trait ShardServer: Send + Sync {
     fn unlock_all(&self, txn: TxnId);
 
     /// Whether the locks that `txn` was granted in the shard under this lease still stand: the store holds
-    /// the shard's lease, and it is this one.
+    /// the shard's lease, in the same term.
     fn still_locked(&self, shard: ShardId, txn: TxnId, lease: LeaseId) -> Answer<bool>;
 
     /// What this store's own replica of the shard says who has one. Others know by their calls only.
@@ -181,7 +181,7 @@ pub trait ShardServer: Send + Sync {
     }
 
     /// `locked_under`: the lease that all locks of this transaction in the shard were granted under, if it has
-    /// any. Under another one they are gone, and the answer is 40001.
+    /// any. In another term they are gone, and the answer is 40001.
     ///
     /// Once the outcome is known (no refusal: then nothing was done), the store releases all locks of the
     /// transaction in all its shards, whether or not anybody waits for the answer still.
