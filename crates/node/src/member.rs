@@ -579,7 +579,9 @@ impl Member {
         let others = self.record.descriptor.replicas.iter();
         let others = others.map(|replica| ReplicaId(replica.id));
         let others: Vec<ReplicaId> = others.filter(|id| *id != self.record.id).collect();
-        self.readers = Granted::to_all(&others, self.group.last_index(), until);
+        self.readers = Granted::default();
+        let last = self.group.last_index();
+        self.readers.grant(&others, last, until);
     }
 
     /// Whether there is something to apply that may be applied now.

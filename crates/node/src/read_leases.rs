@@ -22,7 +22,7 @@
 //! **Any later leader knows.** It has every committed entry, and so each read lease that somebody may hold. Before it
 //! has a lease of its own, the entry that opens its term must be applied, which waits for the holders like any other.
 //! What it may have forgotten by a restart, or never saw because it began with a copy, it takes to be granted to all
-//! (`Granted::to_all`). A shard that is split off inherits the leases of the one it was part of.
+//! (`Member::assume_readers`). A shard that is split off inherits the leases of the one it was part of.
 //!
 //! **Holders are members.** Members change only while nobody holds a read lease, so those that a replica knows are all
 //! that there can be.
@@ -124,19 +124,6 @@ impl Demand {
     }
 }
 
-/// What a replica holds. See [`crate::replica`].
-#[derive(Debug)]
-pub(crate) struct Held {
-    /// Of its entry. Any later one ends it.
-    pub(crate) index: u64,
-    pub(crate) since: Timestamp,
-    pub(crate) at: Timestamp,
-    /// By the own clock.
-    pub(crate) ends: Timestamp,
-    /// When a question is to pass, so that it goes on.
-    pub(crate) renew: Timestamp,
-}
-
 /// Who may hold read leases of a shard, as its log says. Of a replica in the loop.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Granted {
@@ -164,13 +151,6 @@ impl Granted {
                 until: until.max(grant.until),
             };
         }
-    }
-
-    /// Nobody knows which were granted up to `index`.
-    pub(crate) fn to_all(holders: &[ReplicaId], index: u64, until: Timestamp) -> Self {
-        let mut granted = Granted::default();
-        granted.grant(holders, index, until);
-        granted
     }
 
     /// The same replicas under other names, and with another log.

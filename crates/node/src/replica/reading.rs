@@ -2,12 +2,15 @@
 
 use super::Replica;
 use crate::inbox::Proposal;
-use crate::read_leases::{Held, Options};
+use crate::read_leases::Options;
 use consensus::{Command, ReadLease, ReplicaId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use txn::kv::Changes;
 use types::{StoreId, Timestamp};
+
+/// Read leases that a lease holder offers in the life of one, at most.
+const OFFERS_PER_LIFE: u64 = 4;
 
 /// What the lease holder has offered.
 #[derive(Default)]
@@ -22,7 +25,14 @@ pub(super) struct Offers {
 
 /// A read lease that is held here.
 pub(super) struct Holding {
-    held: Held,
+    /// Of its entry. Any later one ends it.
+    index: u64,
+    since: Timestamp,
+    at: Timestamp,
+    /// By the own clock.
+    ends: Timestamp,
+    /// When a question is to pass, so that it goes on.
+    renew: Timestamp,
     /// A question has passed, so that the lease goes on.
     asked: AtomicBool,
 }
@@ -57,7 +67,7 @@ impl Replica {
         let life = options.life.as_millis() as u64;
         let quiet = at.minus_millis(options.quiet.as_millis() as u64) >= since;
         // A holder that goes on asking all the same (its copy is damaged, say) must not fill the log.
-        let again = at.minus_millis(life / 4) >= state.offers.last;
+        let again = at.minus_millis(life / OFFERS_PER_LIFE) >= state.offers.last;
         if !quiet || !again || at < state.offers.withheld_until || at > self.lease_end() {
             return;
         }
@@ -115,13 +125,11 @@ impl Replica {
         let ends = lease.until.minus_millis(self.shared.offset_millis);
         let half = ends.millis().saturating_sub(lease.at.millis()) / 2;
         self.holding.store(Some(Arc::new(Holding {
-            held: Held {
-                index,
-                since: lease.since,
-                at: lease.at,
-                ends,
-                renew: ends.minus_millis(half),
-            },
+            index,
+            since: lease.since,
+            at: lease.at,
+            ends,
+            renew: ends.minus_millis(half),
             asked: AtomicBool::new(false),
         })));
     }
@@ -134,7 +142,7 @@ impl Replica {
     /// The log reaches to `last`, and that is about to be acknowledged.
     pub(crate) fn end_read_lease(&self, last: u64) {
         let holding = self.holding.load();
-        if holding.as_ref().is_some_and(|it| it.held.index < last) {
+        if holding.as_ref().is_some_and(|it| it.index < last) {
             self.holding.store(None);
         }
     }
@@ -149,7 +157,7 @@ impl Replica {
     pub(crate) fn has_read_lease(&self, now: Timestamp) -> bool {
         let holding = self.holding.load();
         holding.as_ref().is_some_and(|it| {
-            now <= it.held.ends && (now <= it.held.renew || it.asked.swap(true, Ordering::Relaxed))
+            now <= it.ends && (now <= it.renew || it.asked.swap(true, Ordering::Relaxed))
         })
     }
 
@@ -159,14 +167,14 @@ impl Replica {
         now: impl FnOnce() -> Timestamp,
     ) -> Option<(Timestamp, Timestamp)> {
         let holding = self.holding.load();
-        let held = &holding.as_ref()?.held;
+        let held = holding.as_ref()?;
         (now() <= held.ends).then_some((held.since, held.at))
     }
 
     /// See [`txn::kv::Shards::changes`].
     pub(crate) fn changes_by_read_lease(&self, after: Timestamp, upto: Timestamp) -> Changes {
         let holding = self.holding.load();
-        match holding.as_ref().map(|it| &it.held) {
+        match holding.as_ref() {
             Some(held) if after >= held.since && upto <= held.at => Changes::Keys(Vec::new()),
             _ => Changes::Unknown,
         }
