@@ -16,7 +16,7 @@ mod worlds;
 #[command(after_help = "Examples:\n  cargo xtask sim --seeds 1000\n  \
     cargo xtask sim --world cluster --first 4711 --seeds 1\n  \
     cargo xtask sim --seeds 100000 --minutes 60 --nodes 5\n  \
-    cargo xtask sim --prove --seeds 300")]
+    cargo xtask sim --prove --seeds 600")]
 pub struct Args {
     /// How many seeds to run.
     #[arg(long, default_value_t = 1000)]

@@ -3,7 +3,7 @@
 //! forever; nothing acknowledged is lost; and once the faults stop, the group works.
 
 use crate::log_store::{Applied, GroupId, LogStore, Position, ReplicaId};
-use crate::{Change, Group, GroupOptions, Membership, Snapshot, wire};
+use crate::{Awaited, Change, Group, GroupOptions, Membership, Snapshot, wire};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft::eraftpb::{Message, MessageType};
@@ -289,7 +289,7 @@ impl World {
     /// Of replicas 2 and 3, those from which the leader has yet to hear.
     fn awaited(&mut self) -> Vec<u64> {
         let leader = self.leader().expect("somebody leads");
-        let all = (2..=3).filter(|id| leader.is_awaiting(ReplicaId(*id)));
+        let all = (2..=3).filter(|id| leader.awaited(ReplicaId(*id)).is_some());
         all.collect()
     }
 }
@@ -304,13 +304,14 @@ fn a_leader_awaits_that_followers_know_what_is_committed() {
 
     world.propose();
     world.turn_all();
-    world.deliver_round();
-    world.deliver_round();
+    let leader = world.leader().expect("it leads");
+    assert_eq!(leader.awaited(ReplicaId(2)), Some(Awaited::Entries));
+    world.deliver_all();
     let leader = world.leader().expect("it leads");
     let last = leader.last_index();
     assert_eq!(leader.committed(), last);
-    // That it is committed is lost on the way. They have the entry, and nothing more will come.
-    world.flying.clear();
+    // They have the entry, and are told that it is committed when there is more to tell.
+    assert_eq!(leader.awaited(ReplicaId(2)), Some(Awaited::Commit));
     assert_eq!(world.awaited(), [2, 3]);
     let group = world.host(2).group.as_ref().expect("runs");
     assert_eq!((group.last_index(), group.committed()), (last, last - 1));

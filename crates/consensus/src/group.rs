@@ -83,6 +83,16 @@ pub struct Persisted {
     pub committed: Vec<LogEntry>,
 }
 
+/// What a leader has not heard from a follower yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// It has all of the log, and may not know how much of it is committed: it is told with the next entries, or by
+    /// [`Group::ping`].
+    Commit,
+    /// It has not all of the log.
+    Entries,
+}
+
 /// See the module.
 pub struct Group {
     id: ReplicaId,
@@ -113,6 +123,9 @@ impl Group {
             max_inflight_msgs: MESSAGES_IN_FLIGHT,
             pre_vote: true,
             check_quorum: false,
+            // What is committed is told with the next entries, or when the driver pings: half of the messages, answers
+            // and turns of a busy group.
+            skip_bcast_commit: true,
             // It is never ticked, so these count nothing; but raft-rs draws from them.
             election_tick: ELECTION_TICKS,
             min_election_tick: ELECTION_TICKS,
@@ -216,15 +229,19 @@ impl Group {
         Some(progress.matched)
     }
 
-    /// Whether the leader has yet to hear from a follower that it has all of the log, and all of it that is committed
-    /// as committed. `false` also where this replica does not lead.
-    pub fn is_awaiting(&self, replica: ReplicaId) -> bool {
+    /// What the leader has yet to hear from a follower. `None` also where this replica does not lead.
+    pub fn awaited(&self, replica: ReplicaId) -> Option<Awaited> {
+        if !self.is_leader() {
+            return None;
+        }
         let raft = &self.node.raft;
-        self.is_leader()
-            && raft.prs().get(replica.0).is_none_or(|progress| {
-                let log = &raft.raft_log;
-                progress.matched < log.last_index() || progress.committed_index < log.committed
-            })
+        let Some(progress) = raft.prs().get(replica.0) else {
+            return Some(Awaited::Entries);
+        };
+        if progress.matched < raft.raft_log.last_index() {
+            return Some(Awaited::Entries);
+        }
+        (progress.committed_index < raft.raft_log.committed).then_some(Awaited::Commit)
     }
 
     pub fn log(&self) -> &LogStore {

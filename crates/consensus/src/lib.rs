@@ -19,7 +19,7 @@ pub mod wire;
 mod cluster_tests;
 
 pub use command::{Command, Commit, CommitName, Finish, Part, ReadLease, Split};
-pub use group::{Effects, Group, GroupOptions};
+pub use group::{Awaited, Effects, Group, GroupOptions};
 pub use log_store::{GroupId, HardState, LogEntry, LogStore, ORIGIN, Position, ReplicaId};
 pub use membership::{Change, Membership};
 pub use snapshot::Snapshot;

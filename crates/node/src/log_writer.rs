@@ -215,10 +215,10 @@ impl LogWriter {
 
     /// When the last read lease is over that was offered until now.
     fn read_leases_end(&self) -> Timestamp {
-        let now = self.clock.peek().max(self.wakes_at).millis();
+        let now = self.clock.peek().max(self.wakes_at);
         // Whoever offered one may have been ahead of this clock, and whoever holds it may be behind.
         let options = &self.options;
-        Timestamp::from_millis(now + 2 * options.offset_millis + options.read_lease_millis)
+        now.plus_millis(2 * options.offset_millis + options.read_lease_millis)
     }
 
     fn open_member(&mut self, record: ReplicaRecord) -> Result<()> {

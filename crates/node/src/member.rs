@@ -11,7 +11,7 @@ use crate::replica_record::{Presence, ReplicaRecord};
 use crate::shard_server::LeaseId;
 use bytes::Bytes;
 use consensus::{
-    Command, Commit, CommitName, Finish, Group, LogEntry, Membership, Position, ReadLease,
+    Awaited, Command, Commit, CommitName, Finish, Group, LogEntry, Membership, Position, ReadLease,
     ReplicaId, Split, wire,
 };
 use membership::liveness::{Liveness, Spell};
@@ -24,7 +24,7 @@ use types::codec::Reader;
 use types::{Error, Result, StoreId, Timestamp};
 
 /// How long a lease that was interrupted is waited for: some heartbeats.
-const LAPSE_PATIENCE: Duration = Duration::from_secs(2);
+const LAPSE_PATIENCE_MILLIS: u64 = 2_000;
 
 /// What a leader's lease stands on.
 ///
@@ -60,7 +60,10 @@ struct Bound {
 pub(crate) enum WakeFor {
     Election,
     Transfer,
+    /// Followers have not said that they have all entries.
     Answers,
+    /// They have, and have not been told what is committed.
+    News,
     Orphans,
     Handover,
     /// Entries wait for holders of read leases.
@@ -162,9 +165,9 @@ pub(crate) struct Member {
     pub(crate) wake_for: WakeFor,
     /// Elections lost or stuck in a row.
     pub(crate) attempts: u32,
-    /// When `standing` last changed, as the store counts changes.
+    /// When `outline` last changed, as the store counts changes.
     pub(crate) revision: u64,
-    pub(crate) standing_reported: Option<Standing>,
+    pub(crate) outline_reported: Option<Outline>,
     /// How often it was tried to hand over because this store or replica should not lead.
     pub(crate) handovers: usize,
     /// Not again before this time: monotonic nanoseconds.
@@ -173,7 +176,7 @@ pub(crate) struct Member {
 
 /// Of a replica, what the cluster manager plans by: it is told when this changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Outline {
     generation: u64,
     term: u64,
     leads: bool,
@@ -205,7 +208,7 @@ impl Member {
             wake_for: WakeFor::Election,
             attempts: 0,
             revision: 0,
-            standing_reported: None,
+            outline_reported: None,
             handovers: 0,
             hand_over_after: 0,
         }
@@ -353,7 +356,8 @@ impl Member {
         if lost_some && !alone && !self.basis(&ground).iter().all(Voters::is_majority) {
             // Between the one who withdrew and the others, somebody else may have been elected. If not, a majority
             // will be bound once more, in this term.
-            self.replica.lapse(after(clock.peek(), LAPSE_PATIENCE));
+            self.replica
+                .lapse(clock.peek().plus_millis(LAPSE_PATIENCE_MILLIS));
             self.confirmed += 1;
             ground.granted = false;
             // What is in flight is below the timestamps that are given then.
@@ -611,8 +615,8 @@ impl Member {
 
     /// Whether a read lease is on its way through the log, or may be held by somebody. If so, and nothing follows it, an
     /// entry without effect is proposed, so that it ends.
-    pub(crate) fn ends_read_leases(&mut self, now: Timestamp, pause: Duration) -> bool {
-        let again = after(now, pause);
+    pub(crate) fn ends_read_leases(&mut self, now: Timestamp, pause_millis: u64) -> bool {
+        let again = now.plus_millis(pause_millis);
         let unapplied =
             |(_, command): &(Position, Command)| matches!(command, Command::ReadLease(_));
         let unseen = |(_, effect): &(Position, Effect)| matches!(effect, Effect::ReadLease(_));
@@ -626,8 +630,8 @@ impl Member {
         on_its_way || held
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        Standing {
+    pub(crate) fn outline(&self) -> Outline {
+        Outline {
             generation: self.record.descriptor.generation,
             term: self.group.term(),
             leads: self.group.is_leader(),
@@ -676,13 +680,12 @@ impl Member {
             .collect()
     }
 
-    /// Whether not all whose stores can be reached have told this leader that they have its entries, and know of those
-    /// that are committed. A follower that has missed the latter is behind until it hears more, and in a silent group
-    /// there is no more.
-    pub(crate) fn lacks_answers(&self, reachable: impl Fn(StoreId) -> bool) -> bool {
+    /// The most that this leader has yet to hear from any of those whose stores can be reached. A follower that does
+    /// not know what is committed is behind until it hears more, and in a silent group there is no more.
+    pub(crate) fn awaited(&self, reachable: impl Fn(StoreId) -> bool) -> Option<Awaited> {
         // Also of a group of one voter: it may have learners.
         if !self.group.is_leader() {
-            return false;
+            return None;
         }
         let membership = self.group.membership();
         membership
@@ -691,12 +694,9 @@ impl Member {
             .chain(&membership.learners)
             .chain(&membership.outgoing)
             .filter(|id| **id != self.record.id && self.home(**id).is_some_and(&reachable))
-            .any(|id| self.group.is_awaiting(*id))
+            .filter_map(|id| self.group.awaited(*id))
+            .max()
     }
-}
-
-fn after(now: Timestamp, pause: Duration) -> Timestamp {
-    Timestamp::from_millis(now.millis() + pause.as_millis() as u64)
 }
 
 /// The timestamp under which whoever waits for this command is known, if it is a commit.

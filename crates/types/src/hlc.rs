@@ -35,6 +35,10 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(1))
     }
 
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Timestamp(self.0.saturating_add(millis << 16))
+    }
+
     pub fn minus_millis(self, millis: u64) -> Self {
         Timestamp(self.0.saturating_sub(millis << 16))
     }

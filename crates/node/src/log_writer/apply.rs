@@ -225,9 +225,9 @@ impl LogWriter {
             let proposed = member.update_lease(liveness, ends, clock);
             member.replica.set_leader(member.leader_store());
             member.replica.set_peers(!member.is_alone());
-            let standing = member.standing();
-            if member.standing_reported != Some(standing) {
-                member.standing_reported = Some(standing);
+            let outline = member.outline();
+            if member.outline_reported != Some(outline) {
+                member.outline_reported = Some(outline);
                 member.revision = self.revisions.next();
             }
             if proposed || member.group.has_effects() || member.has_to_apply(now) {

@@ -158,6 +158,10 @@ impl LogWriter {
                 && record.id == birth.leader
                 && record.presence == Presence::Whole
         });
+        if leads && let Some(parent) = self.members.get_mut(&parent) {
+            // What the right shard's leader has to say now is understood where it is known that the split is committed.
+            parent.group.ping();
+        }
         let confirmed = self.members.get(&parent).map(|parent| parent.confirmed);
         let readers = self.members.get(&parent).map(|parent| {
             let home = |id: ReplicaId| parent.home(id);

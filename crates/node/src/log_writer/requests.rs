@@ -9,12 +9,11 @@ use bytes::Bytes;
 use consensus::{Change, GroupId, LogStore, ReplicaId};
 use futures::channel::oneshot;
 use sharding::{ShardDescriptor, ShardId};
-use std::time::Duration;
 use storage::WriteBatch;
 use types::{Error, Result, SqlState, StoreId};
 
 /// How long no read lease is offered after its group's members were to change.
-const READERS_PAUSE: Duration = Duration::from_secs(2);
+const READERS_PAUSE_MILLIS: u64 = 2_000;
 
 impl LogWriter {
     pub(super) fn handle_all(&mut self, requests: Vec<Request>, outcome: &mut Outcome) {
@@ -133,7 +132,7 @@ impl LogWriter {
             // See `mover.rs`.
             return Err(refused("its leader goes last"));
         }
-        if member.ends_read_leases(now, READERS_PAUSE) {
+        if member.ends_read_leases(now, READERS_PAUSE_MILLIS) {
             self.touched.insert(shard);
             return Err(Error::new(
                 SqlState::SERIALIZATION_FAILURE,

@@ -5,6 +5,7 @@ use super::handover::UNFIT_PAUSE;
 use crate::health::Fitness;
 use crate::member::WakeFor;
 use crate::replica_record::Presence;
+use consensus::Awaited;
 use sharding::ShardId;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ const RETRY: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(1);
 /// A leader that has had no answer for so long asks again.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
+/// A leader tells followers what is committed if for so long there was no entry to tell it with. They need it for
+/// nothing that is waited for, only to be near when they take over.
+const NEWS_PATIENCE: Duration = Duration::from_millis(20);
 /// A handover that has not come about in this time has failed.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
 /// How much longer an unfit store waits before it stands for election: an election takes less, so if nobody leads
@@ -77,8 +81,11 @@ impl LogWriter {
                 Some((WakeFor::Readers, wait.min(ANSWER_PATIENCE)))
             } else if member.group.is_transferring() {
                 Some((WakeFor::Transfer, TRANSFER_PATIENCE))
-            } else if member.lacks_answers(|store| connected.contains(&store)) {
-                Some((WakeFor::Answers, ANSWER_PATIENCE))
+            } else if let Some(awaited) = member.awaited(|store| connected.contains(&store)) {
+                Some(match awaited {
+                    Awaited::Entries => (WakeFor::Answers, ANSWER_PATIENCE),
+                    Awaited::Commit => (WakeFor::News, NEWS_PATIENCE),
+                })
             } else if !member.is_alone() && member.replica.has_waiting() {
                 Some((WakeFor::Orphans, WAITING_LOOK))
             } else if self.fitness != Fitness::Fit && member.group.is_leader() && !member.is_alone()

@@ -90,7 +90,7 @@ impl Replica {
             command: Command::ReadLease(ReadLease {
                 since,
                 at,
-                until: Timestamp::from_millis(at.millis() + life + self.shared.offset_millis),
+                until: at.plus_millis(life + self.shared.offset_millis),
                 catalog: state.catalog_at,
                 holders,
             }),
