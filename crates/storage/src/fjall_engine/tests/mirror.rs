@@ -70,6 +70,11 @@ impl Mirror {
         for (key, value) in rows(&*now) {
             assert_eq!(self.real().get(keyspace, &key).unwrap(), Some(value));
         }
+        // It need not be there.
+        if let Bound::Included(key) = &range.0 {
+            let found = self.simulated.get(keyspace, key).unwrap();
+            assert_eq!(self.real().get(keyspace, key).unwrap(), found);
+        }
     }
 
     fn step(&mut self, step: Step) {
