@@ -63,8 +63,7 @@ pub struct ManagerOptions {
     pub check: Duration,
     /// Copies of each shard, once there are as many nodes.
     pub replication_factor: usize,
-    /// A shard with more bytes of keys and values is split, where there are several nodes; 0: none is. That is the
-    /// default as long as a transaction writes one shard only: what worked must not fail once there is more data.
+    /// A shard with more bytes of keys and values is split, where there are several nodes; 0: none is.
     pub shard_max_bytes: u64,
     /// Between two looks at the shards' sizes.
     pub size_round: Duration,
@@ -78,7 +77,7 @@ impl Default for ManagerOptions {
             // All rows of a shard are read on each of its nodes.
             check: Duration::from_secs(24 * 3600),
             replication_factor: 3,
-            shard_max_bytes: 0,
+            shard_max_bytes: 512 << 20,
             size_round: Duration::from_secs(5),
         }
     }

@@ -118,7 +118,8 @@ pub struct StartArgs {
     pub gc_ttl: Option<Period>,
 
     /// A shard with more bytes of rows is split in its middle, in a cluster of several nodes; the same on all
-    /// nodes. 512MiB is a good size. 0: none is, since a transaction writes one shard only [default: 0]
+    /// nodes. A transaction writes rows of one shard only: 0, so that none is split, keeps all rows writable together
+    /// [default: 512MiB]
     #[arg(long, value_name = "SIZE", env = "PHANTOMDB_SHARD_MAX_BYTES")]
     pub shard_max_bytes: Option<Bytes>,
 

@@ -338,7 +338,10 @@ fn lies_in(span: &Span, shard: &ShardDescriptor) -> bool {
 
 fn several_shards(message: &str) -> Error {
     Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)
-        .hint("Split the transaction so that each part writes rows of one shard.")
+        .hint(
+        "Split the transaction so that each part writes rows of one shard. Nodes that are started with --shard-max-bytes 0 \
+         split no shard by themselves.",
+    )
 }
 
 fn lease_moved() -> Failure {
