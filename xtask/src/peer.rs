@@ -156,8 +156,13 @@ impl Server {
     }
 
     pub fn dsn(&self) -> String {
+        self.dsn_of(self.peer.user())
+    }
+
+    /// The address of another database.
+    pub fn dsn_of(&self, database: &str) -> String {
         format!(
-            "postgres://{user}@{host}:{port}/{user}",
+            "postgres://{user}@{host}:{port}/{database}",
             user = self.peer.user(),
             host = self.host,
             port = self.port

@@ -109,11 +109,7 @@ mod over_the_wire {
         admin
             .batch_execute(&format!("CREATE DATABASE {database}"))
             .await?;
-        let dsn = format!(
-            "postgres://{}@127.0.0.1:{}/{database}",
-            server.user(),
-            server.port()
-        );
+        let dsn = server.dsn_of(&database);
         let mut runner = Runner::new(|| {
             let dsn = dsn.clone();
             async move { Ok(Client(try_connect(&dsn).await?)) }

@@ -300,6 +300,8 @@ fn a_leader_awaits_that_followers_know_what_is_committed() {
     let first = world.host(1).group.as_mut().expect("runs");
     first.campaign().expect("campaigns");
     world.deliver_all();
+    world.leader().expect("it leads").ping();
+    world.deliver_all();
     assert_eq!(world.awaited(), []);
 
     world.propose();

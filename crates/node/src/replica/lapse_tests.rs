@@ -1,6 +1,7 @@
 //! Commits under locks of a lease that is interrupted.
 
 use super::*;
+use crate::lease_ends::LeaseEnd;
 use sharding::{Replica as Place, ShardMap};
 use txn::testing::still_env;
 use types::SqlState;
