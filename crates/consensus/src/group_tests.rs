@@ -171,3 +171,28 @@ fn a_damaged_record_is_noticed() {
     }
     assert!(LogStore::load(GROUP, &disk).unwrap().is_some());
 }
+
+#[test]
+fn a_new_replica_does_not_take_the_entries_of_an_earlier_one_for_its_own() {
+    let disk = SimDisk::new();
+    found(&disk);
+    let mut replica = open(&disk, GroupOptions::default());
+    replica.group.campaign().unwrap();
+    replica.drive(true);
+    replica.group.propose([Bytes::from_static(b"one")]).unwrap();
+    replica.drive(true);
+
+    // It left, and the removal of its log was lost.
+    let join = |clean: bool| {
+        let mut batch = WriteBatch::default();
+        if clean {
+            LogStore::remove_remains(GROUP, &disk, &mut batch).unwrap();
+        }
+        LogStore::create_joining(GROUP, 3, 2, &mut batch);
+        disk.write(batch).unwrap();
+        LogStore::load(GROUP, &disk)
+    };
+    assert!(join(false).is_err());
+    let log = join(true).unwrap().expect("joins");
+    assert_eq!(log.entry_count(), 0);
+}

@@ -373,6 +373,22 @@ impl LogStore {
         }
     }
 
+    /// Removes entries that an earlier replica has left, whose removal a crash has undone.
+    pub fn remove_remains(
+        group: GroupId,
+        engine: &dyn Engine,
+        batch: &mut WriteBatch,
+    ) -> storage::Result<()> {
+        let range = (
+            Bound::Included(entry_key(group, 0)),
+            Bound::Included(entry_key(group, u64::MAX)),
+        );
+        for pair in engine.snapshot().scan(Keyspace::Raft, range, false) {
+            batch.delete(Keyspace::Raft, pair?.0);
+        }
+        Ok(())
+    }
+
     // The records above were written: memory follows.
 
     pub(crate) fn appended(&mut self, entries: Vec<eraftpb::Entry>) {

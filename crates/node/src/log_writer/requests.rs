@@ -306,6 +306,8 @@ impl LogWriter {
         };
         let mut batch = WriteBatch::default();
         record.put(&mut batch);
+        // The record that says that a replica leaves may be on the disk without the removal of its log.
+        LogStore::remove_remains(GroupId(shard.0), &*self.engine, &mut batch)?;
         LogStore::create_joining(GroupId(shard.0), term, leader, &mut batch);
         self.engine.write(batch)?;
         self.open_member(record)
