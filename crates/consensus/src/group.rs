@@ -123,8 +123,8 @@ impl Group {
             max_inflight_msgs: MESSAGES_IN_FLIGHT,
             pre_vote: true,
             check_quorum: false,
-            // What is committed is told with the next entries, or when the driver pings: half of the messages, answers
-            // and turns of a busy group.
+            // What is committed is told with the next entries, or when the driver pings. Otherwise each advance is a
+            // message to every follower, and an answer.
             skip_bcast_commit: true,
             // It is never ticked, so these count nothing; but raft-rs draws from them.
             election_tick: ELECTION_TICKS,

@@ -38,8 +38,8 @@ const VALIDATION_ATTEMPTS: usize = 8;
 /// Neighbours that a refusal names at most. A map that lacks more is to be read anew.
 const NEIGHBOURS: usize = 64;
 
-/// How long a commit waits for a split of its shard, or for a lease that was interrupted: for a round of the log, or two. It is an error afterwards, not
-/// a hang, because the shard may have lost its quorum just then.
+/// How long a commit waits for a split of its shard, or for a lease that was interrupted: for a round of the log, or
+/// two. It is an error afterwards, not a hang, because the shard may have lost its quorum just then.
 const SPLIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often is looked whether a lease that is over goes on: ten times within the round trip of a late heartbeat.

@@ -7,14 +7,12 @@
 //! ([`WriteBatch::keeps_promise`]): what is committed cannot be refused any more.
 
 use crate::engine::{Error, Result, WriteBatch};
-use parking_lot::Mutex;
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-// Free space is asked for before a batch, since others write to the disk, too: a journal that meets the full disk
-// costs the store. But not twice in a tick of the kernel's clock (1 to 10 ms): a `statvfs` takes a microsecond.
+// Free space is asked for before each batch, since others write to the disk, too: a `statvfs` costs a microsecond, a
+// journal that meets the full disk the store.
 
 /// The default reserve is a sixteenth of the disk, but not more than this: room for one compaction,
 /// which writes its inputs (up to some 64 MiB tables of two levels) anew before it drops them.
@@ -28,8 +26,6 @@ pub struct DiskSpace {
     folder: PathBuf,
     reserve_bytes: u64,
     injected: Option<FreeBytes>,
-    /// What was free at a tick of the clock, less what was written since.
-    measured: Mutex<Option<(Timespec, u64)>>,
     /// A batch was refused since the store was opened.
     refused: AtomicBool,
 }
@@ -44,7 +40,6 @@ impl DiskSpace {
             folder: folder.to_owned(),
             reserve_bytes: 0,
             injected,
-            measured: Mutex::new(None),
             refused: AtomicBool::new(false),
         };
         let (_, total) = space.measure()?;
@@ -66,24 +61,12 @@ impl DiskSpace {
         } else {
             self.reserve_bytes
         };
-        let free = self.free_for(bytes)?;
+        let free = self.measure()?.0;
         if free < reserve.saturating_add(bytes) {
             self.refused.store(true, Ordering::Relaxed);
             return Err(self.full(free));
         }
         Ok(())
-    }
-
-    /// What is free before so many bytes are written.
-    fn free_for(&self, bytes: u64) -> Result<u64> {
-        let tick = clock_gettime(ClockId::MonotonicCoarse);
-        let mut measured = self.measured.lock();
-        let free = match *measured {
-            Some((at, free)) if at == tick && self.injected.is_none() => free,
-            _ => self.measure()?.0,
-        };
-        *measured = Some((tick, free.saturating_sub(bytes)));
-        Ok(free)
     }
 
     /// Whether the reserve is untouched now.
