@@ -3,7 +3,7 @@
 use crate::TargetName;
 use crate::decode::TYPES;
 use bytes::Bytes;
-use consensus::{Command, Commit};
+use consensus::{Command, Commit, Replaced};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -250,12 +250,18 @@ fn encoded() -> Vec<Seed> {
                 value.encode(&mut stored);
                 put(5, at, &stored);
             }
+            let replaced = vec![
+                Replaced::Version(Timestamp(1), Bytes::from(binary.clone())),
+                Replaced::Nothing,
+            ];
             let command = Command::Commit(Commit {
                 commit_ts: Timestamp(at as u64),
                 writes: vec![
                     (Bytes::from(keys), Some(Bytes::from(binary))),
                     (Bytes::new(), None),
                 ],
+                // Some of both kinds.
+                replaced: if at % 2 == 0 { replaced } else { Vec::new() },
             });
             let sealed = command.encode();
             put(3, at, &sealed);

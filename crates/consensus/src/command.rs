@@ -8,6 +8,7 @@
 //! | finish    | 4    | name (16), term, parts, commit_ts (8)                                  |
 //! | abandon   | 5    | name (16)                                                              |
 //! | read lease| 6    | since (8), at (8), until (8), catalog (8), count, holders              |
+//! | commit over | 7  | as a commit, each write followed by what it replaces: 0 if that is not said, 1 for nothing, or value length + 2, its timestamp (8) and the value |
 //!
 //! A large commit is a part after the other, numbered from 0, and a finish, all in one term. Parts change nothing that
 //! anybody can read; the finish makes all of them visible at once. What is unfinished is void after an abandon, after
@@ -33,6 +34,7 @@ const PART: u8 = 3;
 const FINISH: u8 = 4;
 const ABANDON: u8 = 5;
 const READ_LEASE: u8 = 6;
+const COMMIT_OVER: u8 = 7;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,19 @@ pub struct Commit {
     pub commit_ts: Timestamp,
     /// Sorted by key, one per key; `None` deletes.
     pub writes: Vec<(Bytes, Option<Bytes>)>,
+    /// What each of them replaces, in their order; empty if of none of them is said.
+    pub replaced: Vec<Replaced>,
+}
+
+/// What stands under a key just before a commit writes it, so that no replica has to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// It has to be looked up.
+    Unsaid,
+    /// Nothing, or it is deleted.
+    Nothing,
+    /// This value, committed then.
+    Version(Timestamp, Bytes),
 }
 
 /// The shard becomes two: its own group goes on as the left one, the right one's is born.
@@ -134,6 +149,7 @@ impl Command {
             Some(FINISH) => Finish::read(&mut reader).map(Command::Finish),
             Some(ABANDON) => CommitName::read(&mut reader).map(Command::Abandon),
             Some(READ_LEASE) => ReadLease::read(&mut reader).map(Command::ReadLease),
+            Some(COMMIT_OVER) => Commit::read_over(&mut reader).map(Command::Commit),
             Some(kind) => {
                 return Err(Error::corrupt(format!(
                     "a command is of kind {kind}, which this program does not know"
@@ -228,10 +244,21 @@ impl ReadLease {
 
 impl Commit {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(room(&self.writes) + 16);
-        out.push(COMMIT);
+        let mut out = Vec::with_capacity(room(&self.writes) + replaced_room(&self.replaced) + 16);
+        out.push(match self.replaced.is_empty() {
+            true => COMMIT,
+            false => COMMIT_OVER,
+        });
         out.extend_from_slice(&self.commit_ts.0.to_le_bytes());
-        put_writes(&mut out, &self.writes);
+        if self.replaced.is_empty() {
+            put_writes(&mut out, &self.writes);
+            return out;
+        }
+        put_varint(&mut out, self.writes.len() as u64);
+        for (write, replaced) in self.writes.iter().zip(&self.replaced) {
+            put_write(&mut out, write);
+            replaced.put(&mut out);
+        }
         out
     }
 
@@ -239,6 +266,49 @@ impl Commit {
         Some(Commit {
             commit_ts: Timestamp(reader.u64()?),
             writes: read_writes(reader)?,
+            replaced: Vec::new(),
+        })
+    }
+
+    fn read_over(reader: &mut Reader) -> Option<Self> {
+        let commit_ts = Timestamp(reader.u64()?);
+        let count = reader.varint()?;
+        // Each takes at least three bytes, so a wrong count cannot ask for much memory.
+        let most = usize::try_from(count).ok()?.min(reader.left() / 3);
+        let (mut writes, mut replaced) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        for _ in 0..count {
+            writes.push((reader.bytes()?, reader.optional_bytes()?));
+            replaced.push(Replaced::read(reader)?);
+        }
+        Some(Commit {
+            commit_ts,
+            writes,
+            replaced,
+        })
+    }
+}
+
+impl Replaced {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Replaced::Unsaid => out.push(0),
+            Replaced::Nothing => out.push(1),
+            Replaced::Version(timestamp, value) => {
+                put_varint(out, value.len() as u64 + 2);
+                out.extend_from_slice(&timestamp.0.to_le_bytes());
+                out.extend_from_slice(value);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        Some(match reader.varint()? {
+            0 => Replaced::Unsaid,
+            1 => Replaced::Nothing,
+            length => {
+                let timestamp = Timestamp(reader.u64()?);
+                Replaced::Version(timestamp, reader.take(usize::try_from(length - 2).ok()?)?)
+            }
         })
     }
 }
@@ -251,17 +321,27 @@ fn room(writes: &[(Bytes, Option<Bytes>)]) -> usize {
     payload.sum::<usize>() + CHECKSUM_BYTES
 }
 
+fn replaced_room(replaced: &[Replaced]) -> usize {
+    let room = |replaced: &Replaced| match replaced {
+        Replaced::Unsaid | Replaced::Nothing => 1,
+        Replaced::Version(_, value) => value.len() + 12,
+    };
+    replaced.iter().map(room).sum()
+}
+
 fn put_writes(out: &mut Vec<u8>, writes: &[(Bytes, Option<Bytes>)]) {
     put_varint(out, writes.len() as u64);
-    for (key, value) in writes {
-        put_varint(out, key.len() as u64);
-        out.extend_from_slice(key);
-        match value {
-            None => out.push(0),
-            Some(value) => {
-                put_varint(out, value.len() as u64 + 1);
-                out.extend_from_slice(value);
-            }
+    writes.iter().for_each(|write| put_write(out, write));
+}
+
+fn put_write(out: &mut Vec<u8>, (key, value): &(Bytes, Option<Bytes>)) {
+    put_varint(out, key.len() as u64);
+    out.extend_from_slice(key);
+    match value {
+        None => out.push(0),
+        Some(value) => {
+            put_varint(out, value.len() as u64 + 1);
+            out.extend_from_slice(value);
         }
     }
 }
@@ -311,13 +391,25 @@ mod tests {
 
     fn commit(writes: usize, value: usize) -> impl Strategy<Value = Command> {
         let write = (bytes(40), proptest::option::of(bytes(value)));
-        let writes = proptest::collection::vec(write, 0..writes);
-        (any::<u64>(), writes).prop_map(|(ts, writes)| {
+        let writes = proptest::collection::vec((write, replaced(value)), 0..writes);
+        (any::<u64>(), writes, any::<bool>()).prop_map(|(ts, writes, over)| {
+            let (writes, mut replaced): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+            replaced.retain(|_| over);
             Command::Commit(Commit {
                 commit_ts: Timestamp(ts),
                 writes,
+                replaced,
             })
         })
+    }
+
+    fn replaced(value: usize) -> impl Strategy<Value = Replaced> {
+        let version = (any::<u64>(), bytes(value));
+        prop_oneof![
+            Just(Replaced::Unsaid),
+            Just(Replaced::Nothing),
+            version.prop_map(|(ts, value)| Replaced::Version(Timestamp(ts), value)),
+        ]
     }
 
     fn split() -> impl Strategy<Value = Command> {
@@ -420,7 +512,7 @@ mod tests {
 
         #[test]
         fn random_bytes_never_panic(
-            kind in 0..8u8,
+            kind in 0..9u8,
             mut raw in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let _ = Command::decode(&Bytes::from(raw.clone()));

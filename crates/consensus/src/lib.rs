@@ -18,7 +18,7 @@ pub mod wire;
 #[cfg(test)]
 mod cluster_tests;
 
-pub use command::{Command, Commit, CommitName, Finish, Part, ReadLease, Split};
+pub use command::{Command, Commit, CommitName, Finish, Part, ReadLease, Replaced, Split};
 pub use group::{Awaited, Effects, Group, GroupOptions};
 pub use log_store::{GroupId, HardState, LogEntry, LogStore, ORIGIN, Position, ReplicaId};
 pub use membership::{Change, Membership};

@@ -7,6 +7,7 @@
 
 mod moves;
 mod reading;
+mod replaced;
 mod unfit;
 
 use crate::manager::{Addresses, Report, join};
@@ -322,13 +323,13 @@ async fn a_damaged_lease_holder_serves_nothing_wrong_and_is_repaired() {
 async fn a_write_that_meets_damage_at_a_follower_is_committed_and_the_follower_repaired() {
     let cluster = Cluster::start(3).await;
     cluster.until_settled().await;
-    set(&cluster.nodes[0].coordinator, "key", "old".to_owned())
+    set(&cluster.nodes[0].coordinator, "key", "old".repeat(3000))
         .await
         .expect("a write");
     cluster.until_settled().await;
     let before = cluster.replica_on(2).await;
     cluster.damage(2, "key");
-    // Whoever applies it must read what it replaces.
+    // Whoever applies it must read what it replaces: that is too long to be told with it.
     set(&cluster.nodes[1].coordinator, "key", "new".to_owned())
         .await
         .expect("a write");

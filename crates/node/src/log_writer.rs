@@ -40,6 +40,7 @@ mod births;
 mod damage;
 mod driver;
 mod handover;
+mod replaced;
 mod requests;
 mod show;
 mod survey;
@@ -64,6 +65,7 @@ use crate::snapshots::Snapshots;
 use bytes::Bytes;
 use consensus::{Command, Group, GroupId, GroupOptions, LogStore, Position, ReplicaId, wire};
 use membership::liveness::{self, Liveness};
+use replaced::say_what_is_replaced;
 use sharding::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -418,10 +420,12 @@ impl LogWriter {
             commands.push(proposal.command);
         }
         self.refuse(&late, &leads_no_more());
-        for (shard, commands) in by_shard {
+        for (shard, mut commands) in by_shard {
             let Some(member) = self.members.get_mut(&shard) else {
                 continue;
             };
+            let most = self.options.batch_writes;
+            say_what_is_replaced(member, &mut commands, &*self.engine, most);
             let encoded: Vec<Bytes> = commands.iter().map(|c| c.encode().into()).collect();
             let bytes: usize = encoded.iter().map(Bytes::len).sum();
             self.metrics.batch_commits.record(commands.len() as f64);

@@ -447,6 +447,7 @@ impl Replica {
                 Command::Commit(Commit {
                     commit_ts: at,
                     writes,
+                    replaced: Vec::new(),
                 })
             }
             Body::Parts(parts) => {

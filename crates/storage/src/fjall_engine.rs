@@ -19,10 +19,6 @@
 //!
 //! When flushes or compactions lag behind, the writer waits, before fjall would make it wait.
 //!
-//! # A read
-//!
-//! A row that was written lately is found in `recent`, any other in fjall's memtables and tables.
-//!
 //! # What is checked
 //!
 //! - Before opening: journals (`journal_check`), lists of tables (`manifest_check`).
@@ -41,7 +37,6 @@
 mod folder;
 mod opened;
 mod options;
-mod recent;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -57,7 +52,6 @@ use bytes::Bytes;
 use folder::{create, newest_journal, open_store, wait_until_closed};
 use opened::Opened;
 use parking_lot::{Mutex, RwLock};
-use recent::{Change, Recent};
 use snapshot::{FjallSnapshot, NoSnapshot};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -86,7 +80,6 @@ pub struct FjallEngine {
     writer: Mutex<u64>,
     /// Number of the newest batch in the journal and the memtables.
     committed: AtomicU64,
-    recent: Recent,
     /// Serialises syncs.
     syncer: Mutex<Syncer>,
     /// fjall takes no more writes, for lack of space.
@@ -128,7 +121,6 @@ impl FjallEngine {
             space,
             writer: Mutex::new(0),
             committed: AtomicU64::new(batch),
-            recent: Recent::new(),
             syncer: Mutex::new(Syncer {
                 frontier,
                 journal,
@@ -211,7 +203,6 @@ impl FjallEngine {
     fn commit(&self, batch: WriteBatch) -> Result<()> {
         let number = self.committed.load(Ordering::Relaxed) + 1;
         let opened = self.opened()?;
-        let change = Change::of(&batch);
         let mut target =
             fjall::OwnedWriteBatch::with_capacity(opened.database.clone(), batch.ops.len() + 1);
         for (keyspace, key, value) in batch.ops {
@@ -224,7 +215,6 @@ impl FjallEngine {
         target.insert(&opened.raft, MARK_KEY, number.to_be_bytes().as_slice());
         match target.commit() {
             Ok(()) => {
-                self.recent.apply(change);
                 self.committed.store(number, Ordering::Release);
                 Ok(())
             }
@@ -307,7 +297,6 @@ impl FjallEngine {
             Ok((opened, new_syncer)) => {
                 *syncer = new_syncer;
                 *slot = Some(Arc::new(opened));
-                self.recent.clear();
                 self.ended.store(false, Ordering::Relaxed);
                 self.space.forget();
                 Ok(true)
@@ -323,11 +312,6 @@ impl Engine for FjallEngine {
         let Some(opened) = &*opened else {
             return Err(self.failure());
         };
-        if keyspace == Keyspace::Data
-            && let Some(row) = self.recent.get(key)
-        {
-            return Ok(Some(row));
-        }
         match opened.keyspace(keyspace).get(key) {
             Ok(value) => Ok(value.map(Bytes::from)),
             Err(error) => Err(opened.map_error(error, Some(keyspace))),
@@ -421,9 +405,7 @@ impl Engine for FjallEngine {
 
     fn discard(&self, damage: &Damage) -> Result<bool> {
         self.check_usable()?;
-        let discarded = self.opened()?.discard(damage);
-        self.recent.clear();
-        discarded
+        self.opened()?.discard(damage)
     }
 }
 

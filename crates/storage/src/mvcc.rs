@@ -66,7 +66,7 @@ pub use scan::{Page, Row, Rows, scan, visit};
 pub use span::{is_damaged, span_ranges};
 
 pub(crate) use codec::{
-    Present, decode_history_key, decode_history_value, decode_version, encode_tombstone,
+    Present, Version, decode_history_key, decode_history_value, decode_version, encode_tombstone,
     encode_value, history_bounds, history_key, history_value, present_value, put_value,
     version_len, version_timestamp,
 };

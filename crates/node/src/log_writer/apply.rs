@@ -14,7 +14,7 @@ use crate::replica::not_split;
 use crate::replica_record::{Presence, ReplicaRecord};
 use consensus::group::AppliedRecord;
 use consensus::log_store::Applied;
-use consensus::{Finish, Position};
+use consensus::{Commit, Finish, Position, Replaced};
 use sharding::{ShardDescriptor, ShardId};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -406,9 +406,7 @@ fn apply_commands(
                 for (_, effect) in group {
                     match effect {
                         Effect::Write(command) => {
-                            for (key, value) in &command.writes {
-                                applier.write(key, value.as_ref(), command.commit_ts)?;
-                            }
+                            apply_commit(command, &mut applier)?;
                         }
                         Effect::Part {
                             name,
@@ -421,6 +419,20 @@ fn apply_commands(
                         _ => {}
                     }
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply_commit(commit: &Commit, applier: &mut Applier<dyn Engine>) -> storage::Result<()> {
+    for (at, (key, value)) in commit.writes.iter().enumerate() {
+        let value = value.as_ref();
+        match commit.replaced.get(at).unwrap_or(&Replaced::Unsaid) {
+            Replaced::Unsaid => applier.write(key, value, commit.commit_ts)?,
+            Replaced::Nothing => applier.write_over(key, value, commit.commit_ts, None)?,
+            Replaced::Version(timestamp, old) => {
+                applier.write_over(key, value, commit.commit_ts, Some((*timestamp, old)))?;
             }
         }
     }

@@ -92,12 +92,16 @@ impl Host {
         settled.then(|| members.clone())
     }
 
-    /// All rows, as their newest versions.
-    fn contents(&self) -> BTreeMap<Bytes, Bytes> {
-        let all = (Bound::Unbounded, Bound::Unbounded);
+    /// All versions of all rows. None of them is so old that a sweep removes it.
+    fn contents(&self) -> BTreeMap<(Keyspace, Bytes), Bytes> {
         let snapshot = self.disk.snapshot();
-        let rows = snapshot.scan(Keyspace::Data, all, false);
-        rows.filter_map(Result::ok).collect()
+        let all_of = |keyspace| {
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let rows = snapshot.scan(keyspace, all, false);
+            rows.filter_map(move |row| row.ok().map(|(key, value)| ((keyspace, key), value)))
+        };
+        let rows = [Keyspace::Data, Keyspace::History].map(all_of);
+        rows.into_iter().flatten().collect()
     }
 }
 
@@ -456,7 +460,7 @@ pub(super) fn contents_are_equal(hosts: &[Host]) -> bool {
 pub(super) fn differences(hosts: &[Host]) -> String {
     const SHOWN: usize = 5;
     let contents: Vec<_> = hosts.iter().map(Host::contents).collect();
-    let mut keys: Vec<&Bytes> = contents.iter().flat_map(BTreeMap::keys).collect();
+    let mut keys: Vec<_> = contents.iter().flat_map(BTreeMap::keys).collect();
     keys.sort_unstable();
     keys.dedup();
     let differ = keys.into_iter().filter(|key| {
@@ -474,7 +478,8 @@ pub(super) fn differences(hosts: &[Host]) -> String {
             )
         });
         let values = values.collect::<Vec<_>>().join(", ");
-        format!("  {}: {values}", key.escape_ascii())
+        let (keyspace, key) = key;
+        format!("  {keyspace:?} {}: {values}", key.escape_ascii())
     });
     shown.collect::<Vec<_>>().join("\n")
 }

@@ -1,7 +1,7 @@
 //! Writing versions: the old one to `history` first, then the new one to `data`.
 
 use super::{
-    decode_version, encode_tombstone, encode_value, history_key, history_value, put_value,
+    Version, decode_version, encode_tombstone, encode_value, history_key, history_value, put_value,
     version_len,
 };
 use crate::engine::{Engine, Keyspace, Result, WriteBatch};
@@ -118,15 +118,46 @@ impl<'a, E: Engine + ?Sized> Applier<'a, E> {
             Some(index) => self.batch.ops[index].2.clone(),
             None => self.engine.get(Keyspace::Data, key)?,
         };
-        let Some(raw) = raw else {
+        let present = raw.map(|raw| decode_version(key, raw)).transpose()?;
+        self.put_over(key, value, commit_ts, pending, present);
+        Ok(())
+    }
+
+    /// Like [`Self::write`], told what is there (`None`: no value) instead of looking it up.
+    pub fn write_over(
+        &mut self,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        commit_ts: Timestamp,
+        replaced: Option<(Timestamp, &Bytes)>,
+    ) -> Result<()> {
+        if self.pending.contains_key(key) {
+            return self.write(key, value, commit_ts);
+        }
+        let present = replaced.map(|(timestamp, value)| Version {
+            timestamp,
+            value: Some(value.clone()),
+        });
+        self.put_over(key, value, commit_ts, None, present);
+        Ok(())
+    }
+
+    fn put_over(
+        &mut self,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        commit_ts: Timestamp,
+        pending: Option<usize>,
+        present: Option<Version>,
+    ) {
+        let Some(present) = present else {
             if let Some(value) = value {
                 self.put(key, encode_value(commit_ts, value));
             }
-            return Ok(());
+            return;
         };
-        let present = decode_version(key, raw)?;
         if present.timestamp >= commit_ts {
-            return Ok(());
+            return;
         }
         let Some(old_value) = present.value else {
             // A tombstone stays where it is until a value takes its place. Its predecessor in
@@ -138,7 +169,7 @@ impl<'a, E: Engine + ?Sized> Applier<'a, E> {
                     self.put(key, encode_value(commit_ts, value));
                 }
             }
-            return Ok(());
+            return;
         };
         let history = (
             Keyspace::History,
@@ -156,7 +187,6 @@ impl<'a, E: Engine + ?Sized> Applier<'a, E> {
             None => encode_tombstone(commit_ts),
         };
         self.put(key, new);
-        Ok(())
     }
 
     fn put(&mut self, key: &Bytes, raw: Bytes) {

@@ -161,6 +161,13 @@ proptest! {
                             let written = keys.iter().any(|key| newest_version(&disk, key).unwrap().is_some());
                             prop_assert_eq!(none_written(&*disk.snapshot(), &keys).unwrap(), !written);
                             apply_sorted(&disk, &mut batch, &bytes(&writes), Timestamp(now)).unwrap();
+                        } else if now % 4 == 3 {
+                            let mut applier = Applier::new(&disk, &mut batch);
+                            for (key, value) in bytes(&writes) {
+                                let replaced = model.get(&key, now).map(|(value, ts)| (Timestamp(ts), Bytes::from(value)));
+                                let replaced = replaced.as_ref().map(|(ts, value)| (*ts, value));
+                                applier.write_over(&key, value.as_ref(), Timestamp(now), replaced).unwrap();
+                            }
                         } else {
                             apply(&disk, &mut batch, &bytes(&writes), Timestamp(now)).unwrap();
                         }
