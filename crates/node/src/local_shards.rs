@@ -4,6 +4,7 @@
 //! `LockManager`. A commit is validated, sequenced and queued in one step,
 //! and answered by the store's loop. A large one goes into the log part by part before that: `large`.
 
+mod committing;
 mod large;
 
 use crate::lock_manager::LockManager;
@@ -11,11 +12,10 @@ use crate::node_clock::NodeClock;
 use crate::parts::PartOptions;
 use crate::read_leases;
 use crate::registry::Registry;
-use crate::replica::{
-    Body, Replica, Reply, Request, Submit, lease_moved, not_serializable, unknown_outcome,
-};
+use crate::replica::{Body, Replica, Request, lease_moved};
 use crate::shard_server::{Answer, Failure, Granted, LeaseId, Refusal, ShardServer};
-use futures::future::{Either, FutureExt, select};
+use committing::{COMMIT_PATIENCE, check_writes};
+use futures::future::select;
 use sharding::{ShardDescriptor, ShardId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,22 +25,14 @@ use txn::kv::{
     Changes, CommitRequest, Committed, Key, LockMode, ScanPage, ScanRequest, Span, TxnId, Value,
     Visitor, WaitPolicy,
 };
-use types::env::{BoxFuture, Clock, Spawn};
+use types::env::{Clock, Spawn};
 use types::{Error, MaybeReady, Result, SqlState, StoreId, Timestamp};
 
 /// PostgreSQL's `snapshot_too_old`.
 const SNAPSHOT_TOO_OLD: SqlState = SqlState(*b"72000");
 
-/// How often a SERIALIZABLE commit asks the disk again because others committed faster than it was
-/// checked. Each time the part left to check is only what is new.
-const VALIDATION_ATTEMPTS: usize = 8;
-
 /// Neighbours that a refusal names at most. A map that lacks more is to be read anew.
 const NEIGHBOURS: usize = 64;
-
-/// How long a commit waits for a split of its shard, or for a lease that was interrupted: for a round of the log, or
-/// two. It is an error afterwards, not a hang, because the shard may have lost its quorum just then.
-const SPLIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often is looked whether a lease that is over goes on: ten times within the round trip of a late heartbeat.
 const LATE_PAUSE: Duration = Duration::from_millis(10);
@@ -216,188 +208,12 @@ impl LocalShards {
         let applied = applied.await.unwrap_or_else(|_| Err(lease_moved()));
         applied.map_err(Failure::from)
     }
-
-    /// Submits a commit to the shard, or to the one on this store that its keys went to in a split. There the lease is
-    /// the same, as the locks are (see `replica/splitting.rs`), so that nobody notices. What is in the shard's log in
-    /// parts stays there.
-    fn submit_to_heir(
-        &self,
-        shard: ShardId,
-        request: Request,
-        locked_under: Option<LeaseId>,
-    ) -> std::result::Result<Submitted, Failure> {
-        let replica = self.replica(shard)?;
-        let request = match self.submit(&replica, request, locked_under)? {
-            Ok(submitted) => return Ok(submitted),
-            Err(elsewhere) => elsewhere,
-        };
-        let whole = matches!(request.body, Body::Whole(_));
-        let written = request.ends().filter(|_| whole);
-        let heir = written.and_then(|(first, last)| self.registry.holding(first, last));
-        let submitted = match heir {
-            Some(heir) => self.submit(&heir, request, locked_under)?,
-            None => Err(request),
-        };
-        submitted.map_err(|_| self.mismatch(&replica))
-    }
-
-    /// A commit that waits for a split, or for the lease, to its end.
-    async fn commit_after_wait(
-        self,
-        shard: ShardId,
-        mut request: Request,
-        locked_under: Option<LeaseId>,
-        mut wait: BoxFuture<()>,
-    ) -> std::result::Result<Committed, Failure> {
-        let deadline = self.clock.monotonic_nanos() + SPLIT_PATIENCE.as_nanos() as u64;
-        let locks = Unlock(&self.locks, Some(request.txn));
-        let in_parts = match &request.body {
-            Body::Parts(parts) => Some(parts.name),
-            Body::Whole(_) => None,
-        };
-        let given_up = |failure| {
-            if let (Some(name), Ok(replica)) = (in_parts, self.replica(shard)) {
-                replica.abandon_parts(name);
-            }
-            Err(failure)
-        };
-        loop {
-            let left = deadline.saturating_sub(self.clock.monotonic_nanos());
-            let timeout = self.clock.sleep(Duration::from_nanos(left));
-            if let Either::Right(_) = select(wait, timeout).await {
-                return given_up(Failure::Refused(Refusal::NotLeaseHolder { hint: None }));
-            }
-            match self.submit_to_heir(shard, request, locked_under) {
-                Ok(Submitted::Queued(reply)) => {
-                    locks.leave();
-                    return outcome(reply).await;
-                }
-                Ok(Submitted::Wait(again, same)) => (wait, request) = (again, same),
-                Err(failure) => return given_up(failure),
-            }
-        }
-    }
-
-    /// `Err`: not all of its keys are the shard's.
-    fn submit(
-        &self,
-        replica: &Arc<Replica>,
-        mut request: Request,
-        locked_under: Option<LeaseId>,
-    ) -> std::result::Result<std::result::Result<Submitted, Request>, Failure> {
-        let mut checked = request.read_at;
-        for _ in 0..VALIDATION_ATTEMPTS {
-            let now = self.clock.monotonic_nanos();
-            let submitted =
-                replica.submit(request, locked_under, checked, || self.time.now(), now)?;
-            match submitted {
-                Submit::Queued(reply) => return Ok(Ok(Submitted::Queued(reply))),
-                Submit::Wait(wait, same) => {
-                    return Ok(Ok(Submitted::Wait(Box::pin(wait.map(drop)), same)));
-                }
-                Submit::Late(same) => {
-                    let wait = self.clone().until_lease_goes_on(Arc::clone(replica));
-                    return Ok(Ok(Submitted::Wait(Box::pin(wait), same)));
-                }
-                Submit::Elsewhere(same) => return Ok(Err(same)),
-                Submit::AskDisk(upto, same) => {
-                    request = same;
-                    let snapshot = self.engine.snapshot();
-                    for span in &request.read_spans {
-                        let changed = mvcc::span_changed_since(
-                            &*snapshot,
-                            &span.start,
-                            &span.end,
-                            request.read_at,
-                        );
-                        if self.registry.checked(replica, changed)? {
-                            return Err(not_serializable().into());
-                        }
-                    }
-                    checked = upto;
-                }
-            }
-        }
-        Err(not_serializable().into())
-    }
-
-    /// Waits for the outcome of what was submitted, or says why it was not.
-    fn outcome(
-        &self,
-        shard: ShardId,
-        txn: TxnId,
-        locked_under: Option<LeaseId>,
-        submitted: std::result::Result<Submitted, Failure>,
-    ) -> Answer<Committed> {
-        match submitted {
-            Ok(Submitted::Queued(reply)) => MaybeReady::pending(outcome(reply)),
-            Ok(Submitted::Wait(wait, request)) => {
-                let shards = self.clone();
-                let committed = shards.commit_after_wait(shard, request, locked_under, wait);
-                MaybeReady::pending(committed)
-            }
-            Err(failure) => {
-                if matches!(failure, Failure::Failed(_)) {
-                    self.locks.unlock_all([txn]);
-                }
-                MaybeReady::ready(Err(failure))
-            }
-        }
-    }
 }
 
 /// Whether this replica can say what is there as of `at`. Asked again after the answer was made: a copy that goes
 /// takes its rows along.
 fn answers(replica: &Replica, at: Timestamp) -> bool {
     at <= replica.lease_end() || at <= replica.closed_at()
-}
-
-/// Before anything is proposed: what is in the log must be applicable.
-fn check_writes(writes: &[(Key, Option<Value>)]) -> std::result::Result<(), Failure> {
-    let unfit = |key: &Key| key.is_empty() || key.len() > mvcc::MAX_KEY_BYTES;
-    if let Some((key, _)) = writes.iter().find(|(key, _)| unfit(key)) {
-        return Err(Error::new(
-            SqlState::PROGRAM_LIMIT_EXCEEDED,
-            format!(
-                "a key of {} bytes is outside of 1 to {} bytes",
-                key.len(),
-                mvcc::MAX_KEY_BYTES
-            ),
-        )
-        .into());
-    }
-    Ok(())
-}
-
-/// Releases the locks of a commit that is given up before it was queued, also when nobody waits for it any more.
-struct Unlock<'l>(&'l LockManager, Option<TxnId>);
-
-impl Unlock<'_> {
-    /// They go with the commit.
-    fn leave(mut self) {
-        self.1 = None;
-    }
-}
-
-impl Drop for Unlock<'_> {
-    fn drop(&mut self) {
-        self.0.unlock_all(self.1.take());
-    }
-}
-
-/// What became of a commit that was submitted.
-enum Submitted {
-    Queued(Reply),
-    /// Again, after this.
-    Wait(BoxFuture<()>, Request),
-}
-
-async fn outcome(reply: Reply) -> std::result::Result<Committed, Failure> {
-    let outcome = reply.await.unwrap_or_else(|_| {
-        let gone = Error::internal("the store's loop is gone");
-        Err(unknown_outcome(&gone))
-    });
-    outcome.map_err(Failure::from)
 }
 
 impl ShardServer for LocalShards {
@@ -659,7 +475,7 @@ impl ShardServer for LocalShards {
     fn still_locked(&self, shard: ShardId, txn: TxnId, lease: LeaseId) -> Answer<bool> {
         let replica = ready!(self.replica(shard));
         if let Some(begun) = replica.await_lease() {
-            let (shards, timeout) = (self.clone(), self.clock.sleep(SPLIT_PATIENCE));
+            let (shards, timeout) = (self.clone(), self.clock.sleep(COMMIT_PATIENCE));
             return MaybeReady::pending(async move {
                 // Whatever came first.
                 select(begun, timeout).await;

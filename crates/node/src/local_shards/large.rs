@@ -3,8 +3,9 @@
 //! Parts go into the log first, a few at a time, so that others' commits pass between them. Only when all are
 //! applied is the commit validated, given its timestamp and finished, in one step as any other.
 
-use super::{LocalShards, Submitted, check_writes};
-use crate::replica::{Body, InParts, Replica, Request, lease_moved};
+use super::LocalShards;
+use super::committing::{Submitted, check_writes};
+use crate::replica::{Body, InParts, Replica, Request, lease_moved, unknown_outcome};
 use crate::shard_server::{Answer, Failure, LeaseId};
 use consensus::{CommitName, Part};
 use futures::channel::oneshot;
@@ -47,7 +48,7 @@ impl LocalShards {
         MaybeReady::pending(async move {
             outcome.await.unwrap_or_else(|_| {
                 let stopped = Error::internal("the store was closed while a commit was made");
-                Err(super::unknown_outcome(&stopped).into())
+                Err(unknown_outcome(&stopped).into())
             })
         })
     }

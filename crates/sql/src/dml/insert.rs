@@ -1,33 +1,32 @@
 //! INSERT.
 
-use super::prepared::{
-    Assigned, Prepared, PreparedSet, assigned, parse_expression, remaining_cast, type_mismatch,
-};
+mod conflict;
+
+use super::prepared::{Assigned, PreparedSet, assigned, remaining_cast, type_mismatch};
 use super::returning::Returning;
-use super::row_query::RowQuery;
-use super::writer::{Writer, found};
+use super::writer::Writer;
 use super::{
     DmlPlan, DmlResult, Work, adopt, defaulted, is_default, target_column, target_factor,
     target_table,
 };
-use crate::catalog::descriptor::{Identity, IndexKey, Table};
+use crate::catalog::descriptor::{Identity, Table};
 use crate::context::StatementContext;
-use crate::direct::{Input, Scalar, convert};
+use crate::direct::convert;
 use crate::query::Runtime;
 use crate::query::casts::CastUdf;
 use crate::query::coerce::{CastContext, can_cast};
 use crate::query::names;
 use crate::query::planner::{AnalyzedQuery, Planner};
 use crate::response::{RowChunk, RowSource};
-use crate::statement::{MARK, OVERRIDING_SYSTEM, OVERRIDING_USER, grammar};
-use datafusion::common::{Column, DFSchema};
-use datafusion::logical_expr::utils::split_conjunction_owned;
+use crate::statement::{OVERRIDING_SYSTEM, OVERRIDING_USER};
+use conflict::Conflict;
+use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use futures::StreamExt;
 use sqlparser::ast;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use txn::kv::{Key, LockMode};
+use txn::kv::Key;
 use types::{Datum, Error, Result, Row, SqlState, SqlType};
 
 /// A value of a VALUES list.
@@ -48,36 +47,6 @@ pub(super) enum Source {
     },
 }
 
-/// What ON CONFLICT does.
-enum Action {
-    Nothing,
-    /// On the stored row's columns by position, then the proposed row's.
-    Update {
-        sets: Vec<(usize, Replacement)>,
-        condition: Option<Condition>,
-        mode: LockMode,
-    },
-}
-
-/// What a column of the row in the way gets.
-enum Replacement {
-    Default,
-    Value(Assigned),
-    /// For what has a subquery in it.
-    Query(Box<RowQuery>, Option<Arc<CastUdf>>),
-}
-
-enum Condition {
-    Scalar(Scalar),
-    Query(Box<RowQuery>),
-}
-
-struct Conflict {
-    /// Unique indexes that are looked at; `None` is the primary key.
-    arbiters: Vec<Option<usize>>,
-    action: Action,
-}
-
 pub struct Insert {
     pub(super) source: Source,
     /// Positions of the columns given.
@@ -90,8 +59,7 @@ pub struct Insert {
 impl Insert {
     /// Whether it may change rows that are there already.
     pub(super) fn updates(&self) -> bool {
-        let conflict = self.conflict.as_ref();
-        conflict.is_some_and(|conflict| matches!(conflict.action, Action::Update { .. }))
+        self.conflict.as_ref().is_some_and(Conflict::updates)
     }
 }
 
@@ -140,7 +108,7 @@ pub fn plan(
             let shown = alias
                 .as_ref()
                 .map_or_else(|| table.name.clone(), names::fold);
-            Some(plan_conflict(planner, on, &target, &shown, declared)?)
+            Some(conflict::plan(planner, on, &target, &shown, declared)?)
         }
         Some(_) => return Err(Error::syntax("ON DUPLICATE KEY UPDATE is not PostgreSQL")),
     };
@@ -404,241 +372,6 @@ pub fn assignment_cast(
     ))))
 }
 
-fn plan_conflict(
-    planner: &Planner<'_>,
-    on: &ast::OnConflict,
-    target: &Prepared,
-    alias: &str,
-    declared: &mut Vec<Option<SqlType>>,
-) -> Result<Conflict> {
-    let table = &target.table;
-    let arbiters = match &on.conflict_target {
-        None => {
-            if let ast::OnConflictAction::DoUpdate(_) = on.action {
-                return Err(Error::syntax(
-                    "ON CONFLICT DO UPDATE requires inference specification or constraint name",
-                )
-                .hint("For example, ON CONFLICT (column_name)."));
-            }
-            let primary = table.primary_key.iter().map(|_| None);
-            let unique = table
-                .indexes
-                .iter()
-                .enumerate()
-                .filter(|(_, index)| index.unique);
-            primary
-                .chain(unique.map(|(number, _)| Some(number)))
-                .collect()
-        }
-        Some(ast::ConflictTarget::Columns(names)) if matches!(names.as_slice(), [name] if name.value.starts_with(MARK)) => {
-            infer_clause(planner, target, &names[0].value[MARK.len_utf8()..])?
-        }
-        Some(ast::ConflictTarget::Columns(names)) => {
-            let mut positions = BTreeSet::new();
-            for name in names {
-                let name = ast::ObjectName::from(vec![name.clone()]);
-                positions.insert(target_column(table, &name)?);
-            }
-            infer(table, &positions)?
-        }
-        Some(ast::ConflictTarget::OnConstraint(name)) => {
-            let parts = names::object_name(name);
-            let name = parts.last().map_or("", String::as_str);
-            vec![named_constraint(table, name)?]
-        }
-    };
-    let action = match &on.action {
-        ast::OnConflictAction::DoNothing => Action::Nothing,
-        ast::OnConflictAction::DoUpdate(update) => {
-            let stored = Planner::table_schema(table, alias)?;
-            let proposed = Planner::table_schema(table, "excluded")?;
-            let schema = stored
-                .join(&proposed)
-                .map_err(crate::query::errors::from_datafusion)?;
-            let width = table.columns.len();
-            let mut places = target.live.clone();
-            places.extend(target.live.iter().map(|position| width + position));
-            let mut sets = Vec::new();
-            super::change::each_assignment(&update.assignments, table, |position, value| {
-                let column = &table.columns[position];
-                let Some(expr) = value else {
-                    sets.push((position, Replacement::Default));
-                    return Ok(());
-                };
-                super::change::refuse_update(table, position)?;
-                let value = match assigned(planner, expr, column, &schema, &places, declared)? {
-                    Some(value) => Replacement::Value(value),
-                    None => {
-                        let query = both_rows(planner, expr, alias, table, declared)?;
-                        let cast = assignment_cast(&query.query.columns[0].sql_type, column)?;
-                        Replacement::Query(Box::new(query), cast)
-                    }
-                };
-                sets.push((position, value));
-                Ok(())
-            })?;
-            let condition = match &update.selection {
-                None => None,
-                Some(condition) => {
-                    let expr = condition;
-                    let target = Some((&SqlType::Bool, CastContext::Implicit));
-                    let expr = planner.scalar(expr, &schema, target, declared)?;
-                    let input = Input {
-                        schema: &schema,
-                        places: Some(&places),
-                    };
-                    Some(match Scalar::compile(&expr, &input) {
-                        Some(scalar) => Condition::Scalar(scalar),
-                        None => {
-                            let query = both_rows(planner, condition, alias, table, declared)?;
-                            Condition::Query(Box::new(query))
-                        }
-                    })
-                }
-            };
-            let changed: Vec<usize> = sets.iter().map(|(position, _)| *position).collect();
-            Action::Update {
-                sets,
-                condition,
-                mode: super::change::lock_mode(target, &changed),
-            }
-        }
-    };
-    Ok(Conflict { arbiters, action })
-}
-
-/// An expression of the stored row and the proposed one that takes a query.
-fn both_rows(
-    planner: &Planner<'_>,
-    expr: &ast::Expr,
-    alias: &str,
-    table: &Table,
-    declared: &mut Vec<Option<SqlType>>,
-) -> Result<RowQuery> {
-    let items = vec![ast::SelectItem::UnnamedExpr(expr.clone())];
-    RowQuery::plan(
-        planner,
-        items,
-        &[(alias, table), ("excluded", table)],
-        declared,
-    )
-}
-
-/// The unique indexes that `(key, …) [WHERE condition]` means: over these keys, and whole or with a
-/// predicate that the condition implies.
-fn infer_clause(
-    planner: &Planner<'_>,
-    target: &Prepared,
-    clause: &str,
-) -> Result<Vec<Option<usize>>> {
-    let table = &target.table;
-    let text = format!("CREATE UNIQUE INDEX ON t {clause}");
-    let parsed = grammar::parse(&text, |parser| parser.parse_statements());
-    let parsed = parsed.map_err(|_| Error::syntax("syntax error in ON CONFLICT"))?;
-    let Some(ast::Statement::CreateIndex(wanted)) = parsed.into_iter().next() else {
-        return Err(Error::syntax("syntax error in ON CONFLICT"));
-    };
-    let schema = Planner::table_schema(table, &table.name)?;
-    let bound = |expr: &ast::Expr| planner.scalar(expr, &schema, None, &mut Vec::new());
-    let conjuncts =
-        |expr: &ast::Expr| -> Result<Vec<Expr>> { Ok(split_conjunction_owned(bound(expr)?)) };
-    let mut keys = Vec::new();
-    for column in &wanted.columns {
-        keys.push(bound(&column.column.expr)?);
-    }
-    let given = match &wanted.predicate {
-        Some(condition) => conjuncts(condition)?,
-        None => Vec::new(),
-    };
-    let column_key = |position: usize| {
-        let name = Column::new(Some(table.name.as_str()), &table.columns[position].name);
-        Expr::Column(name)
-    };
-    let same =
-        |own: &[Expr]| own.iter().all(|k| keys.contains(k)) && keys.iter().all(|k| own.contains(k));
-    let mut found = Vec::new();
-    if let Some(primary) = &table.primary_key {
-        let own: Vec<Expr> = primary.columns.iter().map(|p| column_key(*p)).collect();
-        if same(&own) {
-            found.push(None);
-        }
-    }
-    for (number, index) in table.indexes.iter().enumerate().filter(|(_, i)| i.unique) {
-        let mut own = Vec::new();
-        for column in &index.columns {
-            own.push(match &column.key {
-                IndexKey::Column(position) => column_key(*position),
-                IndexKey::Expression(text, _) => bound(&parse_expression(text)?)?,
-            });
-        }
-        let implied = match &index.predicate {
-            None => true,
-            Some(text) => {
-                let own = conjuncts(&parse_expression(text)?)?;
-                own.iter().all(|c| given.contains(c))
-            }
-        };
-        if implied && same(&own) {
-            found.push(Some(number));
-        }
-    }
-    some_arbiter(found)
-}
-
-fn some_arbiter(found: Vec<Option<usize>>) -> Result<Vec<Option<usize>>> {
-    if found.is_empty() {
-        return Err(Error::new(
-            SqlState::INVALID_COLUMN_REFERENCE,
-            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-        ));
-    }
-    Ok(found)
-}
-
-/// The unique indexes over just these columns.
-fn infer(table: &Table, wanted: &BTreeSet<usize>) -> Result<Vec<Option<usize>>> {
-    let mut found = Vec::new();
-    if let Some(primary) = &table.primary_key
-        && primary.columns.iter().copied().collect::<BTreeSet<_>>() == *wanted
-    {
-        found.push(None);
-    }
-    for (number, index) in table.indexes.iter().enumerate() {
-        let columns = index.columns.iter().map(|column| match &column.key {
-            IndexKey::Column(position) => Some(*position),
-            IndexKey::Expression(..) => None,
-        });
-        let columns: Option<BTreeSet<usize>> = columns.collect();
-        if index.unique && index.predicate.is_none() && columns.as_ref() == Some(wanted) {
-            found.push(Some(number));
-        }
-    }
-    some_arbiter(found)
-}
-
-fn named_constraint(table: &Table, name: &str) -> Result<Option<usize>> {
-    if table
-        .primary_key
-        .as_ref()
-        .is_some_and(|key| key.name == name)
-    {
-        return Ok(None);
-    }
-    let index = table
-        .indexes
-        .iter()
-        .position(|index| index.name == name && index.unique && index.constraint_oid.is_some());
-    index.map(Some).ok_or_else(|| {
-        Error::new(
-            SqlState::UNDEFINED_OBJECT,
-            format!(
-                "constraint \"{name}\" for table \"{}\" does not exist",
-                table.name
-            ),
-        )
-    })
-}
-
 impl Insert {
     pub(super) async fn run(
         &self,
@@ -721,10 +454,10 @@ impl Insert {
         }
         if let Some(conflict) = &self.conflict {
             plan.target.complete(&mut row, ctx)?;
-            let other = find_conflict(&plan.target, writer, conflict, &row).await?;
+            let other = conflict::find(&plan.target, writer, conflict, &row).await?;
             if let Some(key) = other {
                 let written =
-                    on_conflict(plan, writer, runtime, conflict, &key, row, params, touched);
+                    conflict::act(plan, writer, runtime, conflict, &key, row, params, touched);
                 if let Some((key, row)) = written.await? {
                     touched.insert(key);
                     plan.give(result, &row, &[], params, ctx)?;
@@ -766,107 +499,6 @@ async fn subquery_values(
         });
     }
     Ok(found)
-}
-
-/// The key of a row that has one of the proposed row's unique values. The locks keep other inserters of
-/// these values out, but not those who only refer to a row that is there already.
-async fn find_conflict(
-    target: &Prepared,
-    writer: &mut Writer<'_>,
-    conflict: &Conflict,
-    row: &Row,
-) -> Result<Option<Key>> {
-    let ctx = writer.ctx;
-    for arbiter in &conflict.arbiters {
-        let key = match arbiter {
-            None => target.codec.row_key(row),
-            Some(index) => match target.index_entry(*index, row, &[], ctx)? {
-                Some(entry) if entry.unique => entry.key,
-                _ => continue,
-            },
-        };
-        let policy = ctx.wait_policy();
-        let locked = writer
-            .txn
-            .lock_and_get(&key, LockMode::NoKeyUpdate, policy)
-            .await?;
-        if let Some(value) = found(locked) {
-            return Ok(Some(match arbiter {
-                None => key.into(),
-                Some(_) => target.codec.row_key_of_suffix(&value).into(),
-            }));
-        }
-    }
-    Ok(None)
-}
-
-/// Updates the row in the way; `None` if it is left alone.
-#[expect(clippy::too_many_arguments, reason = "the parts of one step of a loop")]
-async fn on_conflict(
-    plan: &DmlPlan,
-    writer: &mut Writer<'_>,
-    runtime: &Runtime,
-    conflict: &Conflict,
-    key: &Key,
-    proposed: Row,
-    params: &[Datum],
-    touched: &BTreeSet<Key>,
-) -> Result<Option<(Key, Row)>> {
-    let Action::Update {
-        sets,
-        condition,
-        mode,
-    } = &conflict.action
-    else {
-        return Ok(None);
-    };
-    let ctx = writer.ctx;
-    if touched.contains(key) {
-        return Err(Error::new(
-            SqlState::CARDINALITY_VIOLATION,
-            "ON CONFLICT DO UPDATE command cannot affect row a second time",
-        )
-        .hint(
-            "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
-        ));
-    }
-    let policy = ctx.wait_policy();
-    let locked = writer.txn.lock_and_get(key, *mode, policy).await?;
-    let Some(value) = found(locked) else {
-        return Err(Error::new(
-            SqlState::SERIALIZATION_FAILURE,
-            "could not serialize access due to concurrent delete",
-        ));
-    };
-    let old = plan.target.codec.decode_whole_row(&value)?;
-    let mut both = old.clone();
-    both.extend(proposed);
-    let holds = match condition {
-        None => true,
-        Some(Condition::Scalar(scalar)) => scalar.holds(&both, params, ctx)?,
-        Some(Condition::Query(query)) => {
-            query.run(&both, params, ctx, runtime).await? == [Datum::Bool(true)]
-        }
-    };
-    if !holds {
-        return Ok(None);
-    }
-    let mut new = old.clone();
-    for (position, value) in sets {
-        new[*position] = match value {
-            Replacement::Default => plan.target.default_value(*position, ctx).await?,
-            Replacement::Value(value) => value.eval(&both, params, ctx)?,
-            Replacement::Query(query, cast) => {
-                let found = query.run(&both, params, ctx, runtime).await?;
-                let value = found.into_iter().next().unwrap_or(Datum::Null);
-                match cast {
-                    Some(cast) => convert(value, cast, ctx)?,
-                    None => value,
-                }
-            }
-        };
-    }
-    writer.update(&plan.target, key, &old, new).await.map(Some)
 }
 
 /// A query's rows as datums, however they come.
