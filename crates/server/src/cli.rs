@@ -29,7 +29,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a node
     Start(Box<StartArgs>),
-    /// Run a node with sample data in a temporary folder, and open a SQL shell on it
+    /// Run nodes with sample data in temporary folders, and open a SQL shell on them
     Demo(DemoArgs),
     /// Open a SQL shell, or run statements
     Sql(SqlArgs),
