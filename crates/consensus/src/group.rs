@@ -213,10 +213,21 @@ impl Group {
         self.node.raft.raft_log.committed
     }
 
-    /// An earlier life of this replica knew that entries up to `index` are committed, as far as they are here.
-    pub fn knows_committed(&mut self, index: u64) {
-        let known = index.min(self.last_index());
-        self.node.raft.raft_log.commit_to(known);
+    /// Learns from an earlier life of this replica what is committed, as far as the entries are here. That one may have
+    /// been sent entries that it could not write, and what they were to take the place of is still here.
+    pub fn learn_committed(&mut self, earlier: &Group) {
+        let (theirs, ours) = (&earlier.node.raft.raft_log, &self.node.raft.raft_log);
+        // raft-rs answers 0 for what a log does not have.
+        let is_same = |index: &u64| match (theirs.term(*index), ours.term(*index)) {
+            (Ok(their), Ok(our)) => their == our && our > 0,
+            _ => false,
+        };
+        let most = theirs.committed.min(ours.last_index());
+        // Where two logs have an entry of one term, all before it are the same.
+        let known = (ours.committed..=most).rev().find(is_same);
+        if let Some(known) = known {
+            self.node.raft.raft_log.commit_to(known);
+        }
     }
 
     /// How far the leader knows that a follower's log matches its own. `None`: not a leader, or nobody

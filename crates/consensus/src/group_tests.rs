@@ -196,3 +196,61 @@ fn a_new_replica_does_not_take_the_entries_of_an_earlier_one_for_its_own() {
     let log = join(true).unwrap().expect("joins");
     assert_eq!(log.entry_count(), 0);
 }
+
+/// What the leader, replica 2, sends: these entries behind `previous`, and that entries up to `commit` are committed.
+fn append(term: u64, previous: Position, data: &[&'static str], commit: u64) -> Message {
+    let mut message = Message::default();
+    message.set_msg_type(MessageType::MsgAppend);
+    (message.from, message.to, message.term) = (2, ME.0, term);
+    (message.index, message.log_term, message.commit) = (previous.index, previous.term, commit);
+    let entries = (previous.index + 1..).zip(data).map(|(index, data)| Entry {
+        index,
+        term,
+        data: Bytes::from_static(data.as_bytes()),
+        ..Entry::default()
+    });
+    message.set_entries(entries.collect::<Vec<_>>().into());
+    message
+}
+
+#[test]
+fn entries_that_others_were_to_replace_are_not_committed_because_those_are() {
+    let disk = SimDisk::new();
+    let mut batch = WriteBatch::default();
+    let membership = Membership::of_voters([ME, ReplicaId(2), ReplicaId(3)]);
+    LogStore::create(GROUP, membership, &mut batch);
+    disk.write(batch).unwrap();
+    let mut replica = open(&disk, GroupOptions::default());
+    let write = |replica: &mut Replica| {
+        let mut batch = WriteBatch::default();
+        replica.group.effects(&mut batch);
+        replica.disk.write(batch).unwrap();
+        replica.group.persisted().unwrap();
+    };
+    replica
+        .group
+        .step(append(2, ORIGIN, &["a", "void"], ORIGIN.index));
+    write(&mut replica);
+    let first = ORIGIN.index + 1;
+
+    // The next leader has another second entry, and it is committed; the disk is full.
+    let previous = Position {
+        index: first,
+        term: 2,
+    };
+    let message = append(3, previous, &["b"], first + 1);
+    replica.group.step(message);
+    replica.group.effects(&mut WriteBatch::default());
+    assert_eq!(replica.group.committed(), first + 1);
+    let mut again = open(&disk, GroupOptions::default());
+    again.group.learn_committed(&replica.group);
+    assert_eq!(again.group.committed(), first);
+
+    // Had it been written, it would be known.
+    let mut replica = again;
+    replica.group.step(append(3, previous, &["b"], first + 1));
+    write(&mut replica);
+    let mut again = open(&disk, GroupOptions::default());
+    again.group.learn_committed(&replica.group);
+    assert_eq!(again.group.committed(), first + 1);
+}

@@ -650,7 +650,7 @@ impl LogWriter {
             };
             let written = group.last_index();
             // It need not be told again.
-            group.knows_committed(member.group.committed());
+            group.learn_committed(&member.group);
             member.group = group;
             member.ground = None;
             if !member.is_alone() {
