@@ -8,11 +8,13 @@
 //! | finish    | 4    | name (16), term, parts, commit_ts (8)                                  |
 //! | abandon   | 5    | name (16)                                                              |
 //! | read lease| 6    | since (8), at (8), until (8), catalog (8), count, holders              |
-//! | commit over | 7  | as a commit, each write followed by what it replaces: 0 if that is not said, 1 for nothing, or value length + 2, its timestamp (8) and the value |
+//! | commit over | 7  | as a commit, each write followed by what it replaces                   |
 //!
 //! A large commit is a part after the other, numbered from 0, and a finish, all in one term. Parts change nothing that
 //! anybody can read; the finish makes all of them visible at once. What is unfinished is void after an abandon, after
 //! another part 0 of the same name, and in later terms: a finish counts only in the term it names.
+//!
+//! What a write replaces is 0 if it is not said, 1 for nothing, or value length + 2, timestamp (8), value.
 //!
 //! A read lease changes no data: it says which replicas may answer reads, until when, or until the next entry.
 //!

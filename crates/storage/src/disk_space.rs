@@ -7,13 +7,12 @@
 //! ([`WriteBatch::keeps_promise`]): what is committed cannot be refused any more.
 
 use crate::engine::{Error, Result, WriteBatch};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-// Free space is asked for before each batch, since others write to the disk, too: an `fstatvfs` costs less than a
-// microsecond, a journal that meets the full disk the store.
+// Free space is asked for before each batch, since others write to the disk, too: a `statvfs` costs a microsecond, a
+// journal that meets the full disk the store.
 
 /// The default reserve is a sixteenth of the disk, but not more than this: room for one compaction,
 /// which writes its inputs (up to some 64 MiB tables of two levels) anew before it drops them.
@@ -25,8 +24,6 @@ pub type FreeBytes = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 pub struct DiskSpace {
     folder: PathBuf,
-    /// The folder, so that it need not be looked up each time.
-    handle: File,
     reserve_bytes: u64,
     injected: Option<FreeBytes>,
     /// A batch was refused since the store was opened.
@@ -39,11 +36,8 @@ impl DiskSpace {
         reserve_bytes: Option<u64>,
         injected: Option<FreeBytes>,
     ) -> Result<Self> {
-        let handle = File::open(folder)
-            .map_err(|error| Error::Io(format!("{}: {error}", folder.display())))?;
         let space = DiskSpace {
             folder: folder.to_owned(),
-            handle,
             reserve_bytes: 0,
             injected,
             refused: AtomicBool::new(false),
@@ -106,7 +100,7 @@ impl DiskSpace {
             let free = free();
             return Ok((free, free));
         }
-        let stat = rustix::fs::fstatvfs(&self.handle)
+        let stat = rustix::fs::statvfs(&self.folder)
             .map_err(|error| Error::Io(format!("{}: {error}", self.folder.display())))?;
         Ok((
             stat.f_bavail.saturating_mul(stat.f_frsize),
