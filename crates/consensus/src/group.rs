@@ -255,6 +255,19 @@ impl Group {
         (progress.committed_index < raft.raft_log.committed).then_some(Awaited::Commit)
     }
 
+    /// Whether a majority of the voters other than this leader know that the entry is committed. `false` also where
+    /// this replica does not lead.
+    pub fn is_known_to_others(&self, index: u64) -> bool {
+        let progress = self.node.raft.prs();
+        let voters = self.membership().voters.iter();
+        let others: Vec<&ReplicaId> = voters.filter(|id| **id != self.id).collect();
+        let knows = |id: &&&ReplicaId| {
+            let progress = progress.get(id.0);
+            progress.is_some_and(|progress| progress.committed_index >= index)
+        };
+        self.is_leader() && others.iter().filter(knows).count() > others.len() / 2
+    }
+
     pub fn log(&self) -> &LogStore {
         self.node.store()
     }

@@ -2,6 +2,8 @@
 //! lease stands.
 
 mod ground;
+#[cfg(test)]
+mod tests;
 
 use crate::manager::ReplicaReport;
 use crate::read_leases::Granted;
@@ -279,15 +281,21 @@ impl Member {
                 Some(leader) if leader == me && self.group.is_leader() => {
                     !self.is_alone() && now > self.replica.lease_end()
                 }
-                Some(leader) => {
-                    leader == from || leader == me || liveness.supports(leader).is_none()
-                }
-                None => true,
+                leader => leader == Some(from) || !self.is_bound(me, liveness),
             },
             // The rows that belong to it are streamed apart.
             wire::Kind::Snapshot => false,
-            wire::Kind::Lead | wire::Kind::Other => true,
+            wire::Kind::Lead => true,
+            // Answers to what this replica once asked. One of a later term would take from it whom it follows, and
+            // so leave it free to vote.
+            wire::Kind::Other => message.term <= self.group.term() || !self.is_bound(me, liveness),
         }
+    }
+
+    /// Whether this replica follows somebody whom its store supports. An earlier life of this very replica is nobody.
+    fn is_bound(&self, me: StoreId, liveness: &Liveness) -> bool {
+        let leader = self.leader_store();
+        leader.is_some_and(|leader| leader != me && liveness.supports(leader).is_some())
     }
 
     /// Whether this replica should lead, because nobody else does whom its store supports.
@@ -298,11 +306,7 @@ impl Member {
         {
             return false;
         }
-        match self.leader_store() {
-            // An earlier life of this very replica.
-            Some(leader) => leader == me || liveness.supports(leader).is_none(),
-            None => true,
-        }
+        !self.is_bound(me, liveness)
     }
 
     /// What a committed entry asks for, and proposals that it has taken the place of.
@@ -403,7 +407,27 @@ impl Member {
 
     /// Whether there is something to apply that may be applied now.
     pub(crate) fn has_to_apply(&mut self, now: Timestamp) -> bool {
-        self.committed_to.is_some() && !self.readers.hold_back(&self.group, now)
+        self.committed_to.is_some()
+            && !self.readers.hold_back(&self.group, now)
+            && !self.leaves_others_behind()
+    }
+
+    /// Whether what is committed removes this very leader, and too few of the others know. Only it can tell them that
+    /// they do not need its vote any more: were it to leave first, and another of the former members be dead, they
+    /// would wait for both.
+    fn leaves_others_behind(&self) -> bool {
+        let leaves = |effect: &Effect| match effect {
+            Effect::Members(descriptor) => {
+                let mut replicas = descriptor.replicas.iter();
+                replicas.all(|replica| replica.id != self.record.id.0)
+            }
+            _ => false,
+        };
+        self.group.is_leader()
+            && self.group.is_changing_members()
+            && self.committed.iter().any(|(position, effect)| {
+                leaves(effect) && !self.group.is_known_to_others(position.index)
+            })
     }
 
     /// Whether a commit is known to be committed here, and not applied yet: of a large one that takes some time.

@@ -133,8 +133,7 @@ impl LogWriter {
             if member.has_lease_in_vain(self.clock.peek()) {
                 // Without support there is no lease, and without a quorum nobody who would depose this leader.
                 // Who reads asks elsewhere; whose commits are in flight is told after some time.
-                member.ground = None;
-                member.replica.revoke();
+                member.give_lease_up();
             }
             let patience = self.options.patience.as_nanos() as u64;
             let before = now.saturating_sub(patience);

@@ -180,6 +180,17 @@ impl Member {
         proposed
     }
 
+    /// Ends a lease that is over. Who supports this store again by now must be bound anew before there is another one.
+    pub(crate) fn give_lease_up(&mut self) {
+        if let Some(ground) = &mut self.ground {
+            ground.granted = false;
+            ground.bound.clear();
+            ground.index = self.group.last_index();
+        }
+        self.confirmed += 1;
+        self.replica.revoke();
+    }
+
     /// Whether what was sequenced under this lease may go into the log now. After another replica has led, it
     /// would be below what that one committed.
     pub(crate) fn takes(&self, proposal: &Proposal) -> bool {
