@@ -1,7 +1,7 @@
 //! How a node becomes a member, and finds the others again when it restarts.
 
 use super::Manager;
-use super::system::Addresses;
+use super::system::{Addresses, nodes_here};
 use super::wire::{Call, Reply};
 use crate::identity::Identity;
 use bytes::Bytes;
@@ -99,7 +99,15 @@ impl Manager {
     /// Asks at all addresses at which others were, or may be, and the stores that have replicas of shards as this one:
     /// they may have moved since, and have found this one.
     async fn ask_around(&self) {
-        let targets = self.targets.lock().clone();
+        let mut targets = self.targets.lock().clone();
+        // Of those who have moved since this one started, its own copy of the system shard may know.
+        let known = nodes_here(&*self.shards.engine).unwrap_or_default();
+        let others = known
+            .into_iter()
+            .filter(|it| it.store != self.identity.store);
+        targets.extend(others.map(|node| node.addresses.rpc));
+        targets.sort_unstable();
+        targets.dedup();
         let ask = |address| {
             self.transport
                 .call_address(address, Call::Directory.encode())

@@ -16,6 +16,7 @@ use sharding::TableRules;
 use sharding::shard_map::FIRST_SHARD;
 use sharding::table_rule::rules_span;
 use sharding::{ShardDescriptor, ShardId};
+use storage::{Engine, mvcc};
 use txn::kv::{Isolation, LockMode, ReadScope, Span, WaitPolicy};
 use txn::{Coordinator, LockedRow, Transaction};
 use types::codec::{Reader, put_bytes, put_varint};
@@ -508,6 +509,19 @@ fn key(index: u16, number: Option<u64>) -> Bytes {
         key.extend_from_slice(&number.to_be_bytes());
     }
     key.into()
+}
+
+/// The nodes as this store's own copy of the system shard has them, however old that is.
+pub(super) fn nodes_here(engine: &dyn Engine) -> Result<Vec<NodeRow>> {
+    let (start, end) = (key(NODES, None), key(NODES + 1, None));
+    let snapshot = engine.snapshot();
+    let newest = Timestamp::MAX;
+    let page = mvcc::scan(
+        &*snapshot, &start, &end, newest, false, PAGE_ROWS, PAGE_BYTES,
+    )?;
+    let rows = page.rows.into_iter();
+    rows.map(|(_, bytes, _)| row(NodeRow::read)(bytes))
+        .collect()
 }
 
 fn encode(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
