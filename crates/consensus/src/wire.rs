@@ -159,6 +159,26 @@ pub fn kind(message: &Message) -> Kind {
     }
 }
 
+/// Whether the message is nothing but entries for a follower.
+pub fn brings_entries(message: &Message) -> bool {
+    message.get_msg_type() == MessageType::MsgAppend && !message.get_entries().is_empty()
+}
+
+/// Makes one message of two that bring a follower entries, where those of `next` follow on `first`'s. Otherwise gives
+/// `next` back.
+pub fn join(first: &mut Message, mut next: Message) -> Option<Message> {
+    let last = first.get_entries().last();
+    let last = last.map(|entry| (entry.index, entry.term));
+    let follows = (first.to, first.from, first.term) == (next.to, next.from, next.term)
+        && last == Some((next.index, next.log_term));
+    if !follows {
+        return Some(next);
+    }
+    first.mut_entries().extend(next.take_entries());
+    (first.commit, first.commit_term) = (next.commit, next.commit_term);
+    None
+}
+
 /// Whether the message tells a follower to take over from its leader at once.
 pub fn is_invitation(message: &Message) -> bool {
     message.get_msg_type() == MessageType::MsgTimeoutNow

@@ -35,6 +35,7 @@ pub mod observe;
 mod outbox;
 pub mod parts;
 mod peer;
+mod prompt;
 pub mod read_leases;
 mod registry;
 mod replica;

@@ -58,6 +58,7 @@ use crate::metrics::{Metrics, seconds};
 use crate::node_clock::NodeClock;
 use crate::outbox::{Addressed, Outbox, Sender};
 use crate::parts;
+use crate::prompt::Prompt;
 use crate::registry::Registry;
 use crate::replica::Replica;
 use crate::replica_record::{Presence, ReplicaRecord};
@@ -108,6 +109,7 @@ pub struct LogWriter {
     env: Env,
     transport: Arc<dyn Transport>,
     outbox: Outbox,
+    prompt: Prompt,
     connected: BTreeSet<StoreId>,
     /// As of the last turn.
     fitness: Fitness,
@@ -180,6 +182,7 @@ impl LogWriter {
             env: with.env,
             transport: with.transport,
             outbox: Outbox::default(),
+            prompt: Prompt::default(),
             connected: BTreeSet::new(),
             fitness: Fitness::Fit,
             revisions: Revisions::new(started.0),
@@ -309,6 +312,8 @@ impl LogWriter {
             return;
         }
         self.stand_for_elections();
+        let now = self.env.clock.monotonic_nanos();
+        self.outbox.take_due(now);
         self.propose(work.proposals);
         if let Err(error) = self.write_effects() {
             outcome.failure = Some(error);
@@ -379,7 +384,11 @@ impl LogWriter {
             if wire::is_invitation(&message) {
                 tracing::info!(shard = shard.0, from = from.0, "takes over a lease");
             }
+            let committed = member.group.committed();
             member.group.step(message);
+            if member.group.is_leader() && member.group.committed() > committed {
+                self.prompt.decided(from);
+            }
             self.touched.insert(shard);
         }
     }
@@ -565,6 +574,7 @@ impl LogWriter {
         let Some(member) = self.members.get(&shard) else {
             return;
         };
+        let now = self.env.clock.monotonic_nanos();
         let mut full = false;
         for message in messages {
             let Some(to) = member.home(ReplicaId(message.to)) else {
@@ -572,11 +582,18 @@ impl LogWriter {
             };
             if wire::kind(&message) == wire::Kind::Snapshot {
                 self.snapshots.send(shard, to, message);
-            } else {
-                let unheard = member.group.matched(ReplicaId(message.to)) == Some(0);
-                let start = unheard.then_some(&member.record.descriptor.start);
-                full |= self.outbox.raft(to, shard, start, &message);
+                continue;
             }
+            let unheard = member.group.matched(ReplicaId(message.to)) == Some(0);
+            let can_wait = !unheard
+                && wire::brings_entries(&message)
+                && member.can_do_without(to, &self.prompt);
+            full |= if can_wait {
+                self.outbox.later(to, shard, message, now)
+            } else {
+                let start = unheard.then_some(&member.record.descriptor.start);
+                self.outbox.raft(to, shard, start, &message)
+            };
         }
         if full {
             self.flush();

@@ -6,6 +6,7 @@ mod ground;
 mod tests;
 
 use crate::manager::ReplicaReport;
+use crate::prompt::Prompt;
 use crate::read_leases::Granted;
 use crate::replica::{Replica, lease_moved, not_split};
 use crate::replica_record::{Presence, ReplicaRecord};
@@ -17,6 +18,7 @@ use consensus::{
 use ground::Ground;
 use membership::liveness::Liveness;
 use sharding::ShardDescriptor;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -497,6 +499,23 @@ impl Member {
             bytes: self.replica.size.estimate(),
             damaged: self.record.presence == Presence::Damaged,
         }
+    }
+
+    /// Whether commits of this leader do not wait for the follower there: others who are quicker make a majority with
+    /// it. Holders of read leases are all waited for.
+    pub(crate) fn can_do_without(&self, store: StoreId, prompt: &Prompt) -> bool {
+        let membership = self.group.membership();
+        let voters = &membership.voters;
+        if !self.group.is_leader()
+            || membership.is_joint()
+            || !voters.contains(&self.record.id)
+            || self.readers.until().is_some()
+        {
+            return false;
+        }
+        let stores: SmallVec<[StoreId; 5]> =
+            voters.iter().filter_map(|id| self.home(*id)).collect();
+        stores.contains(&store) && prompt.come_before(store, &stores, voters.len() / 2)
     }
 
     /// The stores of other voters that cannot be reached.

@@ -185,6 +185,7 @@ impl LogWriter {
         if known {
             return;
         }
+        self.prompt.connected(peer, connected);
         for (shard, member) in &mut self.members {
             if !member.group.is_leader() {
                 continue;

@@ -34,6 +34,8 @@ impl LogWriter {
         let now = self.env.clock.monotonic_nanos();
         let member = self.wakes.first().map(|(at, _)| at.saturating_sub(now));
         let member = member.map(Duration::from_nanos);
+        let later = self.outbox.next_due().map(|at| at.saturating_sub(now));
+        let later = later.map(Duration::from_nanos);
         let liveness = match self.is_awake() {
             true => self.liveness.next_wake(),
             false => Some(self.wakes_at),
@@ -43,7 +45,7 @@ impl LogWriter {
             // One more: a wake within this millisecond would turn in circles until it is over.
             Duration::from_millis(millis + 1)
         });
-        [member, liveness].into_iter().flatten().min()
+        [member, later, liveness].into_iter().flatten().min()
     }
 
     /// Sets when a replica is to be looked at next, if at all.
