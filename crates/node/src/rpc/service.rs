@@ -215,8 +215,16 @@ impl Service {
                     writes.append(&mut request.writes);
                     request.writes = writes;
                 }
+                let txn = request.txn;
                 let answer = shards.commit(shard, from, request, locked_under);
-                respond(answer, Response::Committed)
+                let service = Arc::clone(self);
+                respond(answer, Response::Committed).map(move |outcome| {
+                    if let Err(Failure::Refused(_)) = &outcome {
+                        // Nothing was done. Its locks are here yet, and its gateway may never say that it has ended.
+                        service.remember(from, txn);
+                    }
+                    outcome
+                })
             }
             Request::Stage {
                 shard,

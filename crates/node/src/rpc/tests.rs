@@ -131,6 +131,21 @@ fn refusals_and_errors_come_back_whole() {
 }
 
 #[test]
+fn locks_of_a_refused_commit_whose_gateway_says_no_more_are_released() {
+    let two = Two::new();
+    let granted = two.wait(two.lock(T1, FOREVER)).expect("free");
+    two.cluster.split("g", 2);
+    let commit = write(T1, b"k");
+    let refused = two.wait(two.remote.commit(ONE, HERE, commit, Some(granted.lease)));
+    assert!(matches!(refused, Err(Failure::Refused(_))));
+    assert_eq!(two.cluster.locked(), 1);
+    for _ in 0..2 {
+        two.wait(two.remote.roll_call(HERE, &[])).expect("answered");
+    }
+    assert_eq!(two.cluster.locked(), 0);
+}
+
+#[test]
 fn a_store_out_of_reach_is_told_from_one_whose_answer_is_lost() {
     let two = Two::new();
     two.cluster.state.lock().down.insert(THERE);
