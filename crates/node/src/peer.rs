@@ -6,12 +6,12 @@ use crate::local_shards::LocalShards;
 use crate::manager::Manager;
 use crate::outbox;
 use crate::registry::Registry;
-use crate::rpc::{Part, Service};
+use crate::rpc::{EXPEL_AFTER, Part, Service};
 use crate::snapshots::{Receiver, Snapshots};
 use bytes::{Buf, Bytes};
 use std::sync::Arc;
 use std::time::Duration;
-use types::env::{BoxFuture, Peer};
+use types::env::{BoxFuture, Env, Peer};
 use types::{StoreId, Timestamp};
 
 /// See the module.
@@ -22,6 +22,7 @@ pub(crate) struct StorePeer {
     snapshots: Arc<Receiver>,
     manager: Arc<Manager>,
     max_clock_offset: Duration,
+    env: Env,
 }
 
 impl StorePeer {
@@ -32,6 +33,7 @@ impl StorePeer {
         snapshots: Arc<Snapshots>,
         manager: Arc<Manager>,
         max_clock_offset: Duration,
+        env: Env,
     ) -> Self {
         let time = Arc::clone(&shards.time);
         let clock = Arc::clone(&shards.clock);
@@ -42,6 +44,7 @@ impl StorePeer {
             snapshots: Arc::new(Receiver::new(snapshots)),
             manager,
             max_clock_offset,
+            env,
         }
     }
 
@@ -67,6 +70,19 @@ impl StorePeer {
         if !received.messages.is_empty() {
             shared.inbox.deliver(from, received.messages);
         }
+    }
+
+    /// Unless the peer comes back soon, nobody waits any longer for what its sessions have locked here.
+    fn expel_later(&self, peer: StoreId, breaks: u64) {
+        let kv = Arc::downgrade(&self.kv);
+        let wait = self.env.clock.sleep(EXPEL_AFTER);
+        let expel = async move {
+            wait.await;
+            if let Some(kv) = kv.upgrade() {
+                kv.expel(peer, breaks);
+            }
+        };
+        self.env.spawn.spawn("expel", Box::pin(expel));
     }
 
     /// A clock that is far ahead must not drag all others with it.
@@ -106,9 +122,10 @@ impl Peer for StorePeer {
     }
 
     fn connected(&self, peer: StoreId, connected: bool) {
-        self.kv.connected(peer, connected);
+        let breaks = self.kv.connected(peer, connected);
         if !connected {
             self.registry.shared.health.lost(peer);
+            self.expel_later(peer, breaks);
         }
         let inbox = &self.registry.shared.inbox;
         inbox.request(Request::Connected { peer, connected });

@@ -16,6 +16,7 @@ mod tests;
 pub mod wire;
 
 pub use remote::RemoteShards;
+pub(crate) use service::EXPEL_AFTER;
 pub use service::Service;
 
 /// Longest request in bytes, below what the network takes as one body (32 MiB). Commits travel in pieces, so

@@ -273,6 +273,7 @@ impl Store {
             snapshots,
             Arc::clone(&manager),
             options.max_clock_offset,
+            env.clone(),
         ));
         env.spawn.spawn_thread(
             "log-writer",

@@ -11,6 +11,10 @@
 //! before the first roll call was answered, and the second list was written after that.
 //! A transaction whose commit has arrived is the shard's, and not remembered any longer.
 //!
+//! A gateway that stays out of reach for [`EXPEL_AFTER`] may be dead: the locks of its transactions are released
+//! ([`Service::expel`]). If it is not, and comes back, those have lost what they stand on: whatever needs their locks is
+//! refused.
+//!
 //! Pieces of commits ([`Request::Stage`]) are dropped when the connection to their gateway breaks, when the
 //! transaction ends, and when a piece finds that the lease has gone: see `staged`.
 
@@ -21,7 +25,7 @@ use super::wire::{
     Notice, Outcome, Request, Response, Stamp, decode_notice, decode_request, encode_answer,
 };
 use crate::node_clock::NodeClock;
-use crate::shard_server::{Answer, Failure, ShardServer};
+use crate::shard_server::{Answer, Failure, OpenRequest, ShardServer};
 use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use parking_lot::Mutex;
@@ -29,6 +33,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use sharding::ShardId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use txn::kv::{Key, ScanRequest, TxnId, Value};
 use types::env::{BoxFuture, Clock};
 use types::{Error, MaybeReady, SqlState, StoreId};
@@ -38,6 +43,10 @@ use types::{Error, MaybeReady, SqlState, StoreId};
 const PAGE_ROWS: usize = 100_000;
 /// Bytes of keys and values of a page that is sent.
 const PAGE_BYTES: usize = ANSWER_BYTES - ANSWER_BYTES / 4;
+
+/// How long a gateway may be out of reach before its sessions' locks are released: as long as a node may be silent
+/// before others take its leases over.
+pub const EXPEL_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module. One per node.
 pub struct Service {
@@ -55,6 +64,33 @@ struct Gateway {
     waiting: FxHashMap<u64, AbortHandle>,
     /// Transactions that may hold locks; `true`: since before the last roll call.
     holding: FxHashMap<TxnId, bool>,
+    /// The last of its transactions that has asked for a lock.
+    newest: Option<TxnId>,
+    /// That one when their locks were released.
+    expelled: Option<TxnId>,
+    connected: bool,
+    /// How often the connection has broken.
+    breaks: u64,
+}
+
+impl Gateway {
+    fn remember(&mut self, txn: TxnId) {
+        self.holding.entry(txn).or_insert(false);
+        if self.newest.is_none_or(|newest| !is_followed(txn, newest)) {
+            self.newest = Some(txn);
+        }
+    }
+
+    /// Whether the locks of the transaction were released, as far as it had any.
+    fn has_expelled(&self, txn: TxnId) -> bool {
+        self.expelled.is_some_and(|last| is_followed(txn, last))
+    }
+}
+
+/// Whether a transaction is another one, or began before it in the same process, which numbers its own.
+fn is_followed(txn: TxnId, by: TxnId) -> bool {
+    let process = |txn: TxnId| txn.0 >> 64;
+    process(txn) == process(by) && txn <= by
 }
 
 impl Service {
@@ -107,32 +143,41 @@ impl Service {
     }
 
     /// For [`types::env::Peer::connected`]: the requests of a gateway that is out of reach wait for
-    /// nobody. Its locks stay: its sessions may be well, and come back.
-    pub fn connected(&self, peer: StoreId, connected: bool) {
+    /// nobody. Its locks stay for a while: its sessions may be well, and come back. Returns how often the connection
+    /// has broken, for [`Service::expel`].
+    pub fn connected(&self, peer: StoreId, connected: bool) -> u64 {
+        let mut gateways = self.gateways.lock();
+        let gateway = gateways.entry(peer).or_default();
+        gateway.connected = connected;
         if connected {
-            return;
+            return gateway.breaks;
         }
+        gateway.breaks += 1;
+        let breaks = gateway.breaks;
+        let waiting = std::mem::take(&mut gateway.waiting);
+        drop(gateways);
         self.staging.lock().drop_gateway(peer);
-        let waiting = match self.gateways.lock().get_mut(&peer) {
-            Some(gateway) => std::mem::take(&mut gateway.waiting),
-            None => return,
-        };
         for handle in waiting.values() {
             handle.abort();
         }
+        breaks
     }
 
-    /// A gateway will never come back under this name: releases what its sessions have here.
-    pub fn lost(&self, peer: StoreId) {
-        self.staging.lock().drop_gateway(peer);
-        let Some(gateway) = self.gateways.lock().remove(&peer) else {
-            return;
+    /// Releases what the sessions of a gateway have here that has not come back since its connection broke the
+    /// `breaks`th time.
+    pub fn expel(&self, peer: StoreId, breaks: u64) {
+        let mut ended: Vec<TxnId> = {
+            let mut gateways = self.gateways.lock();
+            let gateway = gateways.get_mut(&peer);
+            let Some(gateway) = gateway.filter(|it| !it.connected && it.breaks == breaks) else {
+                return;
+            };
+            gateway.expelled = gateway.newest;
+            std::mem::take(&mut gateway.holding).into_keys().collect()
         };
-        for handle in gateway.waiting.values() {
-            handle.abort();
-        }
-        for txn in gateway.holding.keys() {
-            self.shards.unlock_all(*txn);
+        ended.sort_unstable();
+        for txn in ended {
+            self.shards.unlock_all(txn);
         }
     }
 
@@ -157,6 +202,11 @@ impl Service {
 
     fn carry_out(self: &Arc<Self>, from: StoreId, request: Request) -> MaybeReady<Outcome> {
         let shards = &*self.shards;
+        if let Some(txn) = stands_on_locks(&request)
+            && self.has_expelled(from, txn)
+        {
+            return MaybeReady::ready(Err(expelled().into()));
+        }
         match request {
             Request::ReadTimestamp { shards: of } => {
                 shards.asked_by(from, &of);
@@ -221,7 +271,7 @@ impl Service {
                 respond(answer, Response::Committed).map(move |outcome| {
                     if let Err(Failure::Refused(_)) = &outcome {
                         // Nothing was done. Its locks are here yet, and its gateway may never say that it has ended.
-                        service.remember(from, txn);
+                        service.remember_again(from, txn);
                     }
                     outcome
                 })
@@ -237,8 +287,7 @@ impl Service {
                 request,
                 patience,
             } => {
-                let locks_row = matches!(request.point, Some((_, _, Some(_))));
-                if locks_row || !request.tables.is_empty() {
+                if locks(&request) {
                     self.remember(from, request.txn);
                 } else if let Some(of) = &request.snapshot {
                     shards.asked_by(from, of);
@@ -322,8 +371,22 @@ impl Service {
 
     fn remember(&self, from: StoreId, txn: TxnId) {
         let mut gateways = self.gateways.lock();
-        let holding = &mut gateways.entry(from).or_default().holding;
-        holding.entry(txn).or_insert(false);
+        gateways.entry(from).or_default().remember(txn);
+    }
+
+    /// After a commit that was refused. Its gateway may have been expelled meanwhile.
+    fn remember_again(&self, from: StoreId, txn: TxnId) {
+        if self.has_expelled(from, txn) {
+            self.shards.unlock_all(txn);
+        } else {
+            self.remember(from, txn);
+        }
+    }
+
+    fn has_expelled(&self, from: StoreId, txn: TxnId) -> bool {
+        let gateways = self.gateways.lock();
+        let gateway = gateways.get(&from);
+        gateway.is_some_and(|gateway| gateway.has_expelled(txn))
     }
 
     fn forget(&self, from: StoreId, txn: TxnId) {
@@ -369,6 +432,34 @@ impl Drop for Place {
             gateway.waiting.remove(&self.call);
         }
     }
+}
+
+fn locks(open: &OpenRequest) -> bool {
+    matches!(open.point, Some((_, _, Some(_)))) || !open.tables.is_empty()
+}
+
+/// The transaction whose locks the request is about.
+fn stands_on_locks(request: &Request) -> Option<TxnId> {
+    match request {
+        Request::Lock { txn, .. }
+        | Request::LockFresh { txn, .. }
+        | Request::StillLocked { txn, .. } => Some(*txn),
+        Request::Open { request, .. } if locks(request) => Some(request.txn),
+        Request::Commit {
+            request,
+            locked_under,
+            ..
+        } => locked_under.map(|_| request.txn),
+        _ => None,
+    }
+}
+
+fn expelled() -> Error {
+    Error::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access because the node was out of reach, and its locks were released",
+    )
+    .hint("The transaction might succeed if retried.")
 }
 
 fn respond<T: 'static>(answer: Answer<T>, response: fn(T) -> Response) -> MaybeReady<Outcome> {

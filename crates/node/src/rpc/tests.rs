@@ -146,6 +146,42 @@ fn locks_of_a_refused_commit_whose_gateway_says_no_more_are_released() {
 }
 
 #[test]
+fn a_gateway_that_stays_out_of_reach_loses_its_locks_and_what_stands_on_them() {
+    let two = Two::new();
+    let granted = two.wait(two.lock(T1, FOREVER)).expect("free");
+    let service = two.cluster.services.lock()[&THERE].clone();
+    let first = service.connected(HERE, false);
+    service.connected(HERE, true);
+    service.expel(HERE, first);
+    assert_eq!(two.cluster.locked(), 1, "it came back in time");
+    let second = service.connected(HERE, false);
+    service.expel(HERE, first);
+    assert_eq!(
+        two.cluster.locked(),
+        1,
+        "it has been away for a moment only"
+    );
+    service.expel(HERE, second);
+    assert_eq!(two.cluster.locked(), 0);
+
+    // It was well, and does not know.
+    service.connected(HERE, true);
+    let ended = |failure| matches!(failure, Failure::Failed(error) if error.state == SqlState::SERIALIZATION_FAILURE);
+    let (remote, lease) = (&two.remote, granted.lease);
+    let committed = two.wait(remote.commit(ONE, HERE, write(T1, b"k"), Some(lease)));
+    assert!(ended(committed.expect_err("its lock is gone")));
+    assert!(ended(
+        two.wait(remote.still_locked(ONE, T1, lease))
+            .expect_err("gone")
+    ));
+    assert!(ended(two.wait(two.lock(T1, FOREVER)).expect_err("gone")));
+    // The next transaction is as good as any.
+    let granted = two.wait(two.lock(T2, FOREVER)).expect("free");
+    let committed = two.wait(remote.commit(ONE, HERE, write(T2, b"k"), Some(granted.lease)));
+    assert!(committed.is_ok());
+}
+
+#[test]
 fn a_store_out_of_reach_is_told_from_one_whose_answer_is_lost() {
     let two = Two::new();
     two.cluster.state.lock().down.insert(THERE);
@@ -196,8 +232,10 @@ fn the_service_ends_waiting_requests_of_a_gateway_that_left_or_is_cut_off() {
             wire::encode_notice(&wire::Notice::Leave { call }),
         )
     };
-    let cut_off = |_| service.connected(HERE, false);
-    let lost = |_| service.lost(HERE);
+    let cut_off = |_| {
+        service.connected(HERE, false);
+    };
+    let lost = |_| service.expel(HERE, service.connected(HERE, false));
     let ends: [&dyn Fn(u64); 3] = [&left, &cut_off, &lost];
     for (call, end) in (7..).zip(ends) {
         let mut answer = service.call(Some(HERE), request(call));
@@ -212,7 +250,7 @@ fn the_service_ends_waiting_requests_of_a_gateway_that_left_or_is_cut_off() {
         assert!(matches!(outcome, Err(Failure::Failed(_))));
         assert_eq!(two.cluster.state.lock().waiting, 0);
     }
-    // Who is lost loses its locks, too.
+    // Who does not come back loses its locks, too.
     assert_eq!(two.cluster.locked(), 0);
 }
 
@@ -345,8 +383,10 @@ fn pieces_of_a_gateway_that_is_cut_off_or_gives_up_are_dropped() {
             writes: large(T1, 2).writes,
         })
     };
-    let cut_off = || service.connected(HERE, false);
-    let lost = || service.lost(HERE);
+    let cut_off = || {
+        service.connected(HERE, false);
+    };
+    let lost = || service.expel(HERE, service.connected(HERE, false));
     let ended = || {
         service.message(
             HERE,
