@@ -9,8 +9,8 @@
 //! asked for, no conflicting lock can have been granted until then, under this lease or another. What
 //! remains is the way from that answer to the commit: if the other shard's lease moves, *and* its new holder
 //! grants a conflicting lock, *and* that transaction commits, all while one request travels, then both
-//! commit. A lease outlives its last confirmation by seconds, so that takes a request which is delayed for as
-//! long. A bound on the commit's timestamp, the end of the foreign lease, would close the gap.
+//! commit. A lease outlives its last confirmation by seconds, and a store that this one no longer reaches keeps its
+//! locks for a second (`rpc::service`), so that takes a request which is delayed for as long. A bound on the commit's timestamp, the end of the foreign lease, would close the gap.
 //!
 //! # Unknown outcomes
 //! **Guarantee:** if the connection to the lease holder breaks after the request may have arrived, the answer is

@@ -25,7 +25,7 @@ use super::wire::{
     Notice, Outcome, Request, Response, Stamp, decode_notice, decode_request, encode_answer,
 };
 use crate::node_clock::NodeClock;
-use crate::shard_server::{Answer, Failure, OpenRequest, ShardServer};
+use crate::shard_server::{Answer, Failure, ShardServer};
 use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use parking_lot::Mutex;
@@ -74,11 +74,16 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn remember(&mut self, txn: TxnId) {
+    /// It may hold locks from now on. `false`: those that it had were released.
+    fn remember(&mut self, txn: TxnId) -> bool {
+        if self.has_expelled(txn) {
+            return false;
+        }
         self.holding.entry(txn).or_insert(false);
         if self.newest.is_none_or(|newest| !is_followed(txn, newest)) {
             self.newest = Some(txn);
         }
+        true
     }
 
     /// Whether the locks of the transaction were released, as far as it had any.
@@ -202,11 +207,6 @@ impl Service {
 
     fn carry_out(self: &Arc<Self>, from: StoreId, request: Request) -> MaybeReady<Outcome> {
         let shards = &*self.shards;
-        if let Some(txn) = stands_on_locks(&request)
-            && self.has_expelled(from, txn)
-        {
-            return MaybeReady::ready(Err(expelled().into()));
-        }
         match request {
             Request::ReadTimestamp { shards: of } => {
                 shards.asked_by(from, &of);
@@ -234,19 +234,26 @@ impl Service {
                 mode,
                 patience,
             } => {
-                self.remember(from, txn);
+                if !self.remember(from, txn) {
+                    return expelled();
+                }
                 let policy = patience.policy(self.clock.monotonic_nanos());
                 let answer = shards.lock(shard, from, txn, &key, mode, policy);
                 self.wait(from, call, respond(answer, Response::Granted))
             }
             Request::LockFresh { shard, txn, keys } => {
-                self.remember(from, txn);
+                if !self.remember(from, txn) {
+                    return expelled();
+                }
                 respond(
                     shards.lock_fresh(shard, from, txn, &keys),
                     Response::Granted,
                 )
             }
             Request::StillLocked { shard, txn, lease } => {
+                if self.has_expelled(from, txn) {
+                    return expelled();
+                }
                 respond(shards.still_locked(shard, txn, lease), Response::Confirmed)
             }
             Request::Commit {
@@ -255,7 +262,10 @@ impl Service {
                 locked_under,
                 staged,
             } => {
-                self.forget(from, request.txn);
+                let stand = self.forget(from, request.txn);
+                if locked_under.is_some() && !stand {
+                    return expelled();
+                }
                 if staged > 0 {
                     let pieces = self.staging.lock().take(from, request.txn, staged);
                     let Some(mut writes) = pieces else {
@@ -271,7 +281,9 @@ impl Service {
                 respond(answer, Response::Committed).map(move |outcome| {
                     if let Err(Failure::Refused(_)) = &outcome {
                         // Nothing was done. Its locks are here yet, and its gateway may never say that it has ended.
-                        service.remember_again(from, txn);
+                        if !service.remember(from, txn) {
+                            service.shards.unlock_all(txn);
+                        }
                     }
                     outcome
                 })
@@ -287,8 +299,11 @@ impl Service {
                 request,
                 patience,
             } => {
-                if locks(&request) {
-                    self.remember(from, request.txn);
+                let locks_row = matches!(request.point, Some((_, _, Some(_))));
+                if locks_row || !request.tables.is_empty() {
+                    if !self.remember(from, request.txn) {
+                        return expelled();
+                    }
                 } else if let Some(of) = &request.snapshot {
                     shards.asked_by(from, of);
                 }
@@ -369,30 +384,25 @@ impl Service {
         }
     }
 
-    fn remember(&self, from: StoreId, txn: TxnId) {
+    /// See [`Gateway::remember`].
+    fn remember(&self, from: StoreId, txn: TxnId) -> bool {
         let mut gateways = self.gateways.lock();
-        gateways.entry(from).or_default().remember(txn);
+        gateways.entry(from).or_default().remember(txn)
     }
 
-    /// After a commit that was refused. Its gateway may have been expelled meanwhile.
-    fn remember_again(&self, from: StoreId, txn: TxnId) {
-        if self.has_expelled(from, txn) {
-            self.shards.unlock_all(txn);
-        } else {
-            self.remember(from, txn);
-        }
+    /// Its locks are somebody else's care from now on. `false`: they were released.
+    fn forget(&self, from: StoreId, txn: TxnId) -> bool {
+        let mut gateways = self.gateways.lock();
+        gateways.get_mut(&from).is_none_or(|gateway| {
+            gateway.holding.remove(&txn);
+            !gateway.has_expelled(txn)
+        })
     }
 
     fn has_expelled(&self, from: StoreId, txn: TxnId) -> bool {
         let gateways = self.gateways.lock();
         let gateway = gateways.get(&from);
         gateway.is_some_and(|gateway| gateway.has_expelled(txn))
-    }
-
-    fn forget(&self, from: StoreId, txn: TxnId) {
-        if let Some(gateway) = self.gateways.lock().get_mut(&from) {
-            gateway.holding.remove(&txn);
-        }
     }
 
     fn roll_call(&self, from: StoreId, live: Vec<TxnId>) {
@@ -434,32 +444,13 @@ impl Drop for Place {
     }
 }
 
-fn locks(open: &OpenRequest) -> bool {
-    matches!(open.point, Some((_, _, Some(_)))) || !open.tables.is_empty()
-}
-
-/// The transaction whose locks the request is about.
-fn stands_on_locks(request: &Request) -> Option<TxnId> {
-    match request {
-        Request::Lock { txn, .. }
-        | Request::LockFresh { txn, .. }
-        | Request::StillLocked { txn, .. } => Some(*txn),
-        Request::Open { request, .. } if locks(request) => Some(request.txn),
-        Request::Commit {
-            request,
-            locked_under,
-            ..
-        } => locked_under.map(|_| request.txn),
-        _ => None,
-    }
-}
-
-fn expelled() -> Error {
-    Error::new(
+fn expelled() -> MaybeReady<Outcome> {
+    let error = Error::new(
         SqlState::SERIALIZATION_FAILURE,
         "could not serialize access because the node was out of reach, and its locks were released",
-    )
-    .hint("The transaction might succeed if retried.")
+    );
+    let error = error.hint("The transaction might succeed if retried.");
+    MaybeReady::ready(Err(error.into()))
 }
 
 fn respond<T: 'static>(answer: Answer<T>, response: fn(T) -> Response) -> MaybeReady<Outcome> {
